@@ -1,0 +1,184 @@
+/* The inside of a graph. Internal: graph/, sched/ and capture/ see this, kernels and users do not.
+ *
+ * Everything is an array index; index 0 of slots, storages and tensors is never used, so that 0 means "none".
+ * A baked plan keeps its program (the graph after lowering and fusion) in the same structure.
+ */
+#ifndef KILN_GRAPH_INTERNAL_H
+#define KILN_GRAPH_INTERNAL_H
+
+#include "kiln_graph.h"
+#include "checked.h"
+
+enum { KILN_NAME_MAX = 127 };
+
+typedef struct kiln__slot {
+    uint32_t name; /* offset in `text` */
+    bool is_float;
+    int64_t min, max; /* integers */
+    float preset;     /* floats */
+} kiln__slot;
+
+typedef struct kiln__storage {
+    uint32_t name; /* offset in `text`; 0 ("") for storages that ops made */
+    kiln_storage_kind kind;
+    int64_t size;
+    void *data; /* where its bytes are, when the builder said so */
+    uint64_t generation;
+} kiln__storage;
+
+typedef struct kiln__tensor {
+    kiln_desc desc;
+    uint32_t storage;
+    uint32_t name;     /* offset in `text`, 0 when unnamed */
+    uint32_t producer; /* 1 + index of the node whose output it is; 0 for leaves and views */
+    int64_t offset;    /* first byte in the storage */
+    int64_t bytes;     /* from first to behind last byte at the maxima; 0 when empty */
+} kiln__tensor;
+
+typedef struct kiln__node {
+    const kiln_op *op;
+    uint32_t name;     /* offset in `text`, 0 when unnamed */
+    uint32_t operands; /* index in `operands` of the first of n_in + n_out tensor ids (0: absent) */
+    uint32_t n_in, n_out;
+    uint32_t attrs; /* offset in `attrs` of its attribute struct; meaningless when op->attrs_size is 0 */
+} kiln__node;
+
+typedef struct kiln__name_entry {
+    uint32_t text; /* offset of the key; 0 for a free place */
+    uint32_t kind; /* kiln__name_kind */
+    uint32_t id;
+} kiln__name_entry;
+
+typedef enum kiln__name_kind { KILN_NAME_SLOT, KILN_NAME_STORAGE, KILN_NAME_TENSOR } kiln__name_kind;
+
+struct kiln_graph {
+    kiln_allocator allocator;
+    kiln_error error; /* the first one; status KILN_OK while there is none */
+    uint32_t tag;     /* in every handle; changes at reset */
+    struct {
+        kiln__slot *items;
+        size_t count, capacity;
+    } slots;
+    struct {
+        kiln__storage *items;
+        size_t count, capacity;
+    } storages;
+    struct {
+        kiln__tensor *items;
+        size_t count, capacity;
+    } tensors;
+    struct {
+        kiln__node *items;
+        size_t count, capacity;
+    } nodes;
+    struct {
+        uint32_t *items;
+        size_t count, capacity;
+    } operands;
+    struct {
+        unsigned char *items; /* attribute structs, each at a multiple of 8 */
+        size_t count, capacity;
+    } attrs;
+    struct {
+        char *items; /* names, NUL-terminated; offset 0 is "" */
+        size_t count, capacity;
+    } text;
+    struct {
+        kiln__name_entry *items; /* open addressing; capacity is a power of two */
+        size_t count, capacity;
+    } names;
+};
+
+/* ---- reading ---------------------------------------------------------------------------------------------- */
+
+static inline const char *kiln__text(const kiln_graph *g, uint32_t offset) {
+    return g->text.items + offset;
+}
+static inline uint32_t *kiln__node_in(const kiln_graph *g, const kiln__node *n) {
+    return g->operands.items + n->operands;
+}
+static inline uint32_t *kiln__node_out(const kiln_graph *g, const kiln__node *n) {
+    return g->operands.items + n->operands + n->n_in;
+}
+static inline void *kiln__node_attrs(const kiln_graph *g, const kiln__node *n) {
+    return n->op->attrs_size ? g->attrs.items + n->attrs : NULL;
+}
+/* Count of a dimension at its maximum. */
+static inline int64_t kiln__dim_max(const kiln_graph *g, kiln_dim d) {
+    return d.slot ? d.n * g->slots.items[d.slot].max : d.n;
+}
+/* "name" or, for an unnamed node, "op.index"; written to buffer, which is returned. */
+enum { KILN__LABEL_SIZE = KILN_NAME_MAX + 33 };
+const char *kiln__node_label(const kiln_graph *g, size_t node, char buffer[KILN__LABEL_SIZE]);
+/* "name", or "op.index:out" of its producer, or "tensor.id". */
+const char *kiln__tensor_label(const kiln_graph *g, uint32_t tensor, char buffer[KILN__LABEL_SIZE]);
+/* "[n_tokens, 8]" */
+enum { KILN__SHAPE_SIZE = 160 };
+const char *kiln__shape_text(const kiln_graph *g, const kiln_desc *desc, char buffer[KILN__SHAPE_SIZE]);
+/* Id of a name, 0 when there is none. */
+uint32_t kiln__name_find(const kiln_graph *g, kiln__name_kind kind, const char *name);
+extern const char *const kiln__storage_kind_names[KILN_STORAGE_KIND_COUNT];
+
+/* ---- descriptions ------------------------------------------------------------------------------------------ */
+
+/* Dense strides at the maxima, and the bytes from first to behind last. */
+kiln_status kiln__desc_dense(const kiln_graph *g, kiln_desc *desc, int64_t *bytes, kiln_error *error);
+/* Checks dtype, ndim, dims, slots, strides and alignment; gives the bytes spanned at the maxima. */
+kiln_status kiln__desc_check(const kiln_graph *g, const kiln_desc *desc, int64_t *bytes, kiln_error *error);
+bool kiln__desc_equal(const kiln_desc *a, const kiln_desc *b);
+bool kiln__desc_is_dense(const kiln_graph *g, const kiln_desc *desc);
+/* The bytes a tensor covers in its storage, as one box (a superset where four levels would be needed; then
+ * *exact is false; exact may be NULL). An empty tensor gives length 0. */
+kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *tensor, bool *exact);
+
+/* ---- building, with tensor ids ---------------------------------------------------------------------------- */
+
+/* Remembers the first error of the graph; returns `status`. */
+kiln_status kiln__graph_fail(kiln_graph *g, kiln_status status, const char *format, ...) KILN_PRINTF(3, 4);
+
+/* The raw forms used by rewriting and by the JSON loader. They return an id, or 0 after remembering an error.
+ * `name` may be NULL or "". */
+uint32_t kiln__slot_new(kiln_graph *g, const char *name, bool is_float, int64_t min, int64_t max, float preset);
+uint32_t kiln__storage_new(kiln_graph *g, kiln_storage_kind kind, const char *name, int64_t size);
+uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc);
+kiln_status kiln__tensor_set_name(kiln_graph *g, uint32_t tensor, const char *name);
+
+/* Runs the op's checks and infer on operands; descs of outputs to out[op->n_out], aliases to alias[]. */
+kiln_status kiln__node_infer(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in,
+                             uint32_t n_in, const void *attrs, kiln_desc *out, int32_t *alias, uint32_t *n_out);
+
+/* Appends a node with given input and output tensors: infer's answer must equal what the output tensors are
+ * (dtype, dims, dense or aliased as it says). For the JSON loader and for rewriting. */
+kiln_status kiln__node_emit(kiln_graph *g, const kiln_op *op, const char *name, const uint32_t *in,
+                            uint32_t n_in, const uint32_t *out, uint32_t n_out, const void *attrs);
+
+/* A deep copy with the same ids, in its own allocations. Attribute storage, names and data pointers included. */
+kiln_status kiln__graph_clone(const kiln_graph *g, const kiln_allocator *allocator, kiln_graph **out,
+                              kiln_error *error);
+
+/* ---- accesses ---------------------------------------------------------------------------------------------- */
+
+typedef struct kiln__access {
+    uint32_t node;
+    uint32_t operand; /* input i: i; output j: n_in + j; KILN__OPERAND_ANY for "all memory" */
+    uint32_t storage; /* 0 for "all memory" */
+    kiln_access_mode mode;
+    kiln_box box; /* offset counts from the storage's first byte */
+} kiln__access;
+
+enum { KILN__OPERAND_ANY = 0xffffffffu };
+
+struct kiln_access_list {
+    const kiln_graph *graph;
+    kiln_allocator allocator;
+    uint32_t node;
+    kiln__access *items;
+    size_t count, capacity;
+};
+
+/* Appends the accesses of one node to `list` (set graph and allocator first; zero the rest). A node whose op
+ * declares none gets one entry: KILN__OPERAND_ANY, read and write. Empty boxes are left out. */
+kiln_status kiln__access_collect(kiln_access_list *list, size_t node, kiln_error *error);
+void kiln__access_free(kiln_access_list *list);
+
+#endif

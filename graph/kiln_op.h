@@ -1,0 +1,229 @@
+/* What an op is: one const descriptor. Building, validation, JSON, hazards, fusion, tests and the table of ops
+ * are all driven by it. A user's own op is the same descriptor, passed at run time, with the same rights.
+ *
+ * A descriptor and everything it points to must outlive every graph, plan and session that uses it; in
+ * practice it is `static const`. Its functions may be called from any thread, several at once.
+ */
+#ifndef KILN_OP_H
+#define KILN_OP_H
+
+#include "kiln_dtype.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { KILN_MAX_DIMS = 4 };
+
+/* A dimension: the constant n when `slot` is 0, else n × (value of the slot), e.g. {8, n_tokens}. Slots used
+ * in shapes are "symbols": integers with a maximum, whose value may change from run to run. */
+typedef struct kiln_dim {
+    int64_t n;
+    uint32_t slot; /* kiln_slot.id, or 0 */
+} kiln_dim;
+
+/* What a tensor looks like: row-major, outermost dimension first. Strides are bytes and are fixed at the
+ * symbols' maxima; only the counts vary. For a block dtype the innermost stride is the block's bytes. */
+typedef struct kiln_desc {
+    kiln_dtype dtype;
+    uint32_t ndim;
+    kiln_dim dims[KILN_MAX_DIMS];
+    int64_t strides[KILN_MAX_DIMS];
+} kiln_desc;
+
+/* ---- attributes: plain structs described as data ------------------------------------------------------- */
+
+typedef enum kiln_attr_type {
+    KILN_ATTR_BOOL,     /* uint32_t, 0 or 1 */
+    KILN_ATTR_ENUM,     /* uint32_t, an index into `names` */
+    KILN_ATTR_I64,      /* int64_t */
+    KILN_ATTR_F32,      /* float */
+    KILN_ATTR_I64_SLOT, /* kiln_i64_value */
+    KILN_ATTR_F32_SLOT  /* kiln_f32_value */
+} kiln_attr_type;
+
+/* An attribute that is either a constant (slot 0) or follows a slot: at run time `value` is what the slot
+ * holds; at build time it is ignored when slot is not 0. */
+typedef struct kiln_i64_value {
+    int64_t value;
+    uint32_t slot;
+    uint32_t reserved; /* 0 */
+} kiln_i64_value;
+
+typedef struct kiln_f32_value {
+    float value;
+    uint32_t slot;
+} kiln_f32_value;
+
+typedef struct kiln_attr {
+    const char *name; /* as in JSON */
+    kiln_attr_type type;
+    uint32_t offset;     /* offsetof in the op's attribute struct */
+    double preset;       /* default: used by JSON when the key is absent */
+    double min, max;     /* inclusive bounds of constants; min == max == 0 means unbounded. NaN never passes
+                            a bound. */
+    const char *const *names; /* ENUM: names of 0 … n_names-1 */
+    uint32_t n_names;
+} kiln_attr;
+
+/* ---- infer: shapes and dtypes -------------------------------------------------------------------------- */
+
+typedef struct kiln_infer {
+    uint32_t n_in;              /* operands given, absent optional ones included */
+    const kiln_desc *const *in; /* NULL where an optional operand is absent */
+    const void *attrs;          /* the op's attribute struct, bounds already checked; NULL when it has none */
+    kiln_desc *out;             /* fill dtype, ndim, dims of each output; dense strides are set afterwards */
+    uint32_t n_out;             /* preset to the descriptor's n_out; lower it when optional outputs are absent */
+    int32_t *alias;             /* per output: -1 (fresh bytes), or the input whose bytes this output is: then
+                                   the output takes that input's whole description */
+    const void *reserved;       /* for kiln_infer_fail and kiln_infer_slot_max */
+} kiln_infer;
+
+/* Records a failure; returns `status`. The text gets "node 'N' (op): " in front. Name operands, expected and
+ * actual numbers. */
+KILN_API kiln_status kiln_infer_fail(const kiln_infer *infer, kiln_status status, const char *format, ...)
+    KILN_PRINTF(3, 4);
+
+/* The maximum of an integer slot used as a symbol, or of a dimension. INT64_MAX never occurs: dimensions were
+ * checked when their tensor was made. */
+KILN_API int64_t kiln_infer_dim_max(const kiln_infer *infer, kiln_dim dim);
+
+/* True when two dimensions are equal for every value of the symbols. */
+static inline bool kiln_dim_equal(kiln_dim a, kiln_dim b) {
+    return a.n == b.n && (a.slot == b.slot || a.n == 0);
+}
+
+/* ---- accesses: which bytes a node reads and writes ----------------------------------------------------- */
+
+typedef enum kiln_access_mode { KILN_READ = 1, KILN_WRITE = 2, KILN_READ_WRITE = 3 } kiln_access_mode;
+
+enum { KILN_BOX_LEVELS = 3 };
+
+/* A set of bytes: runs of `length` bytes starting at offset + Σ i_l·stride[l], 0 ≤ i_l < count[l]. Unused
+ * levels have count 1 and stride 0. Half-open: [0,4) and [4,8) do not touch. */
+typedef struct kiln_box {
+    int64_t offset;
+    int64_t length;
+    int64_t count[KILN_BOX_LEVELS];
+    int64_t stride[KILN_BOX_LEVELS];
+} kiln_box;
+
+typedef struct kiln_access_list kiln_access_list; /* collects what one node accesses */
+
+typedef struct kiln_access_query {
+    uint32_t n_in, n_out;
+    const kiln_desc *const *in;  /* NULL where absent */
+    const kiln_desc *const *out;
+    const void *attrs;
+    kiln_access_list *list;
+} kiln_access_query;
+
+/* Adds an access to the whole of an operand (the strided set of bytes its description covers at the symbols'
+ * maxima). `operand`: input i is i, output j is n_in + j. KILN_ERROR_ARGUMENT for an absent operand or one out
+ * of range, KILN_ERROR_MEMORY. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_access_operand(const kiln_access_query *query, uint32_t operand,
+                                                         kiln_access_mode mode);
+
+/* Adds an access to some bytes of an operand; box->offset counts from the operand's first byte. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_access_box(const kiln_access_query *query, uint32_t operand,
+                                                     kiln_access_mode mode, const kiln_box *box);
+
+/* The usual answer: reads every input whole, writes every output whole. Use it as `accesses`. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_access_operands(const kiln_access_query *query);
+
+/* ---- kernels: what a worker runs ----------------------------------------------------------------------- */
+
+/* One operand as a kernel sees it: always four dimensions, padded with 1s in front, so ne[3] is the innermost
+ * count and nb[3] its stride. Counts are the values of this run, strides those of the maxima. */
+typedef struct kiln_operand {
+    unsigned char *data; /* NULL when the operand is absent */
+    int64_t ne[KILN_MAX_DIMS];
+    int64_t nb[KILN_MAX_DIMS];
+    uint32_t dtype; /* kiln_dtype; KILN_DTYPE_NONE when absent */
+    uint32_t ndim;  /* as built, before padding */
+} kiln_operand;
+
+typedef struct kiln_args {
+    uint32_t n_in, n_out;
+    kiln_operand *in;
+    kiln_operand *out;
+    const void *attrs; /* slot values patched in */
+} kiln_args;
+
+/* What a worker hands to a kernel besides its arguments. */
+typedef struct kiln_tile {
+    int64_t first, last;   /* compute tiles first ≤ i < last */
+    unsigned char *scratch; /* this worker's own bytes, 64-byte aligned; size as `scratch` asked */
+    void *reserved;         /* for the kiln_tile_* calls */
+} kiln_tile;
+
+/* Reports that output row `row` met an index outside [0, limit). The kernel must have zeroed that row (or
+ * dropped the write). The fence then holds KILN_ERROR_INDEX for the first such row in plan order. */
+KILN_API void kiln_tile_bad_index(kiln_tile *tile, int64_t row, int64_t index, int64_t limit);
+
+/* Reports a failure of the kernel's own with a text; the run stops, and the fence holds KILN_ERROR_KERNEL.
+ * Returns that status, for `return kiln_tile_fail(tile, "…")`. */
+KILN_API kiln_status kiln_tile_fail(kiln_tile *tile, const char *format, ...) KILN_PRINTF(2, 3);
+
+typedef struct kiln_kernel {
+    const char *name;
+    uint32_t cpu; /* KILN_CPU_* features it needs, 0 for none */
+    /* May it serve these arguments (dtypes, strides, counts at the maxima)? NULL: always. Data pointers are
+     * not set when it is asked. */
+    bool (*supports)(const kiln_args *args);
+    /* Number of independent tiles for these counts, ≥ 0. NULL: 1. Tiles may run in any order, at once, on any
+     * worker; results must not depend on that. Data is not to be read. */
+    int64_t (*tiles)(const kiln_args *args);
+    /* Bytes of scratch a worker needs, at the maxima. NULL: none. Negative: overflow. */
+    int64_t (*scratch)(const kiln_args *args);
+    kiln_status (*run)(const kiln_args *args, kiln_tile *tile);
+} kiln_kernel;
+
+enum {
+    KILN_CPU_AVX2 = 1 << 0,   /* AVX2, FMA, F16C, BMI2 */
+    KILN_CPU_AVX512 = 1 << 1, /* AVX-512 F, BW, CD, DQ, VL, VNNI */
+};
+
+/* ---- the descriptor ------------------------------------------------------------------------------------ */
+
+typedef struct kiln_inplace {
+    uint8_t out, in;
+} kiln_inplace;
+
+typedef struct kiln_op {
+    const char *name; /* unique within an op set; as in JSON */
+    const char *text; /* one line for people: what it computes */
+
+    const char *const *in_names; /* operands' names, n_in_max of them; with `variadic` the last one repeats */
+    uint32_t n_in_min, n_in_max; /* required operands come first, optional ones after */
+    bool variadic;               /* any number of operands from n_in_min - 1 + 1 up, all like the last */
+    const char *const *out_names;
+    uint32_t n_out; /* at most; infer may lower it */
+
+    const kiln_attr *attrs;
+    uint32_t n_attrs;
+    uint32_t attrs_size; /* sizeof the attribute struct; 0 when there is none */
+
+    kiln_status (*infer)(kiln_infer *infer);
+    /* NULL fails closed: the node is taken to read and write all memory there is. */
+    kiln_status (*accesses)(const kiln_access_query *query);
+
+    const kiln_inplace *inplace; /* pairs where output may take the place of the input's dying bytes, given
+                                    the same size and strides: each tile reads an element of the input only
+                                    before it writes the same element of the output */
+    uint32_t n_inplace;
+
+    const kiln_kernel *kernels; /* plainest first; the last one supported wins */
+    uint32_t n_kernels;
+} kiln_op;
+
+/* A set of ops, for the JSON loader (there is no registry). `kiln_ops_builtin()` gives Kiln's own. */
+typedef struct kiln_op_set {
+    const kiln_op *const *ops;
+    size_t count;
+} kiln_op_set;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
