@@ -39,11 +39,12 @@ static inline void *kiln__alloc_array(const kiln_allocator *a, size_t count, siz
 }
 
 static inline void kiln__free_array(const kiln_allocator *a, void *p, size_t count, size_t size) {
+    size_t bytes = count * size;
     if (p != NULL)
-        a->free(a->context, p, count * size ? count * size : 1);
+        a->free(a->context, p, bytes > 0 ? bytes : 1);
 }
 
-#define KILN_NEW(a, type, count)      ((type *)kiln__alloc_array((a), (count), sizeof(type), _Alignof(type)))
+#define KILN_NEW(a, type, count)       ((type *)kiln__alloc_array((a), (count), sizeof(type), _Alignof(type)))
 #define KILN_DELETE(a, p, type, count) kiln__free_array((a), (p), (count), sizeof(type))
 
 /* A growable array: struct { T *items; size_t count, capacity; }. Grows to at least `want` items, doubling;

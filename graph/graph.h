@@ -89,7 +89,8 @@ struct kiln_graph {
     } names;
 };
 
-/* ---- reading ---------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------------
+ */
 
 static inline const char *kiln__text(const kiln_graph *g, uint32_t offset) {
     return g->text.items + offset;
@@ -119,7 +120,8 @@ const char *kiln__shape_text(const kiln_graph *g, const kiln_desc *desc, char bu
 uint32_t kiln__name_find(const kiln_graph *g, kiln__name_kind kind, const char *name);
 extern const char *const kiln__storage_kind_names[KILN_STORAGE_KIND_COUNT];
 
-/* ---- descriptions ------------------------------------------------------------------------------------------ */
+/* ---- descriptions
+ * ------------------------------------------------------------------------------------------ */
 
 /* Dense strides at the maxima, and the bytes from first to behind last. */
 kiln_status kiln__desc_dense(const kiln_graph *g, kiln_desc *desc, int64_t *bytes, kiln_error *error);
@@ -131,32 +133,38 @@ bool kiln__desc_is_dense(const kiln_graph *g, const kiln_desc *desc);
  * *exact is false; exact may be NULL). An empty tensor gives length 0. */
 kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *tensor, bool *exact);
 
-/* ---- building, with tensor ids ---------------------------------------------------------------------------- */
+/* ---- building, with tensor ids ----------------------------------------------------------------------------
+ */
 
 /* Remembers the first error of the graph; returns `status`. */
 kiln_status kiln__graph_fail(kiln_graph *g, kiln_status status, const char *format, ...) KILN_PRINTF(3, 4);
 
 /* The raw forms used by rewriting and by the JSON loader. They return an id, or 0 after remembering an error.
  * `name` may be NULL or "". */
-uint32_t kiln__slot_new(kiln_graph *g, const char *name, bool is_float, int64_t min, int64_t max, float preset);
+uint32_t kiln__slot_new(kiln_graph *g, const char *name, bool is_float, int64_t min, int64_t max,
+                        float preset);
 uint32_t kiln__storage_new(kiln_graph *g, kiln_storage_kind kind, const char *name, int64_t size);
+kiln_status kiln__storage_set_name(kiln_graph *g, uint32_t storage, const char *name);
 uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc);
 kiln_status kiln__tensor_set_name(kiln_graph *g, uint32_t tensor, const char *name);
 
 /* Runs the op's checks and infer on operands; descs of outputs to out[op->n_out], aliases to alias[]. */
 kiln_status kiln__node_infer(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in,
-                             uint32_t n_in, const void *attrs, kiln_desc *out, int32_t *alias, uint32_t *n_out);
+                             uint32_t n_in, const void *attrs, kiln_desc *out, int32_t *alias,
+                             uint32_t *n_out);
 
 /* Appends a node with given input and output tensors: infer's answer must equal what the output tensors are
  * (dtype, dims, dense or aliased as it says). For the JSON loader and for rewriting. */
 kiln_status kiln__node_emit(kiln_graph *g, const kiln_op *op, const char *name, const uint32_t *in,
                             uint32_t n_in, const uint32_t *out, uint32_t n_out, const void *attrs);
 
-/* A deep copy with the same ids, in its own allocations. Attribute storage, names and data pointers included. */
+/* A deep copy with the same ids, in its own allocations. Attribute storage, names and data pointers included.
+ */
 kiln_status kiln__graph_clone(const kiln_graph *g, const kiln_allocator *allocator, kiln_graph **out,
                               kiln_error *error);
 
-/* ---- accesses ---------------------------------------------------------------------------------------------- */
+/* ---- accesses
+ * ---------------------------------------------------------------------------------------------- */
 
 typedef struct kiln__access {
     uint32_t node;
@@ -166,7 +174,7 @@ typedef struct kiln__access {
     kiln_box box; /* offset counts from the storage's first byte */
 } kiln__access;
 
-enum { KILN__OPERAND_ANY = 0xffffffffu };
+#define KILN__OPERAND_ANY UINT32_MAX
 
 struct kiln_access_list {
     const kiln_graph *graph;

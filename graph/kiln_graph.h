@@ -60,11 +60,12 @@ KILN_API void kiln_graph_reset(kiln_graph *graph);
 /* The first error since creation or reset, or KILN_OK. `error` receives its text. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_graph_check(const kiln_graph *graph, kiln_error *error);
 
-/* ---- slots ---------------------------------------------------------------------------------------------- */
+/* ---- slots ----------------------------------------------------------------------------------------------
+ */
 
-/* Declares an integer that may change between runs, min ≤ value ≤ max. With min ≥ 0 it may serve as a symbol in
- * shapes (`kiln_sym`). Its value before it is first set is `min`.
- * Errors: KILN_ERROR_ARGUMENT (name NULL, empty or taken, min > max). */
+/* Declares an integer that may change between runs, min ≤ value ≤ max. With min ≥ 0 it may serve as a symbol
+ * in shapes (`kiln_sym`). Its value before it is first set is `min`. Errors: KILN_ERROR_ARGUMENT (name NULL,
+ * empty or taken, min > max). */
 KILN_API kiln_slot kiln_slot_i64(kiln_graph *graph, const char *name, int64_t min, int64_t max);
 
 /* Declares a float that may change between runs; before it is first set it is `preset`. */
@@ -108,12 +109,13 @@ static inline kiln_f32_value kiln_f32_of(kiln_slot slot) {
         __VA_ARGS__                                                                                          \
     }
 
-/* ---- storages and leaf tensors -------------------------------------------------------------------------- */
+/* ---- storages and leaf tensors --------------------------------------------------------------------------
+ */
 
 /* A dense tensor on a fresh storage of its own. Names are unique among storages; they are how bindings, JSON
  * and messages refer to it. Sizes are those at the symbols' maxima.
- * Errors: KILN_ERROR_ARGUMENT (name NULL, empty or taken; bad slot), KILN_ERROR_SHAPE (ndim not 1…4, a negative
- * dimension, innermost count no multiple of the block), KILN_ERROR_OVERFLOW, KILN_ERROR_DTYPE,
+ * Errors: KILN_ERROR_ARGUMENT (name NULL, empty or taken; bad slot), KILN_ERROR_SHAPE (ndim not 1…4, a
+ * negative dimension, innermost count no multiple of the block), KILN_ERROR_OVERFLOW, KILN_ERROR_DTYPE,
  * KILN_ERROR_MEMORY. */
 KILN_API kiln_tensor kiln_input(kiln_graph *graph, const char *name, kiln_dtype dtype, uint32_t ndim,
                                 const kiln_dim *dims);
@@ -124,8 +126,8 @@ KILN_API kiln_tensor kiln_state(kiln_graph *graph, const char *name, kiln_dtype 
 
 /* The general form: a storage of `size` bytes, then tensors anywhere in it (a mapped model file is one
  * weight storage with a tensor per entry). `strides` in bytes, outermost first, or NULL for dense.
- * Errors as above; also KILN_ERROR_SHAPE when the tensor does not lie within the storage, a stride is negative,
- * or the offset or a stride breaks the dtype's alignment. */
+ * Errors as above; also KILN_ERROR_SHAPE when the tensor does not lie within the storage, a stride is
+ * negative, or the offset or a stride breaks the dtype's alignment. */
 KILN_API kiln_storage kiln_storage_add(kiln_graph *graph, kiln_storage_kind kind, const char *name,
                                        int64_t size);
 KILN_API kiln_tensor kiln_tensor_at(kiln_graph *graph, kiln_storage storage, int64_t offset, kiln_dtype dtype,
@@ -140,10 +142,11 @@ KILN_API void kiln_storage_data(kiln_graph *graph, kiln_storage storage, void *d
 
 KILN_API kiln_storage kiln_storage_of(const kiln_graph *graph, kiln_tensor tensor);
 
-/* ---- views: other shapes over the same bytes ------------------------------------------------------------- */
+/* ---- views: other shapes over the same bytes -------------------------------------------------------------
+ */
 
-/* Elements start … start+length-1 of one axis (negative axis counts from the end: -1 is the innermost). With a
- * symbol as `length`, its maximum must fit. On the innermost axis of a block dtype start and length are
+/* Elements start … start+length-1 of one axis (negative axis counts from the end: -1 is the innermost). With
+ * a symbol as `length`, its maximum must fit. On the innermost axis of a block dtype start and length are
  * multiples of the block. Errors: KILN_ERROR_SHAPE. */
 KILN_API kiln_tensor kiln_slice(kiln_graph *graph, kiln_tensor tensor, int32_t axis, int64_t start,
                                 kiln_dim length);
@@ -158,7 +161,8 @@ KILN_API kiln_tensor kiln_transpose(kiln_graph *graph, kiln_tensor tensor, int32
 KILN_API kiln_tensor kiln_broadcast(kiln_graph *graph, kiln_tensor tensor, uint32_t ndim,
                                     const kiln_dim *dims);
 
-/* ---- nodes ----------------------------------------------------------------------------------------------- */
+/* ---- nodes -----------------------------------------------------------------------------------------------
+ */
 
 /* Adds a node: runs the op's validation and makes its outputs. `inputs` has n_inputs handles; an absent
  * optional operand is a zeroed handle. `attrs` points to the op's attribute struct (copied), NULL for all
@@ -181,7 +185,8 @@ KILN_API void kiln_name(kiln_graph *graph, kiln_tensor tensor, const char *forma
  * Errors: KILN_ERROR_ARGUMENT. Returns the tensor. */
 KILN_API kiln_tensor kiln_output(kiln_graph *graph, kiln_tensor tensor, const char *name);
 
-/* ---- looking ---------------------------------------------------------------------------------------------- */
+/* ---- looking ----------------------------------------------------------------------------------------------
+ */
 
 typedef struct kiln_tensor_info {
     const char *name; /* "" when unnamed; valid until the graph changes */

@@ -1,5 +1,5 @@
-/* What an op is: one const descriptor. Building, validation, JSON, hazards, fusion, tests and the table of ops
- * are all driven by it. A user's own op is the same descriptor, passed at run time, with the same rights.
+/* What an op is: one const descriptor. Building, validation, JSON, hazards, fusion, tests and the table of
+ * ops are all driven by it. A user's own op is the same descriptor, passed at run time, with the same rights.
  *
  * A descriptor and everything it points to must outlive every graph, plan and session that uses it; in
  * practice it is `static const`. Its functions may be called from any thread, several at once.
@@ -58,10 +58,10 @@ typedef struct kiln_f32_value {
 typedef struct kiln_attr {
     const char *name; /* as in JSON */
     kiln_attr_type type;
-    uint32_t offset;     /* offsetof in the op's attribute struct */
-    double preset;       /* default: used by JSON when the key is absent */
-    double min, max;     /* inclusive bounds of constants; min == max == 0 means unbounded. NaN never passes
-                            a bound. */
+    uint32_t offset; /* offsetof in the op's attribute struct */
+    double preset;   /* default: used by JSON when the key is absent */
+    double min, max; /* inclusive bounds of constants; min == max == 0 means unbounded. NaN never passes
+                        a bound. */
     const char *const *names; /* ENUM: names of 0 … n_names-1 */
     uint32_t n_names;
 } kiln_attr;
@@ -73,10 +73,10 @@ typedef struct kiln_infer {
     const kiln_desc *const *in; /* NULL where an optional operand is absent */
     const void *attrs;          /* the op's attribute struct, bounds already checked; NULL when it has none */
     kiln_desc *out;             /* fill dtype, ndim, dims of each output; dense strides are set afterwards */
-    uint32_t n_out;             /* preset to the descriptor's n_out; lower it when optional outputs are absent */
-    int32_t *alias;             /* per output: -1 (fresh bytes), or the input whose bytes this output is: then
-                                   the output takes that input's whole description */
-    const void *reserved;       /* for kiln_infer_fail and kiln_infer_slot_max */
+    uint32_t n_out;       /* preset to the descriptor's n_out; lower it when optional outputs are absent */
+    int32_t *alias;       /* per output: -1 (fresh bytes), or the input whose bytes this output is: then
+                             the output takes that input's whole description */
+    const void *reserved; /* for kiln_infer_fail and kiln_infer_slot_max */
 } kiln_infer;
 
 /* Records a failure; returns `status`. The text gets "node 'N' (op): " in front. Name operands, expected and
@@ -112,15 +112,15 @@ typedef struct kiln_access_list kiln_access_list; /* collects what one node acce
 
 typedef struct kiln_access_query {
     uint32_t n_in, n_out;
-    const kiln_desc *const *in;  /* NULL where absent */
+    const kiln_desc *const *in; /* NULL where absent */
     const kiln_desc *const *out;
     const void *attrs;
     kiln_access_list *list;
 } kiln_access_query;
 
 /* Adds an access to the whole of an operand (the strided set of bytes its description covers at the symbols'
- * maxima). `operand`: input i is i, output j is n_in + j. KILN_ERROR_ARGUMENT for an absent operand or one out
- * of range, KILN_ERROR_MEMORY. */
+ * maxima). `operand`: input i is i, output j is n_in + j. KILN_ERROR_ARGUMENT for an absent operand or one
+ * out of range, KILN_ERROR_MEMORY. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_access_operand(const kiln_access_query *query, uint32_t operand,
                                                          kiln_access_mode mode);
 
@@ -152,7 +152,7 @@ typedef struct kiln_args {
 
 /* What a worker hands to a kernel besides its arguments. */
 typedef struct kiln_tile {
-    int64_t first, last;   /* compute tiles first ≤ i < last */
+    int64_t first, last;    /* compute tiles first ≤ i < last */
     unsigned char *scratch; /* this worker's own bytes, 64-byte aligned; size as `scratch` asked */
     void *reserved;         /* for the kiln_tile_* calls */
 } kiln_tile;

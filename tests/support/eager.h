@@ -8,8 +8,8 @@
 
 typedef struct eager eager;
 
-/* Allocates every storage (poisoned with NaN bytes, inputs and states zeroed). `cpu`: KILN_CPU_* features that
- * kernels may use. Aborts the test on allocation failure. */
+/* Allocates every storage (poisoned with NaN bytes, inputs and states zeroed). `cpu`: KILN_CPU_* features
+ * that kernels may use. Aborts the test on allocation failure. */
 eager *eager_new(const kiln_graph *graph, uint32_t cpu);
 void eager_free(eager *run);
 
@@ -20,8 +20,8 @@ void eager_set_i64(eager *run, kiln_slot slot, int64_t value);
 void eager_set_f32(eager *run, kiln_slot slot, float value);
 
 typedef struct eager_result {
-    kiln_status status; /* KILN_OK, KILN_ERROR_INDEX (all nodes ran), or a kernel's failure */
-    size_t node;        /* where */
+    kiln_status status;        /* KILN_OK, KILN_ERROR_INDEX (all nodes ran), or a kernel's failure */
+    size_t node;               /* where */
     int64_t row, index, limit; /* the first bad index */
 } eager_result;
 

@@ -1,0 +1,100 @@
+/* What a node reads and writes, as byte boxes of storages. */
+#include "graph.h"
+
+void kiln__access_free(kiln_access_list *list) {
+    KILN_ARRAY_FREE(&list->allocator, *list);
+}
+
+static kiln_status push(kiln_access_list *list, kiln__access access) {
+    if (!KILN_GROW(&list->allocator, *list, list->count + 1))
+        return KILN_ERROR_MEMORY;
+    list->items[list->count++] = access;
+    return KILN_OK;
+}
+
+/* The tensor of an operand of the list's node, or NULL. */
+static const kiln__tensor *operand_tensor(const kiln_access_list *list, uint32_t operand) {
+    const kiln__node *n = &list->graph->nodes.items[list->node];
+    if (operand >= n->n_in + n->n_out)
+        return NULL;
+    uint32_t id = list->graph->operands.items[n->operands + operand];
+    return id ? &list->graph->tensors.items[id] : NULL;
+}
+
+kiln_status kiln_access_operand(const kiln_access_query *query, uint32_t operand, kiln_access_mode mode) {
+    const kiln__tensor *t = operand_tensor(query->list, operand);
+    if (t == NULL)
+        return KILN_ERROR_ARGUMENT;
+    kiln_box box = kiln__tensor_box(query->list->graph, t, NULL);
+    if (box.length == 0)
+        return KILN_OK;
+    return push(query->list, (kiln__access){query->list->node, operand, t->storage, mode, box});
+}
+
+kiln_status kiln_access_box(const kiln_access_query *query, uint32_t operand, kiln_access_mode mode,
+                            const kiln_box *box) {
+    const kiln__tensor *t = operand_tensor(query->list, operand);
+    if (t == NULL || box->length < 0 || box->offset < 0)
+        return KILN_ERROR_ARGUMENT;
+    /* The box must stay within the storage: hazards of bytes outside would go unseen. */
+    int64_t end, reach;
+    bool ok = kiln__add(box->offset, box->length, &end) && kiln__add(end, t->offset, &end);
+    for (uint32_t l = 0; l < KILN_BOX_LEVELS; l++) {
+        if (box->count[l] < 0 || box->stride[l] < 0)
+            return KILN_ERROR_ARGUMENT;
+        if (box->count[l] == 0)
+            return KILN_OK; /* empty */
+        ok = ok && kiln__mul(box->count[l] - 1, box->stride[l], &reach) && kiln__add(end, reach, &end);
+    }
+    if (!ok || end > query->list->graph->storages.items[t->storage].size)
+        return KILN_ERROR_ARGUMENT;
+    if (box->length == 0)
+        return KILN_OK;
+    kiln__access access = {query->list->node, operand, t->storage, mode, *box};
+    access.box.offset += t->offset;
+    return push(query->list, access);
+}
+
+kiln_status kiln_access_operands(const kiln_access_query *query) {
+    for (uint32_t i = 0; i < query->n_in + query->n_out; i++) {
+        if (i < query->n_in ? query->in[i] == NULL : query->out[i - query->n_in] == NULL)
+            continue;
+        kiln_status status = kiln_access_operand(query, i, i < query->n_in ? KILN_READ : KILN_WRITE);
+        if (status != KILN_OK)
+            return status;
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln__access_collect(kiln_access_list *list, size_t node, kiln_error *error) {
+    const kiln_graph *g = list->graph;
+    const kiln__node *n = &g->nodes.items[node];
+    char label[KILN__LABEL_SIZE];
+    list->node = (uint32_t)node;
+    kiln_status status;
+    if (n->op->accesses == NULL) {
+        status = push(
+            list,
+            (kiln__access){
+                list->node, KILN__OPERAND_ANY, 0, KILN_READ_WRITE, {0, INT64_MAX, {1, 1, 1}, {0, 0, 0}}});
+    } else {
+        uint32_t total = n->n_in + n->n_out;
+        const kiln_desc *fixed[32], **descs = fixed;
+        if (total > 32 && (descs = KILN_NEW(&list->allocator, const kiln_desc *, total)) == NULL)
+            return kiln_error_set(error, KILN_ERROR_MEMORY, "collecting accesses: out of memory");
+        for (uint32_t i = 0; i < total; i++) {
+            const kiln__tensor *t = operand_tensor(list, i);
+            descs[i] = t ? &t->desc : NULL;
+        }
+        kiln_access_query query = {n->n_in, n->n_out, descs, descs + n->n_in, kiln__node_attrs(g, n), list};
+        status = n->op->accesses(&query);
+        if (descs != fixed)
+            KILN_DELETE(&list->allocator, descs, const kiln_desc *, total);
+    }
+    if (status == KILN_OK)
+        return KILN_OK;
+    return kiln_error_set(error, status, "node '%s' (%s): its accesses: %s", kiln__node_label(g, node, label),
+                          n->op->name,
+                          status == KILN_ERROR_ARGUMENT ? "an absent operand, or bytes outside its storage"
+                                                        : kiln_status_text(status));
+}

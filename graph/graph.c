@@ -1,0 +1,349 @@
+/* Life of a graph, names, slots and storages. */
+#include "graph.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+const char *const kiln__storage_kind_names[KILN_STORAGE_KIND_COUNT] = {"weight", "input", "output", "state",
+                                                                       "arena"};
+
+kiln_status kiln__graph_fail(kiln_graph *g, kiln_status status, const char *format, ...) {
+    if (g->error.status != KILN_OK)
+        return status;
+    char text[KILN_ERROR_TEXT_SIZE];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return kiln_error_set(&g->error, status, "%s", text);
+}
+
+/* ---- life
+ * --------------------------------------------------------------------------------------------------- */
+
+/* Index 0 of each array means "none"; offset 0 of the text is "". */
+static bool reserve_zeroth(kiln_graph *g) {
+    const kiln_allocator *a = &g->allocator;
+    if (!KILN_GROW(a, g->slots, 1) || !KILN_GROW(a, g->storages, 1) || !KILN_GROW(a, g->tensors, 1) ||
+        !KILN_GROW(a, g->text, 64))
+        return false;
+    memset(g->slots.items, 0, sizeof *g->slots.items);
+    memset(g->storages.items, 0, sizeof *g->storages.items);
+    memset(g->tensors.items, 0, sizeof *g->tensors.items);
+    g->text.items[0] = '\0';
+    g->slots.count = g->storages.count = g->tensors.count = g->text.count = 1;
+    return true;
+}
+
+kiln_status kiln_graph_create(const kiln_allocator *allocator, kiln_graph **out, kiln_error *error) {
+    if (out == NULL)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_graph_create: out is NULL");
+    *out = NULL;
+    kiln_allocator a = kiln__allocator_or_default(allocator);
+    kiln_graph *g = KILN_NEW(&a, kiln_graph, 1);
+    if (g != NULL) {
+        g->allocator = a;
+        g->tag = (uint32_t)((uintptr_t)g >> 4);
+        if (reserve_zeroth(g)) {
+            *out = g;
+            return KILN_OK;
+        }
+        kiln_graph_destroy(g);
+    }
+    return kiln_error_set(error, KILN_ERROR_MEMORY, "kiln_graph_create: out of memory");
+}
+
+void kiln_graph_destroy(kiln_graph *g) {
+    if (g == NULL)
+        return;
+    kiln_allocator a = g->allocator;
+    KILN_ARRAY_FREE(&a, g->slots);
+    KILN_ARRAY_FREE(&a, g->storages);
+    KILN_ARRAY_FREE(&a, g->tensors);
+    KILN_ARRAY_FREE(&a, g->nodes);
+    KILN_ARRAY_FREE(&a, g->operands);
+    KILN_ARRAY_FREE(&a, g->attrs);
+    KILN_ARRAY_FREE(&a, g->text);
+    KILN_ARRAY_FREE(&a, g->names);
+    KILN_DELETE(&a, g, kiln_graph, 1);
+}
+
+void kiln_graph_reset(kiln_graph *g) {
+    g->slots.count = g->storages.count = g->tensors.count = g->text.count = 1;
+    g->nodes.count = g->operands.count = g->attrs.count = 0;
+    if (g->names.count > 0)
+        memset(g->names.items, 0, g->names.capacity * sizeof *g->names.items);
+    g->names.count = 0;
+    g->error.status = KILN_OK;
+    g->tag++;
+}
+
+kiln_status kiln_graph_check(const kiln_graph *g, kiln_error *error) {
+    if (g == NULL)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "graph is NULL");
+    if (g->error.status != KILN_OK && error != NULL)
+        *error = g->error;
+    return g->error.status;
+}
+
+/* Copies one array into a fresh graph; same count, capacity as needed. */
+#define CLONE_ARRAY(a, to, from)                                                                             \
+    (KILN_GROW((a), (to), (from).count ? (from).count : 1) &&                                                \
+     (memcpy((to).items, (from).items ? (const void *)(from).items : "",                                     \
+             (from).items ? (from).count * sizeof *(from).items : 0),                                        \
+      (to).count = (from).count, true))
+
+kiln_status kiln__graph_clone(const kiln_graph *from, const kiln_allocator *allocator, kiln_graph **out,
+                              kiln_error *error) {
+    kiln_allocator a = kiln__allocator_or_default(allocator);
+    *out = NULL;
+    kiln_graph *g = KILN_NEW(&a, kiln_graph, 1);
+    if (g == NULL)
+        return kiln_error_set(error, KILN_ERROR_MEMORY, "copying a graph: out of memory");
+    g->allocator = a;
+    g->tag = from->tag;
+    bool ok = CLONE_ARRAY(&a, g->slots, from->slots) && CLONE_ARRAY(&a, g->storages, from->storages) &&
+              CLONE_ARRAY(&a, g->tensors, from->tensors) && CLONE_ARRAY(&a, g->nodes, from->nodes) &&
+              CLONE_ARRAY(&a, g->operands, from->operands) && CLONE_ARRAY(&a, g->attrs, from->attrs) &&
+              CLONE_ARRAY(&a, g->text, from->text);
+    if (ok && from->names.capacity > 0) {
+        /* The hash table's places depend on its capacity, so it keeps exactly that. */
+        g->names.items = KILN_NEW(&a, kiln__name_entry, from->names.capacity);
+        ok = g->names.items != NULL;
+        if (ok) {
+            memcpy(g->names.items, from->names.items, from->names.capacity * sizeof *from->names.items);
+            g->names.count = from->names.count;
+            g->names.capacity = from->names.capacity;
+        }
+    }
+    if (!ok) {
+        kiln_graph_destroy(g);
+        return kiln_error_set(error, KILN_ERROR_MEMORY, "copying a graph of %zu nodes: out of memory",
+                              from->nodes.count);
+    }
+    *out = g;
+    return KILN_OK;
+}
+
+/* ---- names
+ * -------------------------------------------------------------------------------------------------- */
+
+static uint64_t name_hash(uint32_t kind, const char *name) {
+    uint64_t h = 1469598103934665603u ^ kind; /* FNV-1a */
+    for (; *name; name++)
+        h = (h ^ (unsigned char)*name) * 1099511628211u;
+    return h ^ (h >> 29);
+}
+
+/* The place of a name: its entry, or the free one where it would go. NULL only while the table is empty. */
+static kiln__name_entry *name_place(const kiln_graph *g, uint32_t kind, const char *name) {
+    if (g->names.capacity == 0)
+        return NULL;
+    size_t mask = g->names.capacity - 1;
+    for (size_t i = (size_t)name_hash(kind, name) & mask;; i = (i + 1) & mask) {
+        kiln__name_entry *e = &g->names.items[i];
+        if (e->text == 0 || (e->kind == kind && strcmp(kiln__text(g, e->text), name) == 0))
+            return e;
+    }
+}
+
+uint32_t kiln__name_find(const kiln_graph *g, kiln__name_kind kind, const char *name) {
+    const kiln__name_entry *e = name == NULL ? NULL : name_place(g, kind, name);
+    return e != NULL && e->text != 0 ? e->id : 0;
+}
+
+static bool names_grow(kiln_graph *g) {
+    if (2 * (g->names.count + 1) <= g->names.capacity)
+        return true;
+    size_t old = g->names.capacity, next = old ? 2 * old : 32;
+    kiln__name_entry *items = KILN_NEW(&g->allocator, kiln__name_entry, next);
+    if (items == NULL)
+        return false;
+    kiln__name_entry *before = g->names.items;
+    g->names.items = items;
+    g->names.capacity = next;
+    for (size_t i = 0; i < old; i++)
+        if (before[i].text != 0)
+            *name_place(g, before[i].kind, kiln__text(g, before[i].text)) = before[i];
+    KILN_DELETE(&g->allocator, before, kiln__name_entry, old);
+    return true;
+}
+
+/* Stores a name for (kind, id). Fails when it is taken, empty, too long, or memory is out. */
+static kiln_status name_add(kiln_graph *g, kiln__name_kind kind, const char *name, uint32_t id,
+                            uint32_t *offset) {
+    static const char *const what[] = {"slot", "storage", "tensor"};
+    size_t n = name == NULL ? 0 : strlen(name);
+    if (n == 0 || n > KILN_NAME_MAX)
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "a %s's name has %zu bytes; 1 to %d are allowed",
+                                what[kind], n, KILN_NAME_MAX);
+    if (kiln__name_find(g, kind, name) != 0)
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "%s name '%s' is taken already", what[kind], name);
+    if (!names_grow(g) || g->text.count + n + 1 > UINT32_MAX ||
+        !KILN_GROW(&g->allocator, g->text, g->text.count + n + 1))
+        return kiln__graph_fail(g, KILN_ERROR_MEMORY, "naming %s '%s': out of memory", what[kind], name);
+    *offset = (uint32_t)g->text.count;
+    memcpy(g->text.items + g->text.count, name, n + 1);
+    g->text.count += n + 1;
+    *name_place(g, kind, name) = (kiln__name_entry){*offset, kind, id};
+    g->names.count++;
+    return KILN_OK;
+}
+
+kiln_status kiln__tensor_set_name(kiln_graph *g, uint32_t tensor, const char *name) {
+    uint32_t offset;
+    kiln_status status = name_add(g, KILN_NAME_TENSOR, name, tensor, &offset);
+    if (status != KILN_OK)
+        return status;
+    kiln__tensor *t = &g->tensors.items[tensor];
+    t->name = offset;
+    if (t->producer != 0) {
+        kiln__node *n = &g->nodes.items[t->producer - 1];
+        if (kiln__node_out(g, n)[0] == tensor)
+            n->name = offset;
+    }
+    return KILN_OK;
+}
+
+void kiln_name(kiln_graph *g, kiln_tensor tensor, const char *format, ...) {
+    if (g->error.status != KILN_OK)
+        return;
+    kiln_tensor_info info;
+    if (kiln_tensor_get(g, tensor, &info) != KILN_OK) {
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "kiln_name: unknown tensor");
+        return;
+    }
+    char name[KILN_NAME_MAX + 1];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    (void)kiln__tensor_set_name(g, tensor.id, name);
+}
+
+const char *kiln__node_label(const kiln_graph *g, size_t node, char buffer[KILN__LABEL_SIZE]) {
+    const kiln__node *n = &g->nodes.items[node];
+    if (n->name != 0)
+        snprintf(buffer, KILN__LABEL_SIZE, "%s", kiln__text(g, n->name));
+    else
+        snprintf(buffer, KILN__LABEL_SIZE, "%.100s.%zu", n->op->name, node);
+    return buffer;
+}
+
+const char *kiln__tensor_label(const kiln_graph *g, uint32_t tensor, char buffer[KILN__LABEL_SIZE]) {
+    const kiln__tensor *t = &g->tensors.items[tensor];
+    if (t->name != 0) {
+        snprintf(buffer, KILN__LABEL_SIZE, "%s", kiln__text(g, t->name));
+    } else if (t->producer != 0) {
+        const kiln__node *n = &g->nodes.items[t->producer - 1];
+        const uint32_t *out = kiln__node_out(g, n);
+        uint32_t j = 0;
+        while (j + 1 < n->n_out && out[j] != tensor)
+            j++;
+        snprintf(buffer, KILN__LABEL_SIZE, "%.100s.%u:%u", n->op->name, t->producer - 1, j);
+    } else {
+        snprintf(buffer, KILN__LABEL_SIZE, "tensor.%u", tensor);
+    }
+    return buffer;
+}
+
+/* ---- slots
+ * -------------------------------------------------------------------------------------------------- */
+
+uint32_t kiln__slot_new(kiln_graph *g, const char *name, bool is_float, int64_t min, int64_t max,
+                        float preset) {
+    if (g->error.status != KILN_OK)
+        return 0;
+    if (min > max) {
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "slot '%s': min %lld is above max %lld",
+                               name ? name : "", (long long)min, (long long)max);
+        return 0;
+    }
+    if (g->slots.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->slots, g->slots.count + 1)) {
+        (void)kiln__graph_fail(g, KILN_ERROR_MEMORY, "adding a slot: out of memory");
+        return 0;
+    }
+    uint32_t id = (uint32_t)g->slots.count, offset;
+    if (name_add(g, KILN_NAME_SLOT, name, id, &offset) != KILN_OK)
+        return 0;
+    g->slots.items[id] = (kiln__slot){offset, is_float, min, max, preset};
+    g->slots.count++;
+    return id;
+}
+
+kiln_slot kiln_slot_i64(kiln_graph *g, const char *name, int64_t min, int64_t max) {
+    return (kiln_slot){kiln__slot_new(g, name, false, min, max, 0.0f), g->tag};
+}
+
+kiln_slot kiln_slot_f32(kiln_graph *g, const char *name, float preset) {
+    return (kiln_slot){kiln__slot_new(g, name, true, 0, 0, preset), g->tag};
+}
+
+kiln_slot kiln_slot_find(const kiln_graph *g, const char *name) {
+    return (kiln_slot){kiln__name_find(g, KILN_NAME_SLOT, name), g->tag};
+}
+
+/* ---- storages
+ * ----------------------------------------------------------------------------------------------- */
+
+uint32_t kiln__storage_new(kiln_graph *g, kiln_storage_kind kind, const char *name, int64_t size) {
+    if (g->error.status != KILN_OK)
+        return 0;
+    if ((unsigned)kind >= KILN_STORAGE_KIND_COUNT || size < 0) {
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "storage '%s': %s", name ? name : "",
+                               size < 0 ? "a negative size" : "unknown kind");
+        return 0;
+    }
+    if (g->storages.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->storages, g->storages.count + 1)) {
+        (void)kiln__graph_fail(g, KILN_ERROR_MEMORY, "adding a storage: out of memory");
+        return 0;
+    }
+    uint32_t id = (uint32_t)g->storages.count, offset = 0;
+    bool unnamed = kind == KILN_STORAGE_ARENA && (name == NULL || name[0] == '\0');
+    if (!unnamed && name_add(g, KILN_NAME_STORAGE, name, id, &offset) != KILN_OK)
+        return 0;
+    g->storages.items[id] = (kiln__storage){offset, kind, size, NULL, 0};
+    g->storages.count++;
+    return id;
+}
+
+kiln_status kiln__storage_set_name(kiln_graph *g, uint32_t storage, const char *name) {
+    return name_add(g, KILN_NAME_STORAGE, name, storage, &g->storages.items[storage].name);
+}
+
+kiln_storage kiln_storage_add(kiln_graph *g, kiln_storage_kind kind, const char *name, int64_t size) {
+    return (kiln_storage){kiln__storage_new(g, kind, name, size), g->tag};
+}
+
+void kiln_storage_data(kiln_graph *g, kiln_storage storage, void *data, int64_t size, uint64_t generation) {
+    if (g->error.status != KILN_OK)
+        return;
+    if (storage.graph != g->tag || storage.id == 0 || storage.id >= g->storages.count) {
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "kiln_storage_data: unknown storage");
+        return;
+    }
+    kiln__storage *s = &g->storages.items[storage.id];
+    const char *name = kiln__text(g, s->name);
+    if (s->kind == KILN_STORAGE_ARENA || s->kind == KILN_STORAGE_STATE)
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "storage '%s' is %s: its bytes cannot be given here%s",
+                               name, kiln__storage_kind_names[s->kind],
+                               s->kind == KILN_STORAGE_STATE ? "; bind a kiln_state to the session" : "");
+    else if (size < s->size)
+        (void)kiln__graph_fail(g, KILN_ERROR_BINDING, "storage '%s' needs %lld bytes, got %lld", name,
+                               (long long)s->size, (long long)size);
+    else {
+        s->data = data;
+        s->generation = generation;
+    }
+}
+
+kiln_storage kiln_storage_of(const kiln_graph *g, kiln_tensor tensor) {
+    kiln_tensor_info info;
+    if (kiln_tensor_get(g, tensor, &info) != KILN_OK)
+        return (kiln_storage){0, 0};
+    return info.storage;
+}
+
+size_t kiln_graph_node_count(const kiln_graph *g) {
+    return g->nodes.count;
+}

@@ -1,0 +1,388 @@
+/* Nodes: attribute checks, inference, and adding them. */
+#include "graph.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+enum { MAX_OPERANDS = 1024 }; /* per node; bounds what inference keeps on the stack */
+
+/* What infer functions need for their messages. */
+typedef struct infer_context {
+    kiln_graph *graph;
+    const kiln_op *op;
+    const char *label;
+} infer_context;
+
+kiln_status kiln_infer_fail(const kiln_infer *infer, kiln_status status, const char *format, ...) {
+    const infer_context *c = infer->reserved;
+    char text[KILN_ERROR_TEXT_SIZE];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return kiln__graph_fail(c->graph, status, "node '%s' (%s): %s", c->label, c->op->name, text);
+}
+
+int64_t kiln_infer_dim_max(const kiln_infer *infer, kiln_dim dim) {
+    const infer_context *c = infer->reserved;
+    return kiln__dim_max(c->graph, dim);
+}
+
+/* ---- attributes
+ * --------------------------------------------------------------------------------------------- */
+
+void kiln_op_defaults(const kiln_op *op, void *attrs) {
+    memset(attrs, 0, op->attrs_size);
+    for (uint32_t i = 0; i < op->n_attrs; i++) {
+        const kiln_attr *a = &op->attrs[i];
+        unsigned char *at = (unsigned char *)attrs + a->offset;
+        switch (a->type) {
+        case KILN_ATTR_BOOL:
+        case KILN_ATTR_ENUM:
+            *(uint32_t *)(void *)at = (uint32_t)a->preset;
+            break;
+        case KILN_ATTR_I64:
+        case KILN_ATTR_I64_SLOT: /* the value is the first member */
+            *(int64_t *)(void *)at = (int64_t)a->preset;
+            break;
+        case KILN_ATTR_F32:
+        case KILN_ATTR_F32_SLOT:
+            *(float *)(void *)at = (float)a->preset;
+            break;
+        }
+    }
+}
+
+static bool bounded(const kiln_attr *a) {
+    return a->min != 0 || a->max != 0;
+}
+
+static kiln_status check_i64(kiln_graph *g, const char *label, const kiln_op *op, const kiln_attr *a,
+                             int64_t value, const char *what) {
+    if (bounded(a) && ((double)value < a->min || (double)value > a->max))
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                "node '%s' (%s): %s %s is %lld; it must be %.10g to "
+                                "%.10g",
+                                label, op->name, what, a->name, (long long)value, a->min, a->max);
+    return KILN_OK;
+}
+
+static kiln_status check_f32(kiln_graph *g, const char *label, const kiln_op *op, const kiln_attr *a,
+                             float value) {
+    if (isnan(value) || (bounded(a) && ((double)value < a->min || (double)value > a->max)))
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                "node '%s' (%s): attribute %s is %g; it must be %.10g to "
+                                "%.10g",
+                                label, op->name, a->name, (double)value, a->min, a->max);
+    return KILN_OK;
+}
+
+static kiln_status check_slot(kiln_graph *g, const char *label, const kiln_op *op, const kiln_attr *a,
+                              uint32_t slot) {
+    bool is_float = a->type == KILN_ATTR_F32_SLOT;
+    if (slot >= g->slots.count || g->slots.items[slot].is_float != is_float)
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                "node '%s' (%s): attribute %s follows slot %u, which is "
+                                "not %s slot of this graph",
+                                label, op->name, a->name, slot, is_float ? "a float" : "an integer");
+    if (is_float)
+        return KILN_OK;
+    kiln_status status = check_i64(g, label, op, a, g->slots.items[slot].min, "the minimum of the slot for");
+    return status != KILN_OK
+               ? status
+               : check_i64(g, label, op, a, g->slots.items[slot].max, "the maximum of the slot for");
+}
+
+static kiln_status check_attr(kiln_graph *g, const char *label, const kiln_op *op, const kiln_attr *a,
+                              const unsigned char *at) {
+    switch (a->type) {
+    case KILN_ATTR_BOOL:
+    case KILN_ATTR_ENUM: {
+        uint32_t value = *(const uint32_t *)(const void *)at, n = a->type == KILN_ATTR_BOOL ? 2 : a->n_names;
+        if (value >= n)
+            return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                    "node '%s' (%s): attribute %s is %u; it must be "
+                                    "below %u",
+                                    label, op->name, a->name, value, n);
+        return KILN_OK;
+    }
+    case KILN_ATTR_I64:
+        return check_i64(g, label, op, a, *(const int64_t *)(const void *)at, "attribute");
+    case KILN_ATTR_F32:
+        return check_f32(g, label, op, a, *(const float *)(const void *)at);
+    case KILN_ATTR_I64_SLOT: {
+        const kiln_i64_value *v = (const void *)at;
+        return v->slot ? check_slot(g, label, op, a, v->slot)
+                       : check_i64(g, label, op, a, v->value, "attribute");
+    }
+    case KILN_ATTR_F32_SLOT: {
+        const kiln_f32_value *v = (const void *)at;
+        return v->slot ? check_slot(g, label, op, a, v->slot) : check_f32(g, label, op, a, v->value);
+    }
+    }
+    return KILN_OK;
+}
+
+/* ---- inference
+ * ---------------------------------------------------------------------------------------------- */
+
+static kiln_status check_operands(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in,
+                                  uint32_t n_in) {
+    uint32_t most = op->variadic ? MAX_OPERANDS : op->n_in_max;
+    if (n_in < op->n_in_min || n_in > most)
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "node '%s' (%s): %u operands; it takes %u to %u",
+                                label, op->name, n_in, op->n_in_min, most);
+    for (uint32_t i = 0; i < n_in; i++) {
+        uint32_t shown = i < op->n_in_max ? i : op->n_in_max - 1;
+        if (in[i] >= g->tensors.count)
+            return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                    "node '%s' (%s): operand %u (%s) is unknown tensor "
+                                    "%u",
+                                    label, op->name, i, op->in_names[shown], in[i]);
+        if (in[i] == 0 && i < op->n_in_min && !op->variadic)
+            return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "node '%s' (%s): operand %s is missing", label,
+                                    op->name, op->in_names[shown]);
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln__node_infer(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in,
+                             uint32_t n_in, const void *attrs, kiln_desc *out, int32_t *alias,
+                             uint32_t *n_out) {
+    kiln_status status = check_operands(g, op, label, in, n_in);
+    for (uint32_t i = 0; status == KILN_OK && i < op->n_attrs; i++)
+        status = check_attr(g, label, op, &op->attrs[i], (const unsigned char *)attrs + op->attrs[i].offset);
+    if (status != KILN_OK)
+        return status;
+    const kiln_desc *descs[MAX_OPERANDS];
+    for (uint32_t i = 0; i < n_in; i++)
+        descs[i] = in[i] ? &g->tensors.items[in[i]].desc : NULL;
+    memset(out, 0, op->n_out * sizeof *out);
+    for (uint32_t j = 0; j < op->n_out; j++)
+        alias[j] = -1;
+    infer_context context = {g, op, label};
+    kiln_infer infer = {n_in, descs, attrs, out, op->n_out, alias, &context};
+    status = op->infer(&infer);
+    if (status != KILN_OK) {
+        /* A custom op may fail without a text; whatever it does, the graph remembers an error. */
+        return kiln__graph_fail(g, status, "node '%s' (%s): %s", label, op->name, kiln_status_text(status));
+    }
+    *n_out = infer.n_out < op->n_out ? infer.n_out : op->n_out;
+    for (uint32_t j = 0; j < *n_out; j++) {
+        kiln_error why;
+        int64_t bytes;
+        if (alias[j] >= 0) {
+            if ((uint32_t)alias[j] >= n_in || descs[alias[j]] == NULL)
+                return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                        "node '%s' (%s): output %u aliases operand %d, "
+                                        "which is absent",
+                                        label, op->name, j, alias[j]);
+            out[j] = *descs[alias[j]];
+        } else if (kiln__desc_dense(g, &out[j], &bytes, &why) != KILN_OK) {
+            return kiln__graph_fail(g, why.status, "node '%s' (%s): output %s: %s", label, op->name,
+                                    op->out_names[j], why.text);
+        }
+    }
+    return KILN_OK;
+}
+
+/* A node writes to the bytes of operand `in`: they must be writable. */
+static kiln_status check_written(kiln_graph *g, const kiln_op *op, const char *label, uint32_t tensor) {
+    const kiln__tensor *t = &g->tensors.items[tensor];
+    const kiln__storage *s = &g->storages.items[t->storage];
+    if (s->kind == KILN_STORAGE_WEIGHT || s->kind == KILN_STORAGE_INPUT)
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                "node '%s' (%s) would write into '%s', which is of kind "
+                                "%s; copy it first (kiln_copy) or make it a state",
+                                label, op->name, kiln__text(g, s->name), kiln__storage_kind_names[s->kind]);
+    for (uint32_t i = 0; i < t->desc.ndim; i++)
+        if (t->desc.strides[i] == 0 && kiln__dim_max(g, t->desc.dims[i]) > 1)
+            return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                    "node '%s' (%s) would write into a broadcast view, "
+                                    "whose elements share bytes",
+                                    label, op->name);
+    return KILN_OK;
+}
+
+/* ---- appending
+ * ---------------------------------------------------------------------------------------------- */
+
+/* Where the arrays stood, to take a failed call back. Nodes made here have no names yet, so the hash table
+ * and the text are not touched. */
+typedef struct mark {
+    size_t storages, tensors, operands, attrs;
+} mark;
+
+static mark mark_of(const kiln_graph *g) {
+    return (mark){g->storages.count, g->tensors.count, g->operands.count, g->attrs.count};
+}
+
+static kiln_status rollback(kiln_graph *g, mark m, kiln_status status) {
+    g->storages.count = m.storages;
+    g->tensors.count = m.tensors;
+    g->operands.count = m.operands;
+    g->attrs.count = m.attrs;
+    return status;
+}
+
+/* Appends the node record itself; its outputs are tensors `out`. */
+static kiln_status append(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in,
+                          uint32_t n_in, const uint32_t *out, uint32_t n_out, const void *attrs) {
+    size_t attrs_size = (op->attrs_size + 7u) & ~(size_t)7;
+    if (g->nodes.count >= UINT32_MAX - 1 || g->operands.count + n_in + n_out > UINT32_MAX ||
+        g->attrs.count + attrs_size > UINT32_MAX || !KILN_GROW(&g->allocator, g->nodes, g->nodes.count + 1) ||
+        !KILN_GROW(&g->allocator, g->operands, g->operands.count + n_in + n_out) ||
+        !KILN_GROW(&g->allocator, g->attrs, g->attrs.count + attrs_size))
+        return kiln__graph_fail(g, KILN_ERROR_MEMORY, "node '%s' (%s): out of memory", label, op->name);
+    kiln__node n = {op, 0, (uint32_t)g->operands.count, n_in, n_out, (uint32_t)g->attrs.count};
+    uint32_t *operands = g->operands.items + g->operands.count;
+    for (uint32_t i = 0; i < n_in; i++)
+        operands[i] = in[i];
+    for (uint32_t j = 0; j < n_out; j++) {
+        operands[n_in + j] = out[j];
+        if (out[j] != 0)
+            g->tensors.items[out[j]].producer = (uint32_t)g->nodes.count + 1;
+    }
+    if (attrs_size > 0) {
+        memset(g->attrs.items + g->attrs.count, 0, attrs_size);
+        memcpy(g->attrs.items + g->attrs.count, attrs, op->attrs_size);
+    }
+    g->operands.count += n_in + n_out;
+    g->attrs.count += attrs_size;
+    g->nodes.items[g->nodes.count++] = n;
+    return KILN_OK;
+}
+
+/* Makes output tensor j of a new node: on the aliased operand's bytes, or on an arena storage of its own. */
+static uint32_t make_output(kiln_graph *g, const uint32_t *in, const kiln_desc *desc, int32_t alias) {
+    if (alias >= 0) {
+        const kiln__tensor *t = &g->tensors.items[in[alias]];
+        return kiln__tensor_new(g, t->storage, t->offset, desc);
+    }
+    kiln_desc dense = *desc;
+    int64_t bytes;
+    if (kiln__desc_dense(g, &dense, &bytes, NULL) != KILN_OK) /* was checked by infer */
+        return 0;
+    uint32_t storage = kiln__storage_new(g, KILN_STORAGE_ARENA, NULL, bytes);
+    return storage ? kiln__tensor_new(g, storage, 0, &dense) : 0;
+}
+
+enum { MAX_OUTPUTS = 8 };
+
+kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *inputs, uint32_t n_inputs,
+                          const void *attrs, kiln_tensor *outputs) {
+    for (uint32_t j = 0; j < op->n_out; j++)
+        outputs[j] = (kiln_tensor){0, 0};
+    if (g->error.status != KILN_OK)
+        return g->error.status;
+    char label[KILN__LABEL_SIZE];
+    snprintf(label, sizeof label, "%.100s.%zu", op->name, g->nodes.count);
+    if (n_inputs > MAX_OPERANDS || op->n_out > MAX_OUTPUTS || op->attrs_size > 256)
+        return kiln__graph_fail(g, KILN_ERROR_LIMIT,
+                                "node '%s' (%s): %u operands, %u outputs or %u attribute "
+                                "bytes; at most %d, %d and 256",
+                                label, op->name, n_inputs, op->n_out, op->attrs_size, MAX_OPERANDS,
+                                MAX_OUTPUTS);
+    uint32_t in[MAX_OPERANDS], out[MAX_OUTPUTS] = {0}, n_out;
+    for (uint32_t i = 0; i < n_inputs; i++) {
+        in[i] = inputs[i].id;
+        if (inputs[i].id != 0 && inputs[i].graph != g->tag)
+            return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                    "node '%s' (%s): operand %u is a tensor of another "
+                                    "graph, or of this one before its reset",
+                                    label, op->name, i);
+    }
+    while (n_inputs > op->n_in_min && in[n_inputs - 1] == 0)
+        n_inputs--; /* absent optional operands at the end need no room */
+    kiln_desc descs[MAX_OUTPUTS];
+    int32_t alias[MAX_OUTPUTS];
+    _Alignas(8) unsigned char defaults[256];
+    if (attrs == NULL) {
+        kiln_op_defaults(op, defaults);
+        attrs = defaults;
+    }
+    kiln_status status = kiln__node_infer(g, op, label, in, n_inputs, attrs, descs, alias, &n_out);
+    if (status != KILN_OK)
+        return status;
+    mark before = mark_of(g);
+    for (uint32_t j = 0; j < n_out; j++) {
+        if (alias[j] >= 0 && (status = check_written(g, op, label, in[alias[j]])) != KILN_OK)
+            return rollback(g, before, status);
+        out[j] = make_output(g, in, &descs[j], alias[j]);
+        if (out[j] == 0)
+            return rollback(g, before, g->error.status);
+    }
+    status = append(g, op, label, in, n_inputs, out, n_out, attrs);
+    if (status != KILN_OK)
+        return rollback(g, before, status);
+    for (uint32_t j = 0; j < n_out; j++)
+        outputs[j] = (kiln_tensor){out[j], g->tag};
+    return KILN_OK;
+}
+
+/* One output of an emitted node against what infer says it must be. */
+static kiln_status check_emitted(kiln_graph *g, const kiln_op *op, const char *label, uint32_t j,
+                                 uint32_t out, const kiln_desc *desc, uint32_t aliased) {
+    const kiln__tensor *t = &g->tensors.items[out];
+    char want[KILN__SHAPE_SIZE], got[KILN__SHAPE_SIZE];
+    if (!kiln__desc_equal(&t->desc, desc))
+        return kiln__graph_fail(g, KILN_ERROR_SHAPE,
+                                "node '%s' (%s): output %s is %s %s with %s strides; the op "
+                                "makes %s %s",
+                                label, op->name, op->out_names[j], kiln_dtype_get(t->desc.dtype)->name,
+                                kiln__shape_text(g, &t->desc, got),
+                                kiln__desc_is_dense(g, &t->desc) ? "dense" : "other",
+                                kiln_dtype_get(desc->dtype)->name, kiln__shape_text(g, desc, want));
+    if (aliased != 0 &&
+        (g->tensors.items[aliased].storage != t->storage || g->tensors.items[aliased].offset != t->offset))
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                "node '%s' (%s): output %s must lie on its operand's "
+                                "bytes",
+                                label, op->name, op->out_names[j]);
+    if (t->producer != 0)
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                "node '%s' (%s): output %s is an output of another node "
+                                "already",
+                                label, op->name, op->out_names[j]);
+    return check_written(g, op, label, out);
+}
+
+kiln_status kiln__node_emit(kiln_graph *g, const kiln_op *op, const char *name, const uint32_t *in,
+                            uint32_t n_in, const uint32_t *out, uint32_t n_out, const void *attrs) {
+    if (g->error.status != KILN_OK)
+        return g->error.status;
+    char label[KILN__LABEL_SIZE];
+    if (name != NULL && name[0] != '\0')
+        snprintf(label, sizeof label, "%s", name);
+    else
+        snprintf(label, sizeof label, "%.100s.%zu", op->name, g->nodes.count);
+    kiln_desc descs[MAX_OUTPUTS];
+    int32_t alias[MAX_OUTPUTS];
+    uint32_t n_inferred;
+    if (n_in > MAX_OPERANDS || op->n_out > MAX_OUTPUTS)
+        return kiln__graph_fail(g, KILN_ERROR_LIMIT, "node '%s' (%s): %u operands; at most %d", label,
+                                op->name, n_in, MAX_OPERANDS);
+    kiln_status status = kiln__node_infer(g, op, label, in, n_in, attrs, descs, alias, &n_inferred);
+    if (status != KILN_OK)
+        return status;
+    if (n_out != n_inferred)
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "node '%s' (%s): %u outputs; the op makes %u", label,
+                                op->name, n_out, n_inferred);
+    for (uint32_t j = 0; j < n_out; j++) {
+        if (out[j] == 0 || out[j] >= g->tensors.count)
+            return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "node '%s' (%s): output %s is unknown tensor %u",
+                                    label, op->name, op->out_names[j], out[j]);
+        status = check_emitted(g, op, label, j, out[j], &descs[j], alias[j] >= 0 ? in[alias[j]] : 0);
+        if (status != KILN_OK)
+            return status;
+    }
+    mark before = mark_of(g);
+    status = append(g, op, label, in, n_in, out, n_out, attrs);
+    if (status != KILN_OK)
+        return rollback(g, before, status);
+    if (name != NULL && name[0] != '\0' && n_out > 0 && g->tensors.items[out[0]].name != 0 &&
+        strcmp(kiln__text(g, g->tensors.items[out[0]].name), name) == 0)
+        g->nodes.items[g->nodes.count - 1].name = g->tensors.items[out[0]].name;
+    return KILN_OK;
+}

@@ -1,0 +1,333 @@
+/* Descriptions, leaf tensors and outputs. */
+#include "graph.h"
+
+#include <stdio.h>
+
+/* ---- descriptions
+ * ------------------------------------------------------------------------------------------- */
+
+const char *kiln__shape_text(const kiln_graph *g, const kiln_desc *desc, char buffer[KILN__SHAPE_SIZE]) {
+    size_t at = 0;
+    buffer[at++] = '[';
+    for (uint32_t i = 0; i < desc->ndim && at < KILN__SHAPE_SIZE - 1; i++) {
+        kiln_dim d = desc->dims[i];
+        const char *comma = i ? ", " : "", *slot = d.slot ? kiln__text(g, g->slots.items[d.slot].name) : "";
+        size_t room = KILN__SHAPE_SIZE - at;
+        int n = d.slot == 0 ? snprintf(buffer + at, room, "%s%lld", comma, (long long)d.n)
+                : d.n == 1  ? snprintf(buffer + at, room, "%s%.30s", comma, slot)
+                            : snprintf(buffer + at, room, "%s%lld*%.30s", comma, (long long)d.n, slot);
+        at += n > 0 ? (size_t)n : 0;
+    }
+    if (at > KILN__SHAPE_SIZE - 2)
+        at = KILN__SHAPE_SIZE - 2;
+    buffer[at] = ']';
+    buffer[at + 1] = '\0';
+    return buffer;
+}
+
+/* Checks what does not depend on strides, and gives the innermost count in blocks. */
+static kiln_status check_dims(const kiln_graph *g, const kiln_desc *desc, int64_t *blocks,
+                              kiln_error *error) {
+    const kiln_dtype_info *info = kiln_dtype_get(desc->dtype);
+    if (info == NULL)
+        return kiln_error_set(error, KILN_ERROR_DTYPE, "unknown dtype %d", (int)desc->dtype);
+    if (desc->ndim < 1 || desc->ndim > KILN_MAX_DIMS)
+        return kiln_error_set(error, KILN_ERROR_SHAPE, "%u dimensions; 1 to %d are allowed", desc->ndim,
+                              KILN_MAX_DIMS);
+    for (uint32_t i = 0; i < desc->ndim; i++) {
+        kiln_dim d = desc->dims[i];
+        int64_t max;
+        if (d.n < 0)
+            return kiln_error_set(error, KILN_ERROR_SHAPE, "dimension %u is %lld; it must not be negative", i,
+                                  (long long)d.n);
+        if (d.slot == 0)
+            continue;
+        if (d.slot >= g->slots.count || g->slots.items[d.slot].is_float || g->slots.items[d.slot].min < 0)
+            return kiln_error_set(error, KILN_ERROR_ARGUMENT,
+                                  "dimension %u follows slot %u, which is not an integer slot with min >= 0",
+                                  i, d.slot);
+        if (!kiln__mul(d.n, g->slots.items[d.slot].max, &max))
+            return kiln_error_set(error, KILN_ERROR_OVERFLOW,
+                                  "dimension %u: %lld times the maximum of '%s' "
+                                  "does not fit 63 bits",
+                                  i, (long long)d.n, kiln__text(g, g->slots.items[d.slot].name));
+    }
+    kiln_dim last = desc->dims[desc->ndim - 1];
+    if (last.n % info->block != 0 || (last.slot != 0 && info->block > 1 && last.n % info->block != 0))
+        return kiln_error_set(error, KILN_ERROR_SHAPE,
+                              "the innermost dimension is %lld, which is no multiple of the %u values in a "
+                              "%s block",
+                              (long long)last.n, info->block, info->name);
+    *blocks = kiln__dim_max(g, last) / info->block;
+    return KILN_OK;
+}
+
+kiln_status kiln__desc_dense(const kiln_graph *g, kiln_desc *desc, int64_t *bytes, kiln_error *error) {
+    int64_t blocks;
+    kiln_status status = check_dims(g, desc, &blocks, error);
+    if (status != KILN_OK)
+        return status;
+    int64_t stride = kiln_dtype_get(desc->dtype)->bytes;
+    bool empty = false;
+    for (uint32_t i = desc->ndim; i-- > 0;) {
+        int64_t n = i == desc->ndim - 1 ? blocks : kiln__dim_max(g, desc->dims[i]);
+        desc->strides[i] = stride;
+        empty |= n == 0;
+        /* An empty dimension counts as one here, so that every other product is still checked. */
+        if (!kiln__mul(stride, n ? n : 1, &stride)) {
+            char shape[KILN__SHAPE_SIZE];
+            return kiln_error_set(error, KILN_ERROR_OVERFLOW, "%s %s at its maximum does not fit 63 bits",
+                                  kiln_dtype_get(desc->dtype)->name, kiln__shape_text(g, desc, shape));
+        }
+    }
+    for (uint32_t i = desc->ndim; i < KILN_MAX_DIMS; i++) {
+        desc->dims[i] = (kiln_dim){0, 0};
+        desc->strides[i] = 0;
+    }
+    *bytes = empty ? 0 : stride;
+    return KILN_OK;
+}
+
+kiln_status kiln__desc_check(const kiln_graph *g, const kiln_desc *desc, int64_t *bytes, kiln_error *error) {
+    int64_t blocks;
+    kiln_status status = check_dims(g, desc, &blocks, error);
+    if (status != KILN_OK)
+        return status;
+    const kiln_dtype_info *info = kiln_dtype_get(desc->dtype);
+    int64_t span = info->bytes;
+    bool empty = false;
+    for (uint32_t i = 0; i < desc->ndim; i++) {
+        int64_t n = i == desc->ndim - 1 ? blocks : kiln__dim_max(g, desc->dims[i]), stride = desc->strides[i];
+        empty |= n == 0;
+        if (stride < 0 || stride % info->align != 0)
+            return kiln_error_set(error, KILN_ERROR_SHAPE,
+                                  "stride %u is %lld bytes; %s needs a multiple of %u, "
+                                  "not negative",
+                                  i, (long long)stride, info->name, info->align);
+        if (i == desc->ndim - 1 && info->block > 1 && n > 1 && stride != info->bytes)
+            return kiln_error_set(error, KILN_ERROR_SHAPE,
+                                  "the blocks of a %s row must be adjacent (stride "
+                                  "%u, got %lld)",
+                                  info->name, info->bytes, (long long)stride);
+        int64_t reach;
+        if (!kiln__mul(stride, n ? n - 1 : 0, &reach) || !kiln__add(span, reach, &span))
+            return kiln_error_set(error, KILN_ERROR_OVERFLOW, "the tensor's span does not fit 63 bits");
+    }
+    *bytes = empty ? 0 : span;
+    return KILN_OK;
+}
+
+bool kiln__desc_equal(const kiln_desc *a, const kiln_desc *b) {
+    if (a->dtype != b->dtype || a->ndim != b->ndim)
+        return false;
+    for (uint32_t i = 0; i < a->ndim; i++)
+        if (a->dims[i].n != b->dims[i].n || a->dims[i].slot != b->dims[i].slot ||
+            a->strides[i] != b->strides[i])
+            return false;
+    return true;
+}
+
+bool kiln__desc_is_dense(const kiln_graph *g, const kiln_desc *desc) {
+    kiln_desc dense = *desc;
+    int64_t bytes;
+    return kiln__desc_dense(g, &dense, &bytes, NULL) == KILN_OK && kiln__desc_equal(&dense, desc);
+}
+
+kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *tensor, bool *exact) {
+    const kiln_desc *desc = &tensor->desc;
+    kiln_box box = {.offset = tensor->offset, .count = {1, 1, 1}};
+    int64_t count[KILN_MAX_DIMS], stride[KILN_MAX_DIMS];
+    uint32_t levels = 0; /* innermost first */
+    if (exact != NULL)
+        *exact = true;
+    if (tensor->bytes == 0)
+        return box;
+    const kiln_dtype_info *info = kiln_dtype_get(desc->dtype);
+    box.length = info->bytes;
+    for (uint32_t i = desc->ndim; i-- > 0;) {
+        int64_t n = kiln__dim_max(g, desc->dims[i]), s = desc->strides[i];
+        if (i == desc->ndim - 1)
+            n /= info->block;
+        if (n == 1 || s == 0) /* stride 0 repeats the same bytes */
+            continue;
+        if (levels == 0 && s == box.length) {
+            box.length *= n;
+        } else if (levels > 0 && s == count[levels - 1] * stride[levels - 1]) {
+            count[levels - 1] *= n;
+        } else {
+            count[levels] = n;
+            stride[levels++] = s;
+        }
+    }
+    uint32_t first = 0;
+    if (levels > KILN_BOX_LEVELS) { /* one level too many: the innermost becomes its hull */
+        box.length += (count[0] - 1) * stride[0];
+        first = 1;
+        if (exact != NULL)
+            *exact = false;
+    }
+    for (uint32_t i = levels, to = 0; i-- > first; to++) {
+        box.count[to] = count[i];
+        box.stride[to] = stride[i];
+    }
+    return box;
+}
+
+/* ---- leaf tensors
+ * ------------------------------------------------------------------------------------------- */
+
+uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc) {
+    if (g->error.status != KILN_OK)
+        return 0;
+    int64_t bytes, end;
+    kiln_error why;
+    if (kiln__desc_check(g, desc, &bytes, &why) != KILN_OK) {
+        (void)kiln__graph_fail(g, why.status, "a tensor: %s", why.text);
+        return 0;
+    }
+    const kiln_dtype_info *info = kiln_dtype_get(desc->dtype);
+    const kiln__storage *s = &g->storages.items[storage];
+    if (offset < 0 || offset % info->align != 0) {
+        (void)kiln__graph_fail(
+            g, KILN_ERROR_SHAPE,
+            "a tensor in storage '%s': offset %lld; %s needs a multiple of %u, not negative",
+            kiln__text(g, s->name), (long long)offset, info->name, info->align);
+        return 0;
+    }
+    if (!kiln__add(offset, bytes, &end) || end > s->size) {
+        (void)kiln__graph_fail(
+            g, KILN_ERROR_SHAPE,
+            "a tensor in storage '%s': %lld bytes at offset %lld do not lie within its %lld "
+            "bytes",
+            kiln__text(g, s->name), (long long)bytes, (long long)offset, (long long)s->size);
+        return 0;
+    }
+    if (g->tensors.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->tensors, g->tensors.count + 1)) {
+        (void)kiln__graph_fail(g, KILN_ERROR_MEMORY, "adding a tensor: out of memory");
+        return 0;
+    }
+    g->tensors.items[g->tensors.count] = (kiln__tensor){*desc, storage, 0, 0, offset, bytes};
+    return (uint32_t)g->tensors.count++;
+}
+
+static bool copy_dims(kiln_graph *g, kiln_desc *desc, uint32_t ndim, const kiln_dim *dims, const char *what) {
+    if (ndim < 1 || ndim > KILN_MAX_DIMS || dims == NULL) {
+        (void)kiln__graph_fail(g, KILN_ERROR_SHAPE, "%s: %u dimensions; 1 to %d are allowed", what, ndim,
+                               KILN_MAX_DIMS);
+        return false;
+    }
+    desc->ndim = ndim;
+    memcpy(desc->dims, dims, ndim * sizeof *dims);
+    return true;
+}
+
+static kiln_tensor leaf(kiln_graph *g, kiln_storage_kind kind, const char *name, kiln_dtype dtype,
+                        uint32_t ndim, const kiln_dim *dims) {
+    kiln_tensor none = {0, 0};
+    kiln_desc desc = {.dtype = dtype};
+    int64_t bytes;
+    kiln_error why;
+    if (g->error.status != KILN_OK || !copy_dims(g, &desc, ndim, dims, name ? name : "a tensor"))
+        return none;
+    if (kiln__desc_dense(g, &desc, &bytes, &why) != KILN_OK) {
+        (void)kiln__graph_fail(g, why.status, "%s '%s': %s", kiln__storage_kind_names[kind], name ? name : "",
+                               why.text);
+        return none;
+    }
+    if (kiln__name_find(g, KILN_NAME_TENSOR, name) != 0) {
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "tensor name '%s' is taken already", name);
+        return none;
+    }
+    uint32_t storage = kiln__storage_new(g, kind, name, bytes);
+    if (storage == 0)
+        return none;
+    uint32_t id = kiln__tensor_new(g, storage, 0, &desc);
+    if (id == 0 || kiln__tensor_set_name(g, id, name) != KILN_OK)
+        return none;
+    return (kiln_tensor){id, g->tag};
+}
+
+kiln_tensor kiln_input(kiln_graph *g, const char *name, kiln_dtype dtype, uint32_t ndim,
+                       const kiln_dim *dims) {
+    return leaf(g, KILN_STORAGE_INPUT, name, dtype, ndim, dims);
+}
+
+kiln_tensor kiln_weight(kiln_graph *g, const char *name, kiln_dtype dtype, uint32_t ndim,
+                        const kiln_dim *dims) {
+    return leaf(g, KILN_STORAGE_WEIGHT, name, dtype, ndim, dims);
+}
+
+kiln_tensor kiln_state(kiln_graph *g, const char *name, kiln_dtype dtype, uint32_t ndim,
+                       const kiln_dim *dims) {
+    return leaf(g, KILN_STORAGE_STATE, name, dtype, ndim, dims);
+}
+
+kiln_tensor kiln_tensor_at(kiln_graph *g, kiln_storage storage, int64_t offset, kiln_dtype dtype,
+                           uint32_t ndim, const kiln_dim *dims, const int64_t *strides) {
+    kiln_tensor none = {0, 0};
+    kiln_desc desc = {.dtype = dtype};
+    int64_t bytes;
+    kiln_error why;
+    if (g->error.status != KILN_OK)
+        return none;
+    if (storage.graph != g->tag || storage.id == 0 || storage.id >= g->storages.count) {
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "kiln_tensor_at: unknown storage");
+        return none;
+    }
+    if (!copy_dims(g, &desc, ndim, dims, "kiln_tensor_at"))
+        return none;
+    if (strides != NULL) {
+        memcpy(desc.strides, strides, ndim * sizeof *strides);
+    } else if (kiln__desc_dense(g, &desc, &bytes, &why) != KILN_OK) {
+        (void)kiln__graph_fail(g, why.status, "a tensor in storage '%s': %s",
+                               kiln__text(g, g->storages.items[storage.id].name), why.text);
+        return none;
+    }
+    uint32_t id = kiln__tensor_new(g, storage.id, offset, &desc);
+    return id ? (kiln_tensor){id, g->tag} : none;
+}
+
+/* ---- outputs and looking
+ * ------------------------------------------------------------------------------------ */
+
+kiln_tensor kiln_output(kiln_graph *g, kiln_tensor tensor, const char *name) {
+    kiln_tensor none = {0, 0};
+    kiln_tensor_info info;
+    if (g->error.status != KILN_OK)
+        return none;
+    if (kiln_tensor_get(g, tensor, &info) != KILN_OK) {
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "kiln_output '%s': unknown tensor", name ? name : "");
+        return none;
+    }
+    if (info.kind != KILN_STORAGE_ARENA) {
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                               "kiln_output '%s': its bytes are of kind %s ('%s'); copy it first (kiln_copy)",
+                               name ? name : "", kiln__storage_kind_names[info.kind],
+                               kiln__text(g, g->storages.items[info.storage.id].name));
+        return none;
+    }
+    if (kiln__storage_set_name(g, info.storage.id, name) != KILN_OK)
+        return none;
+    g->storages.items[info.storage.id].kind = KILN_STORAGE_OUTPUT;
+    if (g->tensors.items[tensor.id].name == 0 && kiln__tensor_set_name(g, tensor.id, name) != KILN_OK)
+        return none;
+    return tensor;
+}
+
+kiln_status kiln_tensor_get(const kiln_graph *g, kiln_tensor tensor, kiln_tensor_info *out) {
+    if (tensor.graph != g->tag || tensor.id == 0 || tensor.id >= g->tensors.count)
+        return KILN_ERROR_ARGUMENT;
+    const kiln__tensor *t = &g->tensors.items[tensor.id];
+    *out = (kiln_tensor_info){.name = kiln__text(g, t->name),
+                              .desc = t->desc,
+                              .storage = {t->storage, g->tag},
+                              .kind = g->storages.items[t->storage].kind,
+                              .offset = t->offset,
+                              .bytes = t->bytes};
+    return KILN_OK;
+}
+
+kiln_tensor kiln_tensor_find(const kiln_graph *g, const char *name) {
+    uint32_t id = kiln__name_find(g, KILN_NAME_TENSOR, name);
+    return (kiln_tensor){id, id ? g->tag : 0};
+}

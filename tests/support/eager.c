@@ -1,0 +1,136 @@
+#include "eager.h"
+#include "args.h"
+#include "tile.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct eager {
+    const kiln_graph *graph;
+    uint32_t cpu;
+    unsigned char **storages; /* by storage id */
+    int64_t *i64;             /* slot values by id */
+    float *f32;
+};
+
+static void *must(void *p) {
+    if (p == NULL) {
+        fprintf(stderr, "eager: out of memory\n");
+        abort();
+    }
+    return p;
+}
+
+eager *eager_new(const kiln_graph *g, uint32_t cpu) {
+    eager *run = must(calloc(1, sizeof *run));
+    run->graph = g;
+    run->cpu = cpu;
+    run->storages = must(calloc(g->storages.count, sizeof *run->storages));
+    run->i64 = must(calloc(g->slots.count, sizeof *run->i64));
+    run->f32 = must(calloc(g->slots.count, sizeof *run->f32));
+    for (size_t i = 1; i < g->slots.count; i++) {
+        run->i64[i] = g->slots.items[i].min;
+        run->f32[i] = g->slots.items[i].preset;
+    }
+    for (size_t i = 1; i < g->storages.count; i++) {
+        const kiln__storage *s = &g->storages.items[i];
+        size_t size = ((size_t)s->size + 64) & ~(size_t)63;
+        run->storages[i] = must(aligned_alloc(64, size));
+        memset(run->storages[i], s->kind == KILN_STORAGE_INPUT || s->kind == KILN_STORAGE_STATE ? 0 : 0xff,
+               size);
+        if (s->data != NULL && s->kind == KILN_STORAGE_WEIGHT)
+            memcpy(run->storages[i], s->data, (size_t)s->size);
+    }
+    return run;
+}
+
+void eager_free(eager *run) {
+    if (run == NULL)
+        return;
+    for (size_t i = 1; i < run->graph->storages.count; i++)
+        free(run->storages[i]);
+    free(run->storages);
+    free(run->i64);
+    free(run->f32);
+    free(run);
+}
+
+void *eager_data(eager *run, kiln_tensor tensor) {
+    const kiln__tensor *t = &run->graph->tensors.items[tensor.id];
+    return run->storages[t->storage] + t->offset;
+}
+
+void eager_set_i64(eager *run, kiln_slot slot, int64_t value) {
+    run->i64[slot.id] = value;
+}
+
+void eager_set_f32(eager *run, kiln_slot slot, float value) {
+    run->f32[slot.id] = value;
+}
+
+static void fill_operand(eager *run, uint32_t id, kiln_operand *o) {
+    memset(o, 0, sizeof *o);
+    if (id == 0)
+        return;
+    const kiln__tensor *t = &run->graph->tensors.items[id];
+    int64_t ne[KILN_MAX_DIMS];
+    for (uint32_t i = 0; i < t->desc.ndim; i++)
+        ne[i] = t->desc.dims[i].n * (t->desc.dims[i].slot ? run->i64[t->desc.dims[i].slot] : 1);
+    kiln__operand_fill(o, &t->desc, ne);
+    o->data = run->storages[t->storage] + t->offset;
+}
+
+static void patch_attrs(eager *run, const kiln_op *op, unsigned char *attrs) {
+    for (uint32_t i = 0; i < op->n_attrs; i++) {
+        void *at = attrs + op->attrs[i].offset;
+        if (op->attrs[i].type == KILN_ATTR_I64_SLOT && ((kiln_i64_value *)at)->slot)
+            ((kiln_i64_value *)at)->value = run->i64[((kiln_i64_value *)at)->slot];
+        if (op->attrs[i].type == KILN_ATTR_F32_SLOT && ((kiln_f32_value *)at)->slot)
+            ((kiln_f32_value *)at)->value = run->f32[((kiln_f32_value *)at)->slot];
+    }
+}
+
+/* One node, its tiles in `split` pieces from the last to the first. */
+static kiln_status run_node(eager *run, size_t index, int64_t split, kiln__tile_sink *sink) {
+    const kiln_graph *g = run->graph;
+    const kiln__node *n = &g->nodes.items[index];
+    kiln_operand *operands = must(calloc(n->n_in + n->n_out + 1, sizeof *operands));
+    for (uint32_t i = 0; i < n->n_in + n->n_out; i++)
+        fill_operand(run, g->operands.items[n->operands + i], &operands[i]);
+    _Alignas(8) unsigned char attrs[256];
+    if (n->op->attrs_size > 0) {
+        memcpy(attrs, kiln__node_attrs(g, n), n->op->attrs_size);
+        patch_attrs(run, n->op, attrs);
+    }
+    kiln_args args = {n->n_in, n->n_out, operands, operands + n->n_in, n->op->attrs_size ? attrs : NULL};
+    const kiln_kernel *k = kiln__kernel_choose(n->op, &args, run->cpu);
+    kiln_status status = KILN_ERROR_UNSUPPORTED;
+    if (k != NULL) {
+        int64_t tiles = k->tiles ? k->tiles(&args) : 1, scratch = k->scratch ? k->scratch(&args) : 0;
+        unsigned char *bytes = must(aligned_alloc(64, ((size_t)scratch + 64) & ~(size_t)63));
+        status = KILN_OK;
+        if (split > tiles)
+            split = tiles;
+        for (int64_t p = split; p-- > 0 && status == KILN_OK;) {
+            memset(bytes, 0xff, (size_t)scratch);
+            kiln_tile tile = {tiles * p / split, tiles * (p + 1) / split, bytes, sink};
+            status = k->run(&args, &tile);
+        }
+        free(bytes);
+    }
+    free(operands);
+    return status;
+}
+
+eager_result eager_run(eager *run, int64_t split) {
+    eager_result result = {KILN_OK, 0, 0, 0, 0};
+    for (size_t i = 0; i < run->graph->nodes.count; i++) {
+        kiln__tile_sink sink = {0};
+        kiln_status status = run_node(run, i, split, &sink);
+        if (status != KILN_OK)
+            return (eager_result){status, i, 0, 0, 0};
+        if (sink.bad_index && result.status == KILN_OK)
+            result = (eager_result){KILN_ERROR_INDEX, i, sink.row, sink.index, sink.limit};
+    }
+    return result;
+}
