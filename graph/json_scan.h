@@ -1,0 +1,43 @@
+/* A strict check of JSON text (RFC 8259) that runs before any parser sees it: grammar, UTF-8, escapes, and
+ * caps on bytes, depth and values. Iterative, allocates nothing, reads every byte once. Internal.
+ *
+ * Three things that RFC 8259 allows are refused, because the parser behind it could not keep them: U+0000 in
+ * a string (it would end it), a number of more than 40 significant digits, and more than 512 levels.
+ */
+#ifndef KILN_JSON_SCAN_H
+#define KILN_JSON_SCAN_H
+
+#include "kiln_base.h"
+
+enum { KILN__JSON_DEPTH_MAX = 512 };
+
+typedef struct kiln__json_caps {
+    size_t bytes;   /* of text */
+    size_t values;  /* values of any kind, keys not counted */
+    uint32_t depth; /* containers within each other; more than KILN__JSON_DEPTH_MAX counts as that */
+} kiln__json_caps;
+
+typedef struct kiln__json_facts {
+    size_t values;
+    uint32_t depth;
+    size_t plain_size; /* bytes that kiln__json_plain writes */
+    bool is_plain;     /* it would write the same bytes */
+} kiln__json_facts;
+
+/* Any thread. Errors: KILN_ERROR_FORMAT, as in "JSON, line 2, column 5 (byte 17): expected ':' after a key,
+ * got 'x'", where lines and columns count from 1, columns in characters, and bytes from 0; KILN_ERROR_LIMIT.
+ */
+KILN_MUST_CHECK kiln_status kiln__json_scan(const char *text, size_t size, const kiln__json_caps *caps,
+                                            kiln__json_facts *facts, kiln_error *error);
+
+/* Copies a text that passed the scan, with numbers rewritten where a parser built on strtod could go wrong: a
+ * fraction becomes an integer with an exponent (1.5 is 15e-1), so that the host's locale, which decides what
+ * a decimal separator is, plays no part; long runs of zeros are shortened (parsers have buffers). Values stay
+ * exactly the same. `out` has room for facts.plain_size bytes. */
+void kiln__json_plain(const char *text, size_t size, char *out);
+
+/* Length of the valid UTF-8 sequence at the start of text[0 .. size), 0 when there is none. Surrogates,
+ * overlong forms and values above U+10FFFF are not valid. */
+size_t kiln__utf8_length(const char *text, size_t size);
+
+#endif
