@@ -1,0 +1,65 @@
+/* What sessions see of an executor: one small table of functions. Internal.
+ *
+ * A run is the state of one session's submissions, one at a time: embedded in the session, it lives as long.
+ * submit starts it, wait waits for it (and may compute), cancel asks it to end early. Errors belong to the
+ * run, never to the executor.
+ */
+#ifndef KILN_EXECUTOR_INTERNAL_H
+#define KILN_EXECUTOR_INTERNAL_H
+
+#include "kiln_executor.h"
+#include "record.h"
+
+typedef struct kiln__run kiln__run;
+
+typedef struct kiln__run_hooks {
+    /* After the last tile of a region marked `observed`, before any record of the next one. Called by
+     * whichever thread finished it; no other thread computes for this run meanwhile. A status other than
+     * KILN_OK ends the run with it; the hook then has set run->outcome.text and .record. */
+    kiln_status (*region_done)(kiln__run *run, uint32_t region);
+    /* Once per submission, with the outcome final, before the run counts as done. */
+    void (*done)(kiln__run *run);
+} kiln__run_hooks;
+
+typedef struct kiln__outcome {
+    kiln_status status;
+    uint32_t record;           /* the first in plan order that failed */
+    int64_t row, index, limit; /* KILN_ERROR_INDEX */
+    char text[256];            /* KILN_ERROR_KERNEL, KILN_ERROR_NUMERIC: what the kernel or hook said */
+} kiln__outcome;
+
+struct kiln__run {
+    kiln__tape *tape;             /* set by the session before prepare */
+    const kiln__run_hooks *hooks; /* set by the session before prepare; its functions may be NULL */
+    kiln__outcome outcome;        /* final when wait has returned anything but KILN_ERROR_TIMEOUT */
+    void *state;                  /* the executor's, made by prepare */
+};
+
+typedef struct kiln__executor_table {
+    const char *name;
+    /* Chooses kernels for all records at the present (maximal) counts, and allocates all that running will
+     * need. KILN_ERROR_UNSUPPORTED when a record has no kernel: error->text names the op; *record is that
+     * record. */
+    kiln_status (*prepare)(kiln_executor *executor, kiln__run *run, uint32_t *record, kiln_error *error);
+    /* Undoes prepare. The run is not running. */
+    void (*release)(kiln_executor *executor, kiln__run *run);
+    /* Starts the run (refreshing stale records first). The session has made sure it is not running. Allocates
+     * nothing. */
+    kiln_status (*submit)(kiln_executor *executor, kiln__run *run);
+    /* Waits until the run is done, computing meanwhile. timeout_ns < 0: without limit. KILN_OK when it is
+     * done (look at run->outcome), KILN_ERROR_TIMEOUT. Any number of threads. */
+    kiln_status (*wait)(kiln_executor *executor, kiln__run *run, int64_t timeout_ns);
+    bool (*is_done)(kiln_executor *executor, kiln__run *run);
+    /* Asks a running run to end with KILN_ERROR_CANCELLED; without effect when it is not running. Any thread.
+     */
+    void (*cancel)(kiln_executor *executor, kiln__run *run);
+    kiln_status (*destroy)(kiln_executor *executor, kiln_error *error);
+} kiln__executor_table;
+
+/* The first member of every executor. */
+struct kiln_executor {
+    const kiln__executor_table *table;
+    kiln_allocator allocator;
+};
+
+#endif
