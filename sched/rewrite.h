@@ -7,6 +7,7 @@
 #define KILN_REWRITE_H
 
 #include "graph.h"
+#include "kiln_fusion.h"
 
 typedef struct kiln__rewrite_options {
     bool exact;       /* keep activations f32: no quantize nodes */
