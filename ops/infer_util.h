@@ -1,0 +1,80 @@
+/* Shared by the op files: checks with complete messages, and declarations of the descriptors. Internal.
+ *
+ * A check returns KILN_OK or what kiln_infer_fail returned, so that infer functions read as a list of checks.
+ * `i` is an operand's index and `name` what messages call it. Absent operands pass every check, so that
+ * optional ones need no extra test (required ones were seen to before infer runs).
+ */
+#ifndef KILN_INFER_UTIL_H
+#define KILN_INFER_UTIL_H
+
+#include "kiln_ops.h"
+
+#define KILN_OP(name) extern const kiln_op kiln__op_##name;
+#include "op_list.inc"
+#undef KILN_OP
+
+/* Sets of dtypes as bit masks. */
+#define KILN__DT(NAME) (1u << KILN_##NAME)
+enum {
+    KILN__FLOATS = KILN__DT(F32) | KILN__DT(F16) | KILN__DT(BF16),
+    KILN__INDICES = KILN__DT(I32) | KILN__DT(U32),
+};
+
+#define KILN__TRY(check)                                                                                     \
+    do {                                                                                                     \
+        kiln_status status_ = (check);                                                                       \
+        if (status_ != KILN_OK)                                                                              \
+            return status_;                                                                                  \
+    } while (0)
+
+/* Operand i, NULL when absent. */
+static inline const kiln_desc *kiln__in(const kiln_infer *infer, uint32_t i) {
+    return i < infer->n_in ? infer->in[i] : NULL;
+}
+
+enum { KILN__TEXT_SIZE = 160 };
+
+/* "[n_tokens, 8]", written to buffer, which is returned. */
+const char *kiln__infer_shape(const kiln_infer *infer, const kiln_desc *desc, char buffer[KILN__TEXT_SIZE]);
+/* "8", "n_tokens" or "2*n_tokens". */
+const char *kiln__infer_dim(const kiln_infer *infer, kiln_dim dim, char buffer[KILN__TEXT_SIZE]);
+
+/* One of `dtypes`, ndim_min … ndim_max dimensions, and the elements of a row adjacent. */
+kiln_status kiln__need(const kiln_infer *infer, uint32_t i, const char *name, uint32_t dtypes,
+                       uint32_t ndim_min, uint32_t ndim_max);
+/* Only the elements of a row adjacent. */
+kiln_status kiln__need_dense_rows(const kiln_infer *infer, uint32_t i, const char *name);
+/* Axis `axis` (from the front; negative: from the end) of operand i equals axis `j_axis` of operand j. */
+kiln_status kiln__need_axis(const kiln_infer *infer, uint32_t i, const char *name, int axis, uint32_t j,
+                            const char *j_name, int j_axis);
+/* Operands i and j have the same dimensions. */
+kiln_status kiln__need_same(const kiln_infer *infer, uint32_t i, const char *name, uint32_t j,
+                            const char *j_name);
+/* Operand i can be repeated to the dimensions of `to`: counted from the innermost, axes are equal or 1. */
+kiln_status kiln__need_broadcast(const kiln_infer *infer, uint32_t i, const char *name, const kiln_desc *to,
+                                 const char *to_name);
+/* Axis of operand i is a constant, not a symbol, and at least 1. `why` ends the message. */
+kiln_status kiln__need_constant(const kiln_infer *infer, uint32_t i, const char *name, int axis,
+                                const char *why);
+
+/* Output j gets the dimensions of `like` and `dtype`. */
+static inline void kiln__out_like(const kiln_infer *infer, uint32_t j, const kiln_desc *like,
+                                  kiln_dtype dtype) {
+    infer->out[j] = *like;
+    infer->out[j].dtype = dtype;
+}
+
+/* Names of kiln_act and kiln_quant, as in JSON. */
+extern const char *const kiln__act_names[4];
+extern const char *const kiln__quant_names[4];
+
+/* The dtype of a second, quantised copy; KILN_DTYPE_NONE for KILN_QUANT_NONE. */
+kiln_dtype kiln__quant_dtype(uint32_t quant);
+/* Output j as a quantised copy of output `of`, or one output fewer when quant is NONE: j must be the last. */
+kiln_status kiln__out_quant(kiln_infer *infer, uint32_t j, uint32_t of, uint32_t quant);
+
+/* Adds a node and returns its first output; `outputs` may be NULL, else it receives all of them. */
+kiln_tensor kiln__add_node(kiln_graph *graph, const kiln_op *op, const kiln_tensor *inputs, uint32_t n,
+                           const void *attrs, kiln_tensor *outputs);
+
+#endif
