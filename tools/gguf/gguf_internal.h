@@ -7,7 +7,7 @@
  *   gguf_open.c     parts put together, lookup by name, destroy
  *   gguf_get.c      typed access to keys
  *   gguf_text.c     a value as text for people
- *   gguf_write.c    the writer
+ *   gguf_writer.c   collects what is to be written; gguf_write.c lays it out and writes it
  */
 #ifndef KILN_GGUF_INTERNAL_H
 #define KILN_GGUF_INTERNAL_H
