@@ -1,0 +1,138 @@
+/* How ops cut their work into tiles: the same functions serve an op's `tiles` callback and its kernels.
+ * Operands have four dimensions, a row is the innermost one. Internal to kernels and ops. */
+#ifndef KILN_TILES_H
+#define KILN_TILES_H
+
+#include "kiln_op.h"
+
+enum { KILN__TILE = 4096 }; /* elements a tile should have at least: about a microsecond of light work */
+
+static inline int64_t kiln__rows(const kiln_operand *o) {
+    return o->ne[0] * o->ne[1] * o->ne[2];
+}
+
+static inline int64_t kiln__count(const kiln_operand *o) {
+    return kiln__rows(o) * o->ne[3];
+}
+
+static inline int64_t kiln__ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+/* Row r in row-major order. A count of 1 repeats: for operands broadcast to `shape`, whose rows r counts. */
+static inline unsigned char *kiln__row_of(const kiln_operand *o, const kiln_operand *shape, int64_t r) {
+    if (shape->ne[0] * shape->ne[1] == 1)
+        return o->data + (o->ne[2] == 1 ? 0 : r * o->nb[2]);
+    int64_t i2 = r % shape->ne[2], q = r / shape->ne[2], i1 = q % shape->ne[1], i0 = q / shape->ne[1];
+    return o->data + (o->ne[0] == 1 ? 0 : i0 * o->nb[0]) + (o->ne[1] == 1 ? 0 : i1 * o->nb[1]) +
+           (o->ne[2] == 1 ? 0 : i2 * o->nb[2]);
+}
+
+static inline unsigned char *kiln__row(const kiln_operand *o, int64_t r) {
+    return kiln__row_of(o, o, r);
+}
+
+/* ---- whole rows: norms, softmax, top-k ------------------------------------------------------------------
+ */
+
+/* Rows per tile when a row is about n elements of work. */
+static inline int64_t kiln__rows_per_tile(int64_t n) {
+    return n <= 0 ? KILN__TILE : n >= KILN__TILE ? 1 : KILN__TILE / n;
+}
+
+static inline int64_t kiln__row_tiles(int64_t rows, int64_t n) {
+    int64_t per = kiln__rows_per_tile(n);
+    return rows <= per ? rows > 0 : kiln__ceil_div(rows, per);
+}
+
+/* ---- elements: cells are parts of rows -------------------------------------------------------------------
+ */
+
+typedef struct kiln__grid {
+    int64_t rows, n;         /* what is walked: rows of n elements; one long row when `flat` */
+    int64_t chunk, chunks;   /* elements per cell, cells per row */
+    int64_t per_tile, tiles; /* cells per tile */
+    bool flat;
+} kiln__grid;
+
+/* Are the elements of a plain dtype adjacent in memory, in order, all of them? */
+static inline bool kiln__is_flat(const kiln_operand *o, int64_t element) {
+    for (int k = KILN_MAX_DIMS - 1; k >= 0; k--) {
+        if (o->ne[k] != 1 && o->nb[k] != element)
+            return false;
+        element *= o->ne[k];
+    }
+    return true;
+}
+
+static inline kiln__grid kiln__grid_of(const kiln_operand *shape, bool flat) {
+    kiln__grid g = {.rows = kiln__rows(shape), .n = shape->ne[3], .chunks = 1, .per_tile = 1, .flat = flat};
+    if (flat) {
+        g.n *= g.rows;
+        g.rows = 1;
+    }
+    g.chunk = g.n;
+    if (g.n == 0 || g.rows == 0)
+        return g;
+    if (g.n > 2 * KILN__TILE) {
+        g.chunk = KILN__TILE;
+        g.chunks = kiln__ceil_div(g.n, KILN__TILE);
+    } else {
+        g.per_tile = kiln__rows_per_tile(g.n);
+    }
+    int64_t cells = g.rows * g.chunks;
+    g.tiles = cells <= g.per_tile ? 1 : kiln__ceil_div(cells, g.per_tile);
+    return g;
+}
+
+/* Bytes of one element of f32, f16 or bf16. */
+static inline int64_t kiln__float_size(uint32_t dtype) {
+    return dtype == KILN_F32 ? 4 : 2;
+}
+
+/* out[0] = f(in[0]) */
+static inline kiln__grid kiln__grid_unary(const kiln_args *args) {
+    const kiln_operand *x = &args->in[0], *y = &args->out[0];
+    return kiln__grid_of(y, kiln__is_flat(x, kiln__float_size(x->dtype)) && kiln__is_flat(y, 4));
+}
+
+/* out[0] = f(in[0], in[1]), in[1] repeated where its counts are 1 */
+static inline kiln__grid kiln__grid_binary(const kiln_args *args) {
+    const kiln_operand *a = &args->in[0], *b = &args->in[1], *y = &args->out[0];
+    bool flat = b->ne[0] == y->ne[0] && b->ne[1] == y->ne[1] && b->ne[2] == y->ne[2] && b->ne[3] == y->ne[3];
+    flat = flat && kiln__is_flat(a, kiln__float_size(a->dtype)) &&
+           kiln__is_flat(b, kiln__float_size(b->dtype)) && kiln__is_flat(y, 4);
+    return kiln__grid_of(y, flat);
+}
+
+static inline int64_t kiln__tiles_unary(const kiln_args *args) {
+    return kiln__grid_unary(args).tiles;
+}
+
+static inline int64_t kiln__tiles_binary(const kiln_args *args) {
+    return kiln__grid_binary(args).tiles;
+}
+
+/* The cells of tiles first … last-1: for (kiln__cell c = kiln__cells(&g, tile); kiln__cell_next(&g, &c);) */
+typedef struct kiln__cell {
+    int64_t next, end;
+    int64_t row, start, n; /* elements start … start + n-1 of a row */
+} kiln__cell;
+
+static inline kiln__cell kiln__cells(const kiln__grid *g, const kiln_tile *tile) {
+    int64_t all = g->rows * g->chunks, end = tile->last * g->per_tile;
+    kiln__cell c = {tile->first * g->per_tile, end < all ? end : all, 0, 0, 0};
+    return c;
+}
+
+static inline bool kiln__cell_next(const kiln__grid *g, kiln__cell *c) {
+    if (c->next >= c->end)
+        return false;
+    c->row = g->chunks == 1 ? c->next : c->next / g->chunks;
+    c->start = (c->next - c->row * g->chunks) * g->chunk;
+    c->n = g->n - c->start < g->chunk ? g->n - c->start : g->chunk;
+    c->next++;
+    return true;
+}
+
+#endif

@@ -1,0 +1,39 @@
+#include "infer_util.h"
+
+#include "cpu/level.h"
+#include "cpu/tiles.h"
+
+static const char *const in_names[] = {"x"};
+static const char *const out_names[] = {"y"};
+
+static kiln_status infer(kiln_infer *infer) {
+    KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
+    kiln__out_like(infer, 0, infer->in[0], KILN_F32);
+    return KILN_OK;
+}
+
+/* Each element is read, as part of a vector, before the same element is written. */
+static const kiln_inplace inplace[] = {{0, 0}};
+
+KILN_CPU_DECLARE(silu)
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(silu, NULL, kiln__tiles_unary, NULL)};
+
+const kiln_op kiln__op_silu = {
+    .name = "silu",
+    .text = "x / (1 + e^-x)",
+    .in_names = in_names,
+    .n_in_min = 1,
+    .n_in_max = 1,
+    .out_names = out_names,
+    .n_out = 1,
+    .infer = infer,
+    .accesses = kiln_access_operands,
+    .inplace = inplace,
+    .n_inplace = 1,
+    .kernels = kernels,
+    .n_kernels = sizeof kernels / sizeof kernels[0],
+};
+
+kiln_tensor kiln_silu(kiln_graph *graph, kiln_tensor x) {
+    return kiln__add_node(graph, &kiln__op_silu, &x, 1, NULL, NULL);
+}
