@@ -3,7 +3,7 @@
  * A tape is one session's copy of its plan's dispatches, in execution order, made once when the session is
  * created and only patched afterwards:
  *
- *     records  [r0 r1 r2 | r3 | r4 r5 …]      fixed size, 64-byte aligned, in execution order
+ *     records  [r0 r1 r2 | r3 | r4 r5 …]      fixed size, in execution order
  *     regions  [  0..2   | 3  | 4..5  …]      no hazard among the records of one; a barrier between two
  *     block    [ops attrs|ops attrs| … ]      each record's operands and attribute struct, same order
  *
@@ -26,6 +26,9 @@ typedef struct kiln__record {
     int64_t first_tile; /* within its region; the executor's */
     uint32_t node;      /* index in the plan's program */
     uint32_t stale;     /* 1: counts changed since `tiles` was computed */
+    /* When the tape is timed: nanoseconds in the kernel during this run, summed over workers (relaxed: read
+     * only after the region is done). The executor zeroes it at submit. */
+    _Atomic int64_t ns;
 } kiln__record;
 
 typedef struct kiln__region {
@@ -40,6 +43,7 @@ typedef struct kiln__tape {
     kiln__region *regions;
     uint32_t n_records, n_regions;
     uint32_t stale; /* 1: some record is stale */
+    uint32_t timed; /* 1: measure kernel time per record */
 } kiln__tape;
 
 #endif

@@ -1,0 +1,210 @@
+/* Baking: a graph becomes a plan. */
+#include "plan.h"
+
+#include <stdlib.h>
+
+/* ---- taps
+ * --------------------------------------------------------------------------------------------------- */
+
+static bool pattern_matches(const char *pattern, const char *name) {
+    size_t n = strlen(pattern);
+    if (n > 0 && pattern[n - 1] == '*')
+        return strncmp(pattern, name, n - 1) == 0;
+    return strcmp(pattern, name) == 0;
+}
+
+/* Resolves the taps to tensors that nodes make; keep[tensor] is set for each. */
+static kiln_status resolve_taps(kiln_plan *plan, const kiln_bake_options *options, uint8_t *keep,
+                                kiln_error *error) {
+    const kiln_graph *g = plan->graph;
+    for (uint32_t i = 0; i < options->n_taps; i++) {
+        bool any = false;
+        const char *pattern = options->taps[i].tensor;
+        if (pattern == NULL || (options->taps[i].watch & ~(uint32_t)(KILN_WATCH_VALUES | KILN_WATCH_FINITE |
+                                                                     KILN_WATCH_HASH | KILN_WATCH_TIME)))
+            return kiln_error_set(error, KILN_ERROR_ARGUMENT, "tap %u: no tensor name, or unknown watch bits",
+                                  i);
+        for (uint32_t id = 1; id < g->tensors.count; id++) {
+            char label[KILN__LABEL_SIZE] = "";
+            if (g->tensors.items[id].producer == 0 ||
+                !pattern_matches(pattern, kiln__tensor_label(g, id, label)))
+                continue;
+            any = true;
+            if (keep[id]) { /* tapped before: one entry watches for both */
+                for (size_t t = 0; t < plan->taps.count; t++)
+                    if (plan->taps.items[t].tensor == id)
+                        plan->taps.items[t].watch |= options->taps[i].watch;
+                continue;
+            }
+            if (!KILN_GROW(&plan->allocator, plan->taps, plan->taps.count + 1))
+                return kiln_error_set(error, KILN_ERROR_MEMORY, "baking: out of memory");
+            kiln__tap *tap = &plan->taps.items[plan->taps.count++];
+            *tap = (kiln__tap){.tensor = id, .watch = options->taps[i].watch};
+            memcpy(tap->label, label, sizeof label);
+            keep[id] = 1;
+        }
+        if (!any)
+            return kiln_error_set(error, KILN_ERROR_ARGUMENT, "tap %u: no node makes a tensor named '%s'", i,
+                                  pattern);
+    }
+    return KILN_OK;
+}
+
+static int by_record(const void *a, const void *b) {
+    const kiln__tap *x = a, *y = b;
+    if (x->record != y->record)
+        return x->record < y->record ? -1 : 1;
+    return x->tensor < y->tensor ? -1 : x->tensor > y->tensor;
+}
+
+/* After scheduling: where each tapped tensor is made. */
+static kiln_status place_taps(kiln_plan *plan, kiln_error *error) {
+    const kiln__schedule *s = &plan->schedule;
+    if (plan->taps.count == 0)
+        return KILN_OK;
+    uint32_t *position = KILN_NEW(&plan->allocator, uint32_t, s->n_nodes);
+    if (position == NULL)
+        return kiln_error_set(error, KILN_ERROR_MEMORY, "baking: out of memory");
+    for (uint32_t i = 0; i < s->n_nodes; i++)
+        position[s->order[i]] = i;
+    for (size_t t = 0; t < plan->taps.count; t++) {
+        kiln__tap *tap = &plan->taps.items[t];
+        uint32_t node = plan->program->tensors.items[tap->tensor].producer - 1;
+        tap->record = position[node];
+        tap->region = s->region_of[node];
+    }
+    KILN_DELETE(&plan->allocator, position, uint32_t, s->n_nodes);
+    qsort(plan->taps.items, plan->taps.count, sizeof *plan->taps.items, by_record);
+    return KILN_OK;
+}
+
+/* ---- validation that needs the accesses
+ * ---------------------------------------------------------------------- */
+
+/* Fills plan->uses, and refuses a program that reads intermediate bytes that nothing wrote before. */
+static kiln_status check_uses(kiln_plan *plan, kiln_error *error) {
+    const kiln_graph *p = plan->program;
+    const kiln_access_list *list = &plan->hazards.list;
+    plan->n_uses = p->storages.count;
+    plan->uses = KILN_NEW(&plan->allocator, kiln__storage_use, plan->n_uses);
+    if (plan->uses == NULL)
+        return kiln_error_set(error, KILN_ERROR_MEMORY, "baking: out of memory");
+    for (size_t i = 0; i < plan->n_uses; i++)
+        plan->uses[i].align = 1;
+    for (size_t i = 1; i < p->tensors.count; i++) {
+        const kiln__tensor *t = &p->tensors.items[i];
+        uint32_t align = kiln_dtype_get(t->desc.dtype)->align;
+        if (plan->uses[t->storage].align < align)
+            plan->uses[t->storage].align = align;
+    }
+    bool opaque = false; /* a node that may have written anything */
+    for (size_t i = 0; i < list->count; i++) {
+        const kiln__access *a = &list->items[i];
+        if (a->operand == KILN__OPERAND_ANY) {
+            opaque = true;
+            for (size_t s = 0; s < plan->n_uses; s++)
+                plan->uses[s].read = plan->uses[s].written = true;
+            continue;
+        }
+        kiln_storage_kind kind = p->storages.items[a->storage].kind;
+        kiln__storage_use *use = &plan->uses[a->storage];
+        if ((a->mode & KILN_READ) && !use->written && !opaque &&
+            (kind == KILN_STORAGE_ARENA || kind == KILN_STORAGE_OUTPUT)) {
+            char node[KILN__LABEL_SIZE], tensor[KILN__LABEL_SIZE];
+            const kiln__node *n = &p->nodes.items[a->node];
+            return kiln_error_set(error, KILN_ERROR_ARGUMENT,
+                                  "node '%s' (%s) reads '%s', which no earlier node writes",
+                                  kiln__node_label(p, a->node, node), n->op->name,
+                                  kiln__tensor_label(p, p->operands.items[n->operands + a->operand], tensor));
+        }
+        use->read = use->read || (a->mode & KILN_READ);
+        use->written = use->written || (a->mode & KILN_WRITE);
+    }
+    return KILN_OK;
+}
+
+/* ---- baking
+ * --------------------------------------------------------------------------------------------------- */
+
+static kiln_status bake_into(kiln_plan *plan, const kiln_graph *graph, const kiln_bake_options *options,
+                             kiln_error *error) {
+    const kiln_allocator *a = &plan->allocator;
+    kiln_status status = kiln__graph_clone(graph, a, &plan->graph, error);
+    if (status != KILN_OK || (status = kiln__graph_clone(graph, a, &plan->program, error)) != KILN_OK)
+        return status;
+    size_t n_tensors = graph->tensors.count;
+    uint8_t *keep = KILN_NEW(a, uint8_t, n_tensors);
+    if (keep == NULL)
+        return kiln_error_set(error, KILN_ERROR_MEMORY, "baking: out of memory");
+    status = resolve_taps(plan, options, keep, error);
+    if (status == KILN_OK) {
+        kiln__rewrite_options rewrite = {
+            .exact = options->precision == KILN_PRECISION_EXACT, .no_fuse = options->no_fuse, .keep = keep};
+        status = kiln__rewrite(plan->program, &rewrite, a, &plan->rewrites, error);
+    }
+    KILN_DELETE(a, keep, uint8_t, n_tensors);
+    if (status != KILN_OK ||
+        (status = kiln__hazards_find(plan->program, a, &plan->hazards, error)) != KILN_OK ||
+        (status = check_uses(plan, error)) != KILN_OK)
+        return status;
+    kiln__schedule_options schedule = {
+        .memory = {.no_reuse = options->no_reuse, .no_inplace = options->no_inplace},
+        .max_arena = options->max_arena,
+        .serial = options->serial};
+    status = kiln__schedule_make(plan->program, &plan->hazards, &schedule, &plan->schedule, error);
+    return status != KILN_OK ? status : place_taps(plan, error);
+}
+
+kiln_status kiln_bake(const kiln_graph *graph, const kiln_bake_options *options, kiln_plan **out,
+                      kiln_error *error) {
+    if (graph == NULL || out == NULL)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_bake: graph or out is NULL");
+    *out = NULL;
+    kiln_status status = kiln_graph_check(graph, error);
+    if (status != KILN_OK)
+        return status;
+    kiln_bake_options defaults = {0};
+    if (options == NULL)
+        options = &defaults;
+    if ((unsigned)options->precision > KILN_PRECISION_EXACT || options->max_arena < 0)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_bake: %s",
+                              options->max_arena < 0 ? "max_arena is negative" : "unknown precision");
+    kiln_plan *plan = KILN_NEW(&graph->allocator, kiln_plan, 1);
+    if (plan == NULL)
+        return kiln_error_set(error, KILN_ERROR_MEMORY, "baking: out of memory");
+    plan->allocator = graph->allocator;
+    atomic_init(&plan->references, 1);
+    plan->options = *options;
+    plan->options.taps = NULL;
+    plan->options.n_taps = 0;
+    status = bake_into(plan, graph, options, error);
+    if (status != KILN_OK) {
+        kiln_plan_release(plan);
+        return status;
+    }
+    *out = plan;
+    return KILN_OK;
+}
+
+/* ---- life
+ * ------------------------------------------------------------------------------------------------------ */
+
+void kiln_plan_retain(kiln_plan *plan) {
+    if (plan != NULL)
+        atomic_fetch_add_explicit(&plan->references, 1, memory_order_relaxed);
+}
+
+void kiln_plan_release(kiln_plan *plan) {
+    /* Release orders this owner's reads before the last owner's free; acquire lets the last one see them. */
+    if (plan == NULL || atomic_fetch_sub_explicit(&plan->references, 1, memory_order_acq_rel) != 1)
+        return;
+    kiln_allocator a = plan->allocator;
+    KILN_ARRAY_FREE(&a, plan->taps);
+    KILN_DELETE(&a, plan->uses, kiln__storage_use, plan->n_uses);
+    kiln__schedule_free(&plan->schedule);
+    kiln__hazards_free(&plan->hazards);
+    kiln__rewrites_free(&plan->rewrites);
+    kiln_graph_destroy(plan->program);
+    kiln_graph_destroy(plan->graph);
+    KILN_DELETE(&a, plan, kiln_plan, 1);
+}

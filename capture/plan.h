@@ -1,0 +1,142 @@
+/* The inside of plans and sessions. Internal. */
+#ifndef KILN_PLAN_INTERNAL_H
+#define KILN_PLAN_INTERNAL_H
+
+#include "kiln_plan.h"
+#include "graph.h"
+#include "rewrite.h"
+#include "schedule.h"
+#include "executor.h"
+
+#include <stdatomic.h>
+
+/* ---- plan
+ * --------------------------------------------------------------------------------------------------- */
+
+/* A tap, resolved: which tensor, after which region. */
+typedef struct kiln__tap {
+    uint32_t tensor; /* id, the same in graph and program */
+    uint32_t watch;  /* KILN_WATCH_* */
+    uint32_t record; /* position in schedule.order of the node that makes it */
+    uint32_t region;
+    char label[KILN__LABEL_SIZE];
+} kiln__tap;
+
+/* What a session must know of a storage. */
+typedef struct kiln__storage_use {
+    uint32_t align;
+    bool read, written;
+} kiln__storage_use;
+
+struct kiln_plan {
+    kiln_allocator allocator;
+    atomic_uint references;
+    kiln_bake_options options; /* taps not kept */
+    kiln_graph *graph;         /* as built */
+    kiln_graph *program; /* after lowering and fusion; ids of slots, storages and tensors are the graph's */
+    kiln__rewrites rewrites;
+    kiln__hazards hazards;
+    kiln__schedule schedule;
+    kiln__storage_use *uses; /* [n_uses], by storage id */
+    size_t n_uses;
+    struct {
+        kiln__tap *items; /* by region, then record */
+        size_t count, capacity;
+    } taps;
+};
+
+/* ---- states
+ * ------------------------------------------------------------------------------------------------- */
+
+struct kiln_state_buffer {
+    kiln_allocator allocator;
+    unsigned char *data;
+    int64_t size;
+    bool owned;
+    atomic_uint bound; /* sessions it is bound to */
+    atomic_int users;  /* running submissions: n readers, or -1 for one that writes */
+    atomic_bool dirty;
+};
+
+/* ---- session
+ * ------------------------------------------------------------------------------------------------ */
+
+/* Where a slot's value goes. */
+typedef struct kiln__slot_patch {
+    uint32_t record;
+    uint32_t is_float;
+    int64_t factor; /* of a count; 1 for attributes */
+    void *at;       /* int64_t, or float */
+} kiln__slot_patch;
+
+/* An operand that lies in a storage. */
+typedef struct kiln__pointer_patch {
+    kiln_operand *operand;
+    int64_t offset;
+} kiln__pointer_patch;
+
+typedef struct kiln__binding {
+    unsigned char *data; /* NULL: unbound */
+    unsigned char *own;  /* the session's own bytes for an input or output */
+    kiln_state_buffer *state;
+} kiln__binding;
+
+/* A range of memory, for the overlap check. */
+typedef struct kiln__range {
+    uintptr_t start, end;
+    uint32_t storage; /* 0: the arena */
+} kiln__range;
+
+struct kiln_session {
+    kiln_allocator allocator;
+    kiln_plan *plan;
+    kiln_executor *executor;
+    kiln__run run;
+    kiln__tape tape;
+    bool prepared;
+
+    void *tape_memory; /* records, regions and operand block, one allocation */
+    size_t tape_size;
+    unsigned char *memory; /* arena, then own inputs and outputs */
+    size_t memory_size;
+
+    size_t n_slots, n_storages;
+    int64_t *i64; /* slot values, by slot id */
+    float *f32;
+    kiln__slot_patch *slot_patches; /* grouped by slot */
+    size_t *first_slot_patch;       /* [n_slots + 1] */
+    kiln__pointer_patch *pointers;  /* grouped by storage */
+    size_t *first_pointer;          /* [n_storages + 1] */
+    kiln__binding *bindings;        /* [n_storages] */
+    kiln__range *ranges;            /* [n_storages + 1], for the check */
+    bool bindings_checked;
+
+    atomic_uint busy;       /* 1 from submit until the run is done */
+    atomic_ullong sequence; /* of the last submission; the first is 1 */
+    uint32_t watch;         /* KILN_WATCH_* switched on */
+    kiln_status (*callback)(void *context, const kiln_observation *observation);
+    void *callback_context;
+    kiln_observation *observed; /* [plan->taps.count] */
+};
+
+/* tape.c: makes records, patches and their memory; slot values must be set by kiln__session_apply_slot after.
+ */
+kiln_status kiln__tape_make(kiln_session *session, kiln_error *error);
+void kiln__tape_free(kiln_session *session);
+/* Writes a slot's present value to all places that follow it. */
+void kiln__session_apply_slot(kiln_session *session, uint32_t slot);
+/* Points all operands in a storage to its bytes. */
+void kiln__session_apply_base(kiln_session *session, uint32_t storage, unsigned char *base);
+
+/* observe.c */
+kiln_status kiln__observe_region(kiln__run *run, uint32_t region);
+
+/* state.c: takes or gives back the use of a state for one submission. */
+kiln_status kiln__state_acquire(kiln_state_buffer *state, bool write, const char *name, kiln_error *error);
+void kiln__state_release(kiln_state_buffer *state, bool write, bool failed);
+
+static inline kiln_session *kiln__session_of(kiln__run *run) {
+    return (kiln_session *)(void *)((unsigned char *)run - offsetof(kiln_session, run));
+}
+
+#endif

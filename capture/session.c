@@ -1,0 +1,294 @@
+/* Sessions: a plan prepared for an executor, with its memory, slot values and bindings. */
+#include "plan.h"
+
+static kiln_status out_of_memory(kiln_error *error) {
+    return kiln_error_set(error, KILN_ERROR_MEMORY, "making a session: out of memory");
+}
+
+/* ---- memory
+ * ---------------------------------------------------------------------------------------------------- */
+
+/* One allocation: the arena, then the session's own inputs and outputs, each at a multiple of 128. */
+static kiln_status place_memory(kiln_session *s, kiln_error *error) {
+    const kiln_graph *p = s->plan->program;
+    const kiln__memory *m = &s->plan->schedule.memory;
+    int64_t size = m->arena_bytes;
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass == 1) {
+            s->memory_size = (size_t)size;
+            s->memory = kiln__alloc_array(&s->allocator, s->memory_size, 1, 128);
+            if (s->memory == NULL)
+                return kiln_error_set(error, KILN_ERROR_MEMORY,
+                                      "making a session: %lld bytes of arena, inputs and "
+                                      "outputs: out of memory",
+                                      (long long)size);
+            size = m->arena_bytes;
+        }
+        for (size_t i = 1; i < s->n_storages; i++) {
+            const kiln__storage *storage = &p->storages.items[i];
+            if (storage->kind != KILN_STORAGE_INPUT && storage->kind != KILN_STORAGE_OUTPUT)
+                continue;
+            if (!kiln__align_up(size, 128, &size))
+                return kiln_error_set(error, KILN_ERROR_OVERFLOW, "inputs and outputs do not fit 63 bits");
+            if (pass == 1)
+                s->bindings[i].own = s->bindings[i].data = s->memory + size;
+            if (!kiln__add(size, storage->size, &size))
+                return kiln_error_set(error, KILN_ERROR_OVERFLOW, "inputs and outputs do not fit 63 bits");
+        }
+    }
+    return KILN_OK;
+}
+
+static void bind_initial(kiln_session *s) {
+    const kiln_graph *p = s->plan->program;
+    const kiln__memory *m = &s->plan->schedule.memory;
+    for (uint32_t i = 1; i < s->n_storages; i++) {
+        const kiln__storage *storage = &p->storages.items[i];
+        if (storage->kind == KILN_STORAGE_ARENA)
+            kiln__session_apply_base(s, i, s->memory + m->places[i].offset);
+        if (storage->data != NULL)
+            s->bindings[i].data = storage->data;
+        if (s->bindings[i].data != NULL)
+            kiln__session_apply_base(s, i, s->bindings[i].data);
+    }
+}
+
+/* ---- life
+ * ------------------------------------------------------------------------------------------------------ */
+
+static void run_done(kiln__run *run) {
+    kiln_session *s = kiln__session_of(run);
+    kiln_status status = run->outcome.status;
+    bool failed = status != KILN_OK && status != KILN_ERROR_INDEX; /* after INDEX everything has run */
+    for (size_t i = 1; i < s->n_storages; i++)
+        if (s->bindings[i].state != NULL)
+            kiln__state_release(s->bindings[i].state, s->plan->uses[i].written, failed);
+    /* Release: whoever sees busy = 0 sees the outcome and the released states. */
+    atomic_store_explicit(&s->busy, 0, memory_order_release);
+}
+
+static const kiln__run_hooks hooks = {kiln__observe_region, run_done};
+
+static kiln_status create_into(kiln_session *s, kiln_error *error) {
+    const kiln_graph *p = s->plan->program;
+    const kiln_allocator *a = &s->allocator;
+    s->n_slots = p->slots.count;
+    s->n_storages = p->storages.count;
+    s->i64 = KILN_NEW(a, int64_t, s->n_slots);
+    s->f32 = KILN_NEW(a, float, s->n_slots);
+    s->bindings = KILN_NEW(a, kiln__binding, s->n_storages);
+    s->ranges = KILN_NEW(a, kiln__range, s->n_storages + 1);
+    s->observed = KILN_NEW(a, kiln_observation, s->plan->taps.count);
+    if (!s->i64 || !s->f32 || !s->bindings || !s->ranges || !s->observed)
+        return out_of_memory(error);
+    for (size_t i = 0; i < s->plan->taps.count; i++)
+        s->observed[i] = (kiln_observation){.tensor = s->plan->taps.items[i].label, .nonfinite = -1};
+    kiln_status status = place_memory(s, error);
+    if (status != KILN_OK || (status = kiln__tape_make(s, error)) != KILN_OK)
+        return status;
+    bind_initial(s);
+    /* Kernels are chosen at the maxima, which is what the tape holds now. */
+    uint32_t record = 0;
+    s->run.tape = &s->tape;
+    s->run.hooks = &hooks;
+    kiln_error why = {KILN_OK, ""};
+    status = s->executor->table->prepare(s->executor, &s->run, &record, &why);
+    if (status == KILN_ERROR_UNSUPPORTED && record < s->tape.n_records) {
+        char label[KILN__LABEL_SIZE];
+        return kiln_error_set(error, status, "node '%s': %s",
+                              kiln__node_label(p, s->tape.records[record].node, label), why.text);
+    }
+    if (status != KILN_OK)
+        return kiln_error_set(error, status, "%s", why.text);
+    s->prepared = true;
+    for (uint32_t i = 1; i < s->n_slots; i++) {
+        s->i64[i] = p->slots.items[i].min;
+        s->f32[i] = p->slots.items[i].preset;
+        kiln__session_apply_slot(s, i);
+    }
+    return KILN_OK;
+}
+
+static void destroy(kiln_session *s) {
+    kiln_allocator a = s->allocator;
+    if (s->prepared)
+        s->executor->table->release(s->executor, &s->run);
+    for (size_t i = 1; s->bindings != NULL && i < s->n_storages; i++)
+        if (s->bindings[i].state != NULL)
+            atomic_fetch_sub(&s->bindings[i].state->bound, 1);
+    kiln__tape_free(s);
+    kiln__free_array(&a, s->memory, s->memory_size, 1);
+    KILN_DELETE(&a, s->observed, kiln_observation, s->plan->taps.count);
+    KILN_DELETE(&a, s->ranges, kiln__range, s->n_storages + 1);
+    KILN_DELETE(&a, s->bindings, kiln__binding, s->n_storages);
+    KILN_DELETE(&a, s->f32, float, s->n_slots);
+    KILN_DELETE(&a, s->i64, int64_t, s->n_slots);
+    kiln_plan_release(s->plan);
+    KILN_DELETE(&a, s, kiln_session, 1);
+}
+
+kiln_status kiln_session_create(kiln_plan *plan, kiln_executor *executor, const kiln_allocator *allocator,
+                                kiln_session **out, kiln_error *error) {
+    if (plan == NULL || executor == NULL || out == NULL)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT,
+                              "kiln_session_create: plan, executor or out is NULL");
+    *out = NULL;
+    kiln_allocator a = kiln__allocator_or_default(allocator);
+    kiln_session *s = KILN_NEW(&a, kiln_session, 1);
+    if (s == NULL)
+        return out_of_memory(error);
+    s->allocator = a;
+    s->plan = plan;
+    s->executor = executor;
+    kiln_plan_retain(plan);
+    atomic_init(&s->busy, 0);
+    atomic_init(&s->sequence, 0);
+    kiln_status status = create_into(s, error);
+    if (status != KILN_OK) {
+        destroy(s);
+        return status;
+    }
+    *out = s;
+    return KILN_OK;
+}
+
+static kiln_status refuse_busy(const kiln_session *s, const char *what, kiln_error *error) {
+    /* Acquire: pairs with run_done, so that the caller may touch what the run touched. */
+    if (atomic_load_explicit(&s->busy, memory_order_acquire) == 0)
+        return KILN_OK;
+    return kiln_error_set(error, KILN_ERROR_BUSY, "%s: the session is running; wait for its fence first",
+                          what);
+}
+
+kiln_status kiln_session_destroy(kiln_session *s, kiln_error *error) {
+    if (s == NULL)
+        return KILN_OK;
+    kiln_status status = refuse_busy(s, "kiln_session_destroy", error);
+    if (status != KILN_OK)
+        return status;
+    destroy(s);
+    return KILN_OK;
+}
+
+kiln_plan *kiln_session_plan(const kiln_session *s) {
+    return s->plan;
+}
+
+/* ---- slots
+ * ------------------------------------------------------------------------------------------------------ */
+
+static kiln_status find_slot(const kiln_session *s, kiln_slot slot, bool is_float, kiln_error *error) {
+    const kiln_graph *p = s->plan->program;
+    if (slot.graph != p->tag || slot.id == 0 || slot.id >= s->n_slots)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "unknown slot (id %u): not of this session's plan",
+                              slot.id);
+    if (p->slots.items[slot.id].is_float != is_float)
+        return kiln_error_set(
+            error, KILN_ERROR_ARGUMENT, "slot '%s' holds %s", kiln__text(p, p->slots.items[slot.id].name),
+            is_float ? "an integer; use kiln_session_set_i64" : "a float; use kiln_session_set_f32");
+    return refuse_busy(s, "setting a slot", error);
+}
+
+kiln_status kiln_session_set_i64(kiln_session *s, kiln_slot slot, int64_t value, kiln_error *error) {
+    kiln_status status = find_slot(s, slot, false, error);
+    if (status != KILN_OK)
+        return status;
+    const kiln__slot *d = &s->plan->program->slots.items[slot.id];
+    if (value < d->min || value > d->max)
+        return kiln_error_set(error, KILN_ERROR_LIMIT,
+                              "slot '%s' cannot be %lld: the plan was baked for %lld to "
+                              "%lld",
+                              kiln__text(s->plan->program, d->name), (long long)value, (long long)d->min,
+                              (long long)d->max);
+    if (s->i64[slot.id] != value) {
+        s->i64[slot.id] = value;
+        kiln__session_apply_slot(s, slot.id);
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_session_set_f32(kiln_session *s, kiln_slot slot, float value, kiln_error *error) {
+    kiln_status status = find_slot(s, slot, true, error);
+    if (status != KILN_OK)
+        return status;
+    s->f32[slot.id] = value;
+    kiln__session_apply_slot(s, slot.id);
+    return KILN_OK;
+}
+
+int64_t kiln_session_get_i64(const kiln_session *s, kiln_slot slot) {
+    return slot.graph == s->plan->program->tag && slot.id < s->n_slots ? s->i64[slot.id] : 0;
+}
+
+/* ---- bindings
+ * --------------------------------------------------------------------------------------------------- */
+
+static kiln_status check_binding(const kiln_session *s, kiln_storage storage, bool state, const void *data,
+                                 int64_t size, kiln_error *error) {
+    const kiln_graph *p = s->plan->program;
+    if (storage.graph != p->tag || storage.id == 0 || storage.id >= s->n_storages)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT,
+                              "unknown storage (id %u): not of this session's plan", storage.id);
+    const kiln__storage *d = &p->storages.items[storage.id];
+    const char *name = kiln__text(p, d->name);
+    if (d->kind == KILN_STORAGE_ARENA)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "an intermediate cannot be bound");
+    if ((d->kind == KILN_STORAGE_STATE) != state)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "storage '%s' is of kind %s; use %s", name,
+                              kiln__storage_kind_names[d->kind],
+                              state ? "kiln_session_bind" : "kiln_session_bind_state");
+    uint32_t align = s->plan->uses[storage.id].align;
+    if (data != NULL && size < d->size)
+        return kiln_error_set(error, KILN_ERROR_BINDING, "storage '%s' needs %lld bytes, got %lld", name,
+                              (long long)d->size, (long long)size);
+    if (data != NULL && (uintptr_t)data % align != 0)
+        return kiln_error_set(error, KILN_ERROR_BINDING,
+                              "storage '%s' needs a pointer aligned to %u bytes, got "
+                              "%p",
+                              name, align, data);
+    return refuse_busy(s, "binding", error);
+}
+
+kiln_status kiln_session_bind(kiln_session *s, kiln_storage storage, void *data, int64_t size,
+                              kiln_error *error) {
+    kiln_status status = check_binding(s, storage, false, data, size, error);
+    if (status != KILN_OK)
+        return status;
+    kiln__binding *b = &s->bindings[storage.id];
+    unsigned char *now = data != NULL ? data : b->own;
+    if (b->data != now) {
+        b->data = now;
+        s->bindings_checked = false;
+        kiln__session_apply_base(s, storage.id, now);
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_session_bind_state(kiln_session *s, kiln_storage storage, kiln_state_buffer *state,
+                                    kiln_error *error) {
+    if (state == NULL)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_session_bind_state: state is NULL");
+    kiln_status status = check_binding(s, storage, true, state->data, state->size, error);
+    if (status != KILN_OK)
+        return status;
+    kiln__binding *b = &s->bindings[storage.id];
+    if (b->state == state)
+        return KILN_OK;
+    atomic_fetch_add(&state->bound, 1);
+    if (b->state != NULL)
+        atomic_fetch_sub(&b->state->bound, 1);
+    b->state = state;
+    b->data = state->data;
+    s->bindings_checked = false;
+    kiln__session_apply_base(s, storage.id, b->data);
+    return KILN_OK;
+}
+
+void *kiln_session_data(kiln_session *s, kiln_tensor tensor) {
+    const kiln_graph *p = s->plan->program;
+    if (tensor.graph != p->tag || tensor.id == 0 || tensor.id >= p->tensors.count)
+        return NULL;
+    const kiln__tensor *t = &p->tensors.items[tensor.id];
+    unsigned char *base = s->bindings[t->storage].data;
+    return base == NULL ? NULL : base + t->offset;
+}

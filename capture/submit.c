@@ -1,0 +1,183 @@
+/* Submitting a session's run, waiting for it and cancelling it. */
+#include "plan.h"
+
+/* ---- bindings before the first run, and after each change
+ * ------------------------------------------------------ */
+
+/* Shell sort: in place, no allocation (qsort may allocate), and a few hundred ranges at most. */
+static void sort_ranges(kiln__range *r, size_t n) {
+    for (size_t gap = n / 2; gap > 0; gap /= 2)
+        for (size_t i = gap; i < n; i++) {
+            kiln__range x = r[i];
+            size_t j = i;
+            for (; j >= gap && r[j - gap].start > x.start; j -= gap)
+                r[j] = r[j - gap];
+            r[j] = x;
+        }
+}
+
+/* Two storages may share bytes when nothing writes them, or when the plan was baked with the same overlap. */
+static bool overlap_allowed(const kiln_session *s, const kiln__range *a, const kiln__range *b) {
+    const kiln_plan *plan = s->plan;
+    bool written_a = a->storage == 0 || plan->uses[a->storage].written;
+    bool written_b = b->storage == 0 || plan->uses[b->storage].written;
+    if (!written_a && !written_b)
+        return true;
+    if (a->storage == 0 || b->storage == 0)
+        return false;
+    const kiln__space_place *x = &plan->hazards.places[a->storage], *y = &plan->hazards.places[b->storage];
+    return x->space == y->space && y->base - x->base == (int64_t)(intptr_t)s->bindings[b->storage].data -
+                                                            (int64_t)(intptr_t)s->bindings[a->storage].data;
+}
+
+static kiln_status check_bindings(kiln_session *s, kiln_error *error) {
+    const kiln_graph *p = s->plan->program;
+    size_t n = 0;
+    for (uint32_t i = 1; i < s->n_storages; i++) {
+        const kiln__storage *d = &p->storages.items[i];
+        const kiln__binding *b = &s->bindings[i];
+        if (d->kind == KILN_STORAGE_ARENA || d->size == 0)
+            continue;
+        if (b->data == NULL && (s->plan->uses[i].read || s->plan->uses[i].written))
+            return kiln_error_set(
+                error, KILN_ERROR_BINDING, "%s '%s' (%lld bytes) is not bound; call %s",
+                kiln__storage_kind_names[d->kind], kiln__text(p, d->name), (long long)d->size,
+                d->kind == KILN_STORAGE_STATE ? "kiln_session_bind_state" : "kiln_session_bind");
+        if (b->data != NULL)
+            s->ranges[n++] = (kiln__range){(uintptr_t)b->data, (uintptr_t)b->data + (uintptr_t)d->size, i};
+    }
+    int64_t arena = s->plan->schedule.memory.arena_bytes;
+    if (arena > 0)
+        s->ranges[n++] = (kiln__range){(uintptr_t)s->memory, (uintptr_t)s->memory + (uintptr_t)arena, 0};
+    sort_ranges(s->ranges, n);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = i + 1; j < n && s->ranges[j].start < s->ranges[i].end; j++)
+            if (!overlap_allowed(s, &s->ranges[i], &s->ranges[j])) {
+                uint32_t x = s->ranges[i].storage, y = s->ranges[j].storage;
+                return kiln_error_set(error, KILN_ERROR_BINDING,
+                                      "'%s' and '%s' overlap in memory and a node "
+                                      "writes to one of them; they did not overlap when the plan was baked",
+                                      x ? kiln__text(p, p->storages.items[x].name) : "the arena",
+                                      y ? kiln__text(p, p->storages.items[y].name) : "the arena");
+            }
+    s->bindings_checked = true;
+    return KILN_OK;
+}
+
+/* ---- submit
+ * ------------------------------------------------------------------------------------------------------ */
+
+static void release_states(kiln_session *s, size_t end) {
+    for (size_t i = 1; i < end; i++)
+        if (s->bindings[i].state != NULL)
+            kiln__state_release(s->bindings[i].state, s->plan->uses[i].written, false);
+}
+
+static kiln_status acquire_states(kiln_session *s, kiln_error *error) {
+    const kiln_graph *p = s->plan->program;
+    for (size_t i = 1; i < s->n_storages; i++) {
+        if (s->bindings[i].state == NULL)
+            continue;
+        kiln_status status = kiln__state_acquire(s->bindings[i].state, s->plan->uses[i].written,
+                                                 kiln__text(p, p->storages.items[i].name), error);
+        if (status != KILN_OK) {
+            release_states(s, i);
+            return status;
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_submit(kiln_session *s, kiln_fence *fence, kiln_error *error) {
+    if (s == NULL || fence == NULL)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_submit: session or fence is NULL");
+    unsigned idle = 0;
+    /* Acquire: pairs with the release in run_done. */
+    if (!atomic_compare_exchange_strong_explicit(&s->busy, &idle, 1, memory_order_acquire,
+                                                 memory_order_relaxed))
+        return kiln_error_set(error, KILN_ERROR_BUSY,
+                              "kiln_submit: the session is running; wait for its fence first");
+    const kiln__executor_table *x = s->executor->table;
+    kiln_status status = KILN_OK;
+    /* The last run gave up `busy` a moment before the executor let go of it. */
+    if (!x->is_done(s->executor, &s->run))
+        status = x->wait(s->executor, &s->run, -1);
+    if (status == KILN_OK && !s->bindings_checked)
+        status = check_bindings(s, error);
+    if (status == KILN_OK)
+        status = acquire_states(s, error);
+    if (status != KILN_OK) {
+        atomic_store_explicit(&s->busy, 0, memory_order_release);
+        return status;
+    }
+    unsigned long long sequence = atomic_fetch_add(&s->sequence, 1) + 1;
+    *fence = (kiln_fence){s, sequence};
+    status = x->submit(s->executor, &s->run);
+    if (status != KILN_OK) {
+        release_states(s, s->n_storages);
+        atomic_store_explicit(&s->busy, 0, memory_order_release);
+        return kiln_error_set(error, status, "kiln_submit: the %s executor refused: %s",
+                              kiln_executor_name(s->executor), kiln_status_text(status));
+    }
+    return KILN_OK;
+}
+
+/* ---- waiting
+ * ------------------------------------------------------------------------------------------------------ */
+
+static kiln_status outcome_error(const kiln_session *s, kiln_error *error) {
+    const kiln__outcome *o = &s->run.outcome;
+    const kiln_graph *p = s->plan->program;
+    if (o->status == KILN_OK)
+        return KILN_OK;
+    if (o->status == KILN_ERROR_CANCELLED)
+        return kiln_error_set(error, o->status, "the run was cancelled; states it writes are marked dirty");
+    if (o->record >= s->tape.n_records)
+        return kiln_error_set(error, o->status, "%s", o->text[0] ? o->text : kiln_status_text(o->status));
+    uint32_t node = s->tape.records[o->record].node;
+    char label[KILN__LABEL_SIZE];
+    kiln__node_label(p, node, label);
+    const char *op = p->nodes.items[node].op->name;
+    if (o->status == KILN_ERROR_INDEX)
+        return kiln_error_set(error, o->status,
+                              "node '%s' (%s), row %lld: index %lld is outside 0 to %lld; the "
+                              "row was zeroed or its write dropped",
+                              label, op, (long long)o->row, (long long)o->index, (long long)o->limit - 1);
+    return kiln_error_set(error, o->status, "node '%s' (%s): %s", label, op,
+                          o->text[0] ? o->text : kiln_status_text(o->status));
+}
+
+static bool is_current(kiln_fence fence) {
+    return fence.session != NULL && fence.sequence != 0 &&
+           atomic_load(&fence.session->sequence) == fence.sequence;
+}
+
+kiln_status kiln_wait(kiln_fence fence, int64_t timeout_ns, kiln_error *error) {
+    if (!is_current(fence))
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT,
+                              "kiln_wait: not the fence of this session's last submission");
+    kiln_session *s = fence.session;
+    kiln_status status = s->executor->table->wait(s->executor, &s->run, timeout_ns);
+    if (status == KILN_ERROR_TIMEOUT)
+        return kiln_error_set(error, status, "kiln_wait: not done after %lld ns; the run goes on",
+                              (long long)timeout_ns);
+    if (status != KILN_OK)
+        return kiln_error_set(error, status, "kiln_wait: %s", kiln_status_text(status));
+    return outcome_error(s, error);
+}
+
+bool kiln_fence_done(kiln_fence fence) {
+    return !is_current(fence) ||
+           fence.session->executor->table->is_done(fence.session->executor, &fence.session->run);
+}
+
+void kiln_cancel(kiln_fence fence) {
+    if (is_current(fence))
+        fence.session->executor->table->cancel(fence.session->executor, &fence.session->run);
+}
+
+kiln_status kiln_run(kiln_session *s, kiln_error *error) {
+    kiln_fence fence;
+    kiln_status status = kiln_submit(s, &fence, error);
+    return status != KILN_OK ? status : kiln_wait(fence, -1, error);
+}
