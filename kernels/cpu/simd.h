@@ -1,0 +1,149 @@
+/* Vectors for kernels: GNU C vector types (gcc and clang, any target), native in width, and the few
+ * instructions that C cannot name. Included by files in kernels/cpu/ only.
+ *
+ * Sums of floats run in 16 lanes whatever the width: element j goes to lane j mod 16, and lanes are added
+ * pairwise (l and l+8, then l+4, l+2, l+1). A result then depends on the level only through fused
+ * multiply-add, never on how a loop was blocked.
+ */
+#ifndef KILN_SIMD_H
+#define KILN_SIMD_H
+
+#include "vec.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+/* 32-byte vectors are passed between functions that are all inlined: no ABI is involved. */
+#pragma GCC diagnostic ignored "-Wpsabi"
+#define KILN_INLINE static inline __attribute__((always_inline))
+
+enum { LANES = 16, VW = KILN_VL, VECS = LANES / VW }; /* VECS vectors hold the 16 lanes */
+
+typedef uint16_t vh __attribute__((vector_size(2 * KILN_VL)));
+typedef uint8_t u8x32 __attribute__((vector_size(32)));
+typedef int8_t i8x32 __attribute__((vector_size(32)));
+typedef int32_t i32x8 __attribute__((vector_size(32)));
+typedef uint8_t u8x16 __attribute__((vector_size(16)));
+typedef int32_t i32x4 __attribute__((vector_size(16)));
+typedef float f32x4 __attribute__((vector_size(16)));
+
+#define VEC_LOAD(type, name)                                                                                 \
+    KILN_INLINE type name(const void *p) {                                                                   \
+        type v;                                                                                              \
+        memcpy(&v, p, sizeof v);                                                                             \
+        return v;                                                                                            \
+    }
+VEC_LOAD(vh, vh_load)
+VEC_LOAD(u8x32, u8x32_load)
+VEC_LOAD(i8x32, i8x32_load)
+VEC_LOAD(u8x16, u8x16_load)
+#undef VEC_LOAD
+
+KILN_INLINE uint32_t float_bits(float f) {
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+KILN_INLINE float bits_float(uint32_t u) {
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+/* c + a·b as vector code computes it at this level: fused where the level has the instruction. */
+KILN_INLINE float madd(float a, float b, float c) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return __builtin_fmaf(a, b, c);
+#else
+    return c + a * b;
+#endif
+}
+
+/* ---- half precision ---------------------------------------------------------------------------------------
+ */
+
+/* IEEE binary16 to binary32, exact; a signalling NaN becomes quiet, as the hardware does it. */
+KILN_INLINE float f16_to_f32(uint16_t h) {
+#if defined(__F16C__)
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)));
+#else
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = h & 0x7fff;
+    /* With the exponent's bias corrected by a product, denormals come out right too. */
+    uint32_t finite = float_bits(bits_float(magnitude << 13) * 0x1p112f);
+    uint32_t special = 0x7f800000 | magnitude << 13 | (magnitude > 0x7c00 ? 0x400000 : 0);
+    return bits_float(sign | (magnitude >= 0x7c00 ? special : finite));
+#endif
+}
+
+KILN_INLINE float f16_at(const void *p) {
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return f16_to_f32(h);
+}
+
+/* To nearest, ties to even; overflow gives Inf; a NaN keeps its sign and upper payload and becomes quiet. */
+KILN_INLINE uint16_t f32_to_f16(float f) {
+    uint32_t u = float_bits(f), magnitude = u & 0x7fffffff, sign = u >> 16 & 0x8000;
+    uint32_t normal = (magnitude + 0xc8000fff + (magnitude >> 13 & 1)) >> 13; /* rebias and round */
+    /* Below 2^-14 a half's last place is 2^-24, which is that of a float in [0.5, 1). */
+    uint32_t small = float_bits(bits_float(magnitude) + 0.5f) - 0x3f000000;
+    uint32_t nan = 0x7e00 | (magnitude >> 13 & 0x3ff);
+    uint32_t h = magnitude > 0x7f800000    ? nan
+                 : magnitude >= 0x47800000 ? 0x7c00
+                 : magnitude < 0x38800000  ? small
+                                           : normal;
+    return (uint16_t)(sign | h);
+}
+
+KILN_INLINE float bf16_to_f32(uint16_t h) {
+    return bits_float((uint32_t)h << 16);
+}
+
+KILN_INLINE uint16_t f32_to_bf16(float f) {
+    uint32_t u = float_bits(f);
+    uint32_t rounded = (u + 0x7fff + (u >> 16 & 1)) >> 16, nan = u >> 16 | 0x40;
+    return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? nan : rounded);
+}
+
+/* VW values of a row in memory as floats. */
+KILN_INLINE vf vf_from_f32(const void *p) {
+    return vf_load(p);
+}
+
+KILN_INLINE vf vf_from_bf16(const void *p) {
+    vu wide = __builtin_convertvector(vh_load(p), vu) << 16;
+    return (vf)wide;
+}
+
+KILN_INLINE vf vf_from_f16(const void *p) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+#elif defined(__F16C__)
+    return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#elif defined(__aarch64__)
+    float16x4_t h;
+    memcpy(&h, p, sizeof h);
+    return (vf)vcvt_f32_f16(h);
+#else
+    vf v;
+    for (int i = 0; i < VW; i++)
+        v[i] = f16_to_f32(((const uint16_t *)p)[i]);
+    return v;
+#endif
+}
+
+/* The sum of 16 lanes, in the order stated above. */
+KILN_INLINE float lanes_sum(const vf *v) {
+    float s[LANES];
+    memcpy(s, v, sizeof s);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++)
+            s[l] += s[l + half];
+    return s[0];
+}
+
+#endif
