@@ -45,6 +45,29 @@ static inline int64_t kiln__row_tiles(int64_t rows, int64_t n) {
     return rows <= per ? rows > 0 : kiln__ceil_div(rows, per);
 }
 
+/* Tiles of whole rows of in[0]. */
+static inline int64_t kiln__tiles_rows(const kiln_args *args) {
+    int64_t n = args->in[0].ne[3];
+    return n == 0 ? 0 : kiln__row_tiles(kiln__rows(&args->in[0]), n);
+}
+
+/* f32 values from one row of scratch to the next, for rows of n. */
+static inline int64_t kiln__scratch_row(int64_t n) {
+    return (n + 15) & ~(int64_t)15;
+}
+
+/* Bytes of `rows` rows of n f32 values in scratch; -1 on overflow. */
+static inline int64_t kiln__scratch_bytes(int64_t n, int64_t rows) {
+    int64_t bytes;
+    if (n > INT64_MAX - 15 || __builtin_mul_overflow(kiln__scratch_row(n), 4 * rows, &bytes))
+        return -1;
+    return bytes;
+}
+
+static inline int64_t kiln__scratch_rows_3(const kiln_args *args) {
+    return kiln__scratch_bytes(args->in[0].ne[3], 3);
+}
+
 /* ---- elements: cells are parts of rows -------------------------------------------------------------------
  */
 

@@ -1,0 +1,54 @@
+#include "infer_util.h"
+
+#include <float.h>
+
+#include "cpu/level.h"
+#include "cpu/tiles.h"
+
+static const char *const in_names[] = {"x"};
+static const char *const out_names[] = {"y"};
+
+static const kiln_attr attrs[] = {
+    {.name = "eps",
+     .type = KILN_ATTR_F32,
+     .offset = offsetof(kiln_l2_norm_attrs, eps),
+     .preset = 1e-12,
+     .max = FLT_MAX},
+};
+
+static kiln_status infer(kiln_infer *infer) {
+    KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
+    kiln__out_like(infer, 0, infer->in[0], KILN_F32);
+    return KILN_OK;
+}
+
+/* A row is read whole before its first element is written; rows are written in the order they are read. */
+static const kiln_inplace inplace[] = {{0, 0}};
+
+KILN_CPU_DECLARE(l2_norm)
+static const kiln_kernel kernels[] = {
+    KILN_CPU_KERNELS(l2_norm, NULL, kiln__tiles_rows, kiln__scratch_rows_3)};
+
+const kiln_op kiln__op_l2_norm = {
+    .name = "l2_norm",
+    .text = "x / max(sqrt(sum x^2), eps)",
+    .in_names = in_names,
+    .n_in_min = 1,
+    .n_in_max = 1,
+    .out_names = out_names,
+    .n_out = 1,
+    .attrs = attrs,
+    .n_attrs = sizeof attrs / sizeof attrs[0],
+    .attrs_size = sizeof(kiln_l2_norm_attrs),
+    .infer = infer,
+    .accesses = kiln_access_operands,
+    .inplace = inplace,
+    .n_inplace = sizeof inplace / sizeof inplace[0],
+    .kernels = kernels,
+    .n_kernels = sizeof kernels / sizeof kernels[0],
+};
+
+kiln_tensor kiln_l2_norm(kiln_graph *graph, kiln_tensor x, float eps) {
+    kiln_l2_norm_attrs a = {eps};
+    return kiln__add_node(graph, &kiln__op_l2_norm, &x, 1, &a, NULL);
+}
