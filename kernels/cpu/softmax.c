@@ -1,0 +1,117 @@
+/* softmax along any axis, and the row function that gather_topk shares. */
+#include "kiln_ops.h"
+#include "rows.h"
+#include "softmax_tiles.h"
+
+#include <math.h>
+
+/* The maximum, or 0 where everything is -Inf: then every exponential is 0, and so is the sum. */
+static inline vf finite_max(vf most) {
+    return vf_select(most == -INFINITY, vf_set(0.0f), most);
+}
+
+/* 1/sum, or 0 for the empty sum. NaN stays. */
+static inline vf inverse(vf sum) {
+    return vf_select(sum == 0.0f, vf_set(0.0f), 1.0f / sum);
+}
+
+void KILN_LEVEL_FN(row_softmax)(float *y, const float *x, int64_t n) {
+    vf most = vf_set(-INFINITY), sum = {0};
+    int64_t i = 0;
+    for (; i + KILN_VL <= n; i += KILN_VL)
+        most = vf_max(most, vf_load(x + i));
+    if (i < n)
+        most = vf_max(most, vf_load_part(x + i, n - i, -INFINITY));
+    vf m = finite_max(vf_set(vf_most(most)));
+    for (i = 0; i + KILN_VL <= n; i += KILN_VL) {
+        vf e = vf_exp(vf_load(x + i) - m);
+        sum += e;
+        vf_store(y + i, e);
+    }
+    if (i < n) {
+        vf e = vf_exp(vf_load_part(x + i, n - i, -INFINITY) - m);
+        sum += e;
+        vf_store_part(y + i, e, n - i);
+    }
+    vf s = inverse(vf_set(vf_sum(sum)));
+    VEC_MAP1(y, y, n, v, v * s);
+}
+
+/* y = scale·x + mask: what the exponentials are taken of. u8 masks leave out, whatever x holds there. */
+static void masked(float *y, const float *x, const unsigned char *mask, uint32_t type, float scale,
+                   int64_t n) {
+    if (mask == NULL) {
+        VEC_MAP1(y, x, n, v, v * scale);
+    } else if (type == KILN_F32) {
+        const float *add = (const float *)(const void *)mask;
+        VEC_MAP2(y, x, add, n, v, w, v * scale + w);
+    } else {
+        for (int64_t i = 0; i < n; i++)
+            y[i] = mask[i] ? x[i] * scale : -INFINITY;
+    }
+}
+
+/* One column block along an axis that is not the innermost: down once for the maxima, once for the
+ * exponentials and their sums, once to divide. y holds what is between. */
+static void columns(const kiln_args *args, const kiln__softmax_grid *g, int64_t outer, int64_t start,
+                    int64_t n) {
+    const kiln_softmax_attrs *attrs = args->attrs;
+    const kiln_operand *x = &args->in[0], *y = &args->out[0];
+    const kiln_operand *mask = args->n_in > 1 && args->in[1].data != NULL ? &args->in[1] : NULL;
+    float part[KILN__SOFTMAX_COLUMNS], most[KILN__SOFTMAX_COLUMNS], sum[KILN__SOFTMAX_COLUMNS];
+    int64_t size = kiln__float_size(x->dtype);
+    for (int64_t c = 0; c < n; c++) {
+        most[c] = -INFINITY;
+        sum[c] = 0.0f;
+    }
+    for (int64_t j = 0; j < g->length; j++) {
+        int64_t r = kiln__softmax_row(g, outer, j);
+        float *row = (float *)(void *)kiln__row(y, r) + start;
+        const unsigned char *m = mask ? kiln__row_of(mask, x, r) : NULL;
+        if (m != NULL)
+            m += start * (mask->dtype == KILN_F32 ? 4 : 1);
+        masked(row, kiln__f32_row(x->dtype, kiln__row(x, r) + start * size, n, part), m,
+               mask ? mask->dtype : 0, attrs->scale, n);
+        VEC_MAP2(most, most, row, n, v, w, vf_max(v, w));
+    }
+    VEC_MAP1(most, most, n, v, finite_max(v));
+    for (int64_t j = 0; j < g->length; j++) {
+        float *row = (float *)(void *)kiln__row(y, kiln__softmax_row(g, outer, j)) + start;
+        VEC_MAP2(row, row, most, n, v, w, vf_exp(v - w));
+        VEC_MAP2(sum, sum, row, n, v, w, v + w);
+    }
+    VEC_MAP1(sum, sum, n, v, inverse(v));
+    for (int64_t j = 0; j < g->length; j++) {
+        float *row = (float *)(void *)kiln__row(y, kiln__softmax_row(g, outer, j)) + start;
+        VEC_MAP2(row, row, sum, n, v, w, v * w);
+    }
+}
+
+kiln_status KILN_LEVEL_FN(softmax)(const kiln_args *args, kiln_tile *tile) {
+    const kiln_softmax_attrs *attrs = args->attrs;
+    const kiln_operand *x = &args->in[0], *y = &args->out[0];
+    const kiln_operand *mask = args->n_in > 1 && args->in[1].data != NULL ? &args->in[1] : NULL;
+    kiln__softmax_grid g = kiln__softmax_grid_of(args);
+    int64_t end = tile->last * g.per_tile < g.units ? tile->last * g.per_tile : g.units;
+    for (int64_t u = tile->first * g.per_tile; u < end; u++) {
+        if (g.chunks > 0) {
+            int64_t start = u % g.chunks * KILN__SOFTMAX_COLUMNS, left = x->ne[3] - start;
+            columns(args, &g, u / g.chunks, start,
+                    left < KILN__SOFTMAX_COLUMNS ? left : KILN__SOFTMAX_COLUMNS);
+            continue;
+        }
+        float *to = (float *)(void *)kiln__row(y, u);
+        const float *from = (const float *)(const void *)kiln__row(x, u);
+        if (x->dtype != KILN_F32) { /* x is narrower than y here, so y is no part of x */
+            KILN__FNS[x->dtype].to_f32(from, to, x->ne[3]);
+            from = to;
+        }
+        if (mask != NULL || attrs->scale != 1.0f) {
+            masked(to, from, mask ? kiln__row_of(mask, x, u) : NULL, mask ? mask->dtype : 0, attrs->scale,
+                   x->ne[3]);
+            from = to;
+        }
+        KILN_LEVEL_FN(row_softmax)(to, from, x->ne[3]);
+    }
+    return KILN_OK;
+}
