@@ -1,66 +1,91 @@
 # Kiln. `make help` lists the targets.
-# Variables: CC, CFLAGS (appended), SAN=address|thread, BUILD (output folder), PREFIX, DESTDIR.
+# Variables: CC, CFLAGS and LDFLAGS (appended), OPT (-O2), SAN=address|thread, BUILD (output folder), PREFIX,
+# DESTDIR, V=1 (show commands).
 
 BUILD   ?= build
 PREFIX  ?= /usr/local
 SAN     ?=
 V       ?=
+comma   := ,
 Q       := $(if $(V),,@)
 say      = $(if $(V),,@printf '  %-5s %s\n' '$(1)' '$(2)';)
 
+VERSION  = 0.1.0
+SOMAJOR  = 0
 OS      := $(shell uname -s)
-MACHINE ?= $(shell $(CC) -dumpmachine 2>/dev/null)
+MACHINE := $(shell $(CC) -dumpmachine 2>/dev/null)
 ARCH    := $(firstword $(subst -, ,$(MACHINE)))
+
+# ---- flags -----------------------------------------------------------------------------------------------------
 
 WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
 OPT     ?= -O2
-PKGS     = libcjson libxxhash
-PKG_CFLAGS ?= $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-PKG_LIBS   ?= $(shell pkg-config --libs $(PKGS) 2>/dev/null)
-TEST_CFLAGS ?= $(shell pkg-config --cflags cmocka 2>/dev/null)
-TEST_LIBS   ?= $(shell pkg-config --libs cmocka 2>/dev/null)
+PKG_CONFIG  ?= pkg-config
+PKG_CFLAGS  ?= $(shell $(PKG_CONFIG) --cflags libcjson libxxhash 2>/dev/null)
+PKG_LIBS    ?= $(shell $(PKG_CONFIG) --libs libcjson libxxhash 2>/dev/null)
+TEST_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags cmocka 2>/dev/null)
+TEST_LIBS   ?= $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null)
 INCLUDES = -I. -Igraph -Iops -Isched -Icapture -Ikernels -Itools/gguf
-ifneq ($(SAN),)
-SANFLAGS = $(if $(filter address,$(SAN)),-fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-fsanitize=$(SAN)) -fno-omit-frame-pointer
-endif
-comma   := ,
-BASE     = -std=c11 -D_POSIX_C_SOURCE=200809L $(if $(filter Darwin,$(OS)),-D_DARWIN_C_SOURCE) -g -fPIC -fvisibility=hidden -fno-math-errno -MMD -MP
+SANFLAGS_address = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+SANFLAGS_thread  = -fsanitize=thread -fno-omit-frame-pointer
+SANFLAGS = $(SANFLAGS_$(SAN))
+BASE     = -std=c11 -D_POSIX_C_SOURCE=200809L $(if $(filter Darwin,$(OS)),-D_DARWIN_C_SOURCE) -g -fPIC \
+           -fvisibility=hidden -fno-math-errno -MMD -MP
 ALL_CFLAGS = $(BASE) $(OPT) $(WARN) $(SANFLAGS) $(INCLUDES) $(PKG_CFLAGS) $(CFLAGS)
 
 # Kernels are compiled once per CPU level from the same source; KILN_LEVEL names the level (kernels/cpu/level.h).
 LEVELS_x86_64  = base avx2 avx512
-LEVELS_aarch64 = base
-LEVELS_arm64   = base
 LEVELS         = $(or $(LEVELS_$(ARCH)),base)
-LEVEL_FLAGS_base   =
 LEVEL_FLAGS_avx2   = -mavx2 -mfma -mf16c -mbmi2
-LEVEL_FLAGS_avx512 = -mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512
+LEVEL_FLAGS_avx512 = $(LEVEL_FLAGS_avx2) -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl -mavx512vnni \
+                     -mprefer-vector-width=512
 KERNEL_OPT     ?= -O3 -fno-trapping-math -ffp-contract=fast
 
-CORE_SRC   := $(wildcard graph/*.c kernels/*.c ops/*.c sched/*.c capture/*.c)
-KERNEL_SRC := $(wildcard kernels/cpu/*.c)
-GGUF_SRC   := $(wildcard tools/gguf/*.c)
-LLM_SRC    := $(wildcard tools/llm/*.c tools/npy/*.c)
-SUPPORT_SRC := $(wildcard tests/support/*.c)
-TEST_SRC   := $(wildcard tests/*/test_*.c)
-EXAMPLE_SRC := $(wildcard examples/*.c)
+# ---- files -----------------------------------------------------------------------------------------------------
 
-CORE_OBJ   := $(CORE_SRC:%.c=$(BUILD)/%.o) $(foreach l,$(LEVELS),$(KERNEL_SRC:%.c=$(BUILD)/%.$(l).o))
-GGUF_OBJ   := $(GGUF_SRC:%.c=$(BUILD)/%.o)
-LLM_OBJ    := $(LLM_SRC:%.c=$(BUILD)/%.o)
-SUPPORT_OBJ := $(SUPPORT_SRC:%.c=$(BUILD)/%.o)
-TESTS      := $(TEST_SRC:%.c=$(BUILD)/%)
-EXAMPLES   := $(EXAMPLE_SRC:%.c=$(BUILD)/%)
+CORE_SRC    := $(wildcard graph/*.c kernels/*.c ops/*.c sched/*.c capture/*.c)
+KERNEL_SRC  := $(wildcard kernels/cpu/*.c)
+GGUF_SRC    := $(wildcard tools/gguf/*.c)
+LLM_SRC     := $(wildcard tools/llm/*.c tools/npy/*.c)
+KILN_SRC    := $(wildcard tools/kiln/*.c)
+SUPPORT_SRC := $(wildcard tests/support/*.c)
+TEST_SRC    := $(wildcard tests/*/test_*.c)
+SHELL_TESTS := $(wildcard tests/*/test_*.sh)
+FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
+EXAMPLE_SRC := $(wildcard examples/*.c)
+HEADERS     := $(wildcard graph/kiln*.h ops/kiln*.h sched/kiln*.h capture/kiln*.h tools/gguf/kiln*.h)
+FORMATTED   := $(wildcard $(foreach d,graph kernels kernels/cpu ops sched capture tools/* tests/* examples,$d/*.c $d/*.h))
+
+CORE_OBJ    := $(CORE_SRC:%.c=$(BUILD)/%.o) $(foreach l,$(LEVELS),$(KERNEL_SRC:%.c=$(BUILD)/%.$(l).o))
+TESTS       := $(TEST_SRC:%.c=$(BUILD)/%)
+EXAMPLES    := $(EXAMPLE_SRC:%.c=$(BUILD)/%)
 
 LIB      = $(BUILD)/libkiln.a
 GGUF_LIB = $(BUILD)/libkiln_gguf.a
 LLM_LIB  = $(BUILD)/libkiln_llm.a
 SUP_LIB  = $(BUILD)/libkiln_test.a
+ifeq ($(OS),Darwin)
+SHARED   = $(BUILD)/libkiln.$(SOMAJOR).dylib
+SHARED_FLAGS = -dynamiclib -install_name $(PREFIX)/lib/$(notdir $(SHARED)) -Wl,-exported_symbols_list,tools/exports.macos
+SHARED_LINK  = libkiln.dylib
+else
+SHARED   = $(BUILD)/libkiln.so.$(SOMAJOR)
+SHARED_FLAGS = -shared -Wl,-soname,$(notdir $(SHARED)) -Wl,--version-script=tools/exports.map -Wl,--no-undefined
+SHARED_LINK  = libkiln.so
+endif
+KILN     = $(BUILD)/kiln
 LINK_LIBS = $(PKG_LIBS) -lm -lpthread
 
 .DEFAULT_GOAL := all
-.PHONY: all
-all: $(LIB) $(GGUF_LIB)  ## build the libraries
+.PHONY: all help deps demo examples check check-run check-asan check-tsan check-arm64 check-full oracle mutate fuzz \
+        lint format format-check includes install uninstall clean bench
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+all: $(LIB) $(GGUF_LIB) $(SHARED) $(KILN)  ## libraries and the kiln command, in build/
+
+# ---- rules -----------------------------------------------------------------------------------------------------
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -81,15 +106,91 @@ define archive
 endef
 $(LIB): $(CORE_OBJ)
 	$(archive)
-$(GGUF_LIB): $(GGUF_OBJ)
+$(GGUF_LIB): $(GGUF_SRC:%.c=$(BUILD)/%.o)
 	$(archive)
-$(LLM_LIB): $(LLM_OBJ)
+$(LLM_LIB): $(LLM_SRC:%.c=$(BUILD)/%.o)
 	$(archive)
-$(SUP_LIB): $(SUPPORT_OBJ)
+$(SUP_LIB): $(SUPPORT_SRC:%.c=$(BUILD)/%.o)
 	$(archive)
+$(SHARED): $(CORE_OBJ) $(wildcard tools/exports.*)
+	$(call say,LD,$@) $(CC) $(SANFLAGS) $(LDFLAGS) $(SHARED_FLAGS) -o $@ $(filter %.o,$^) $(LINK_LIBS)
 
+link = $(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(1) $(LINK_LIBS)
+
+$(KILN): $(KILN_SRC:%.c=$(BUILD)/%.o) $(LLM_LIB) $(GGUF_LIB) $(LIB)
+	$(call say,LD,$@) $(call link)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(SUP_LIB) $(LLM_LIB) $(GGUF_LIB) $(LIB)
-	$(call say,LD,$@) $(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $(filter-out $(LIB) $(GGUF_LIB) $(LLM_LIB) $(SUP_LIB),$^) $(SUP_LIB) $(LLM_LIB) $(GGUF_LIB) $(LIB) $(TEST_LIBS) $(LINK_LIBS)
+	$(call say,LD,$@) $(call link,$(TEST_LIBS))
+
+# Examples see what users see: the installed headers and nothing else.
+$(BUILD)/include/kiln/stamp: $(HEADERS)
+	@mkdir -p $(@D) && cp $(HEADERS) $(@D)/ && touch $@
+$(EXAMPLES:%=%.o): $(BUILD)/%.o: %.c $(BUILD)/include/kiln/stamp
+	@mkdir -p $(@D)
+	$(call say,CC,$<) $(CC) $(BASE) $(OPT) $(WARN) $(SANFLAGS) -I$(BUILD)/include $(CFLAGS) -c $< -o $@
+$(EXAMPLES): $(BUILD)/examples/%: $(BUILD)/examples/%.o $(GGUF_LIB) $(LIB)
+	$(call say,LD,$@) $(call link)
+
+# ---- for users -------------------------------------------------------------------------------------------------
+
+deps:  ## install the packages that are missing (says which first), or print the command that would
+	@sh tools/deps.sh libcjson libxxhash cmocka
+
+demo: deps  ## write a small MoE model, decode with it, show the plan
+	@$(MAKE) --no-print-directory $(KILN)
+	@$(KILN) demo --dir $(BUILD)/demo
+
+examples: $(EXAMPLES)  ## build the examples
+	@for e in $(EXAMPLES); do printf '== %s\n' "$$e"; "$$e" || exit 1; done
+
+install: all  ## install headers, libraries, pkg-config file and the kiln command (PREFIX, DESTDIR)
+	@sh tools/install.sh '$(DESTDIR)' '$(PREFIX)' '$(VERSION)' '$(BUILD)' '$(notdir $(SHARED))' '$(SHARED_LINK)' $(HEADERS)
+
+uninstall:  ## remove what `make install` put there
+	@sh tools/install.sh --remove '$(DESTDIR)' '$(PREFIX)' '$(notdir $(SHARED))' '$(SHARED_LINK)' $(HEADERS)
+
+# ---- tests -----------------------------------------------------------------------------------------------------
+
+check: deps  ## all tests, under 5 minutes on two cores
+	@$(MAKE) --no-print-directory -j2 check-run
+
+check-run: $(TESTS) $(EXAMPLES) $(KILN) includes
+	@KILN=$(KILN) sh tools/run_tests.sh $(TESTS) $(EXAMPLES) $(SHELL_TESTS)
+
+check-asan: deps  ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(MAKE) --no-print-directory -j2 check-run SAN=address BUILD=build/asan OPT=-O1
+
+check-tsan: deps  ## all tests under ThreadSanitizer
+	@$(MAKE) --no-print-directory -j2 check-run SAN=thread BUILD=build/tsan OPT=-O1
+
+check-arm64: deps  ## cross-compile for arm64 and run all tests under qemu-user
+	@sh tools/check_arm64.sh
+
+oracle: $(BUILD)/tests/sched/test_oracle  ## the hazard oracle over 100,000 random DAGs
+	KILN_ORACLE_DAGS=100000 $<
+
+mutate: deps  ## break sched/ and capture/ on purpose, one line at a time: tests must notice each
+	@sh tests/mutate.sh
+
+fuzz: deps  ## libFuzzer, 60 s a target (needs clang)
+	@sh tools/fuzz.sh $(FUZZ_SRC)
+
+check-full: check lint format-check check-asan check-tsan check-arm64 oracle mutate fuzz  ## everything, before a release
+
+lint: deps includes  ## clang-tidy over all sources, C++ over the public headers
+	@CC='$(CC)' sh tools/lint.sh $(CORE_SRC) $(KERNEL_SRC) $(GGUF_SRC) $(LLM_SRC) $(KILN_SRC)
+
+includes:  ## the include rule: graph <- kernels <- ops <- sched <- capture <- tools, tests, examples
+	@sh tools/check_includes.sh
+
+format:  ## rewrite sources as .clang-format says
+	@clang-format -i $(FORMATTED)
+
+format-check:  ## fail when a source is not as .clang-format says
+	@clang-format --dry-run -Werror $(FORMATTED)
+
+clean:  ## remove build/
+	rm -rf build
 
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -131,6 +131,11 @@ KILN_API int64_t kiln_state_buffer_size(const kiln_state_buffer *state);
 KILN_API bool kiln_state_buffer_is_dirty(const kiln_state_buffer *state);
 KILN_API void kiln_state_buffer_acknowledge(kiln_state_buffer *state);
 
+/* Says in the graph which buffer a state storage lies in: sessions then bind it by themselves. The buffer
+ * must outlive the graph and those sessions. Remembered errors: KILN_ERROR_ARGUMENT (unknown storage, not a
+ * state), KILN_ERROR_BINDING (too small). From the graph's thread. */
+KILN_API void kiln_storage_state(kiln_graph *graph, kiln_storage storage, kiln_state_buffer *state);
+
 /* ---- sessions ---------------------------------------------------------------------------------------------
  */
 

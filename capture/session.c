@@ -48,6 +48,10 @@ static void bind_initial(kiln_session *s) {
             kiln__session_apply_base(s, i, s->memory + m->places[i].offset);
         if (storage->data != NULL)
             s->bindings[i].data = storage->data;
+        if (storage->owner != NULL) {
+            s->bindings[i].state = storage->owner;
+            atomic_fetch_add(&s->bindings[i].state->bound, 1);
+        }
         if (s->bindings[i].data != NULL)
             kiln__session_apply_base(s, i, s->bindings[i].data);
     }

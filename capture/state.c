@@ -97,3 +97,23 @@ void kiln__state_release(kiln_state_buffer *state, bool write, bool failed) {
     else
         atomic_fetch_sub(&state->users, 1);
 }
+
+void kiln_storage_state(kiln_graph *g, kiln_storage storage, kiln_state_buffer *state) {
+    if (g->error.status != KILN_OK)
+        return;
+    if (storage.graph != g->tag || storage.id == 0 || storage.id >= g->storages.count || state == NULL) {
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "kiln_storage_state: unknown storage, or no buffer");
+        return;
+    }
+    kiln__storage *s = &g->storages.items[storage.id];
+    if (s->kind != KILN_STORAGE_STATE)
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "storage '%s' is of kind %s, not a state",
+                               kiln__text(g, s->name), kiln__storage_kind_names[s->kind]);
+    else if (state->size < s->size)
+        (void)kiln__graph_fail(g, KILN_ERROR_BINDING, "state '%s' needs %lld bytes, the buffer has %lld",
+                               kiln__text(g, s->name), (long long)s->size, (long long)state->size);
+    else {
+        s->data = state->data;
+        s->owner = state;
+    }
+}

@@ -302,7 +302,7 @@ uint32_t kiln__storage_new(kiln_graph *g, kiln_storage_kind kind, const char *na
     bool unnamed = kind == KILN_STORAGE_ARENA && (name == NULL || name[0] == '\0');
     if (!unnamed && name_add(g, KILN_NAME_STORAGE, name, id, &offset) != KILN_OK)
         return 0;
-    g->storages.items[id] = (kiln__storage){offset, kind, size, NULL, 0};
+    g->storages.items[id] = (kiln__storage){.name = offset, .kind = kind, .size = size};
     g->storages.count++;
     return id;
 }

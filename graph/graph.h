@@ -24,6 +24,7 @@ typedef struct kiln__storage {
     int64_t size;
     void *data; /* where its bytes are, when the builder said so */
     uint64_t generation;
+    void *owner; /* of a state: the kiln_state_buffer that `data` belongs to; the graph does not look at it */
 } kiln__storage;
 
 typedef struct kiln__tensor {

@@ -1,0 +1,310 @@
+#include "fingerprint.h"
+#include "kiln_capture.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#define XXH_STATIC_LINKING_ONLY /* for the size of XXH3_state_t: a state on the stack, no allocation */
+#include <xxhash.h>
+
+/* ---- hash
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* Words collect here, so that the hash is fed in large pieces. */
+typedef struct sink {
+    XXH3_state_t state;
+    size_t n;
+    uint64_t words[256];
+} sink;
+
+static void put(sink *s, uint64_t word) {
+    if (s->n == sizeof s->words / sizeof *s->words) {
+        XXH3_128bits_update(&s->state, s->words, sizeof s->words);
+        s->n = 0;
+    }
+    s->words[s->n++] = word;
+}
+
+static void put_text(sink *s, const char *text) {
+    size_t n = strlen(text);
+    put(s, n);
+    for (size_t i = 0; i < n; i += 8) {
+        uint64_t word = 0;
+        memcpy(&word, text + i, n - i < 8 ? n - i : 8);
+        put(s, word);
+    }
+}
+
+static uint64_t float_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static void put_attr(sink *s, const kiln_attr *a, const unsigned char *at) {
+    switch (a->type) {
+    case KILN_ATTR_BOOL:
+    case KILN_ATTR_ENUM:
+        put(s, *(const uint32_t *)(const void *)at);
+        break;
+    case KILN_ATTR_I64:
+        put(s, (uint64_t) * (const int64_t *)(const void *)at);
+        break;
+    case KILN_ATTR_F32:
+        put(s, float_bits(*(const float *)(const void *)at));
+        break;
+    case KILN_ATTR_I64_SLOT: {
+        const kiln_i64_value *v = (const void *)at;
+        put(s, v->slot);
+        put(s, v->slot ? 0 : (uint64_t)v->value);
+        break;
+    }
+    case KILN_ATTR_F32_SLOT: {
+        const kiln_f32_value *v = (const void *)at;
+        put(s, v->slot);
+        put(s, v->slot ? 0 : float_bits(v->value));
+        break;
+    }
+    }
+}
+
+static void put_tensor(sink *s, const kiln__tensor *t) {
+    put(s, (uint64_t)t->desc.dtype << 32 | t->desc.ndim);
+    for (uint32_t i = 0; i < t->desc.ndim; i++) {
+        put(s, (uint64_t)t->desc.dims[i].n);
+        put(s, t->desc.dims[i].slot);
+        put(s, (uint64_t)t->desc.strides[i]);
+    }
+    put(s, t->storage);
+    put(s, (uint64_t)t->offset);
+}
+
+kiln_fingerprint kiln_graph_fingerprint(const kiln_graph *g) {
+    sink s;
+    XXH3_128bits_reset(&s.state);
+    s.n = 0;
+    put(&s, (uint64_t)g->slots.count << 32 | g->storages.count);
+    put(&s, (uint64_t)g->tensors.count << 32 | g->nodes.count);
+    for (size_t i = 1; i < g->slots.count; i++) {
+        const kiln__slot *slot = &g->slots.items[i];
+        put_text(&s, kiln__text(g, slot->name));
+        put(&s, slot->is_float);
+        put(&s, (uint64_t)slot->min);
+        put(&s, (uint64_t)slot->max);
+        put(&s, float_bits(slot->preset));
+    }
+    for (size_t i = 1; i < g->storages.count; i++) {
+        const kiln__storage *storage = &g->storages.items[i];
+        put(&s, (uint64_t)storage->kind);
+        put(&s, (uint64_t)storage->size);
+        if (storage->name != 0)
+            put_text(&s, kiln__text(g, storage->name));
+    }
+    for (size_t i = 1; i < g->tensors.count; i++)
+        put_tensor(&s, &g->tensors.items[i]);
+    for (size_t i = 0; i < g->nodes.count; i++) {
+        const kiln__node *n = &g->nodes.items[i];
+        put_text(&s, n->op->name);
+        put(&s, (uint64_t)n->n_in << 32 | n->n_out);
+        for (uint32_t j = 0; j < n->n_in + n->n_out; j++)
+            put(&s, g->operands.items[n->operands + j]);
+        const unsigned char *attrs = kiln__node_attrs(g, n);
+        for (uint32_t j = 0; j < n->op->n_attrs; j++)
+            put_attr(&s, &n->op->attrs[j], attrs + n->op->attrs[j].offset);
+    }
+    XXH3_128bits_update(&s.state, s.words, s.n * sizeof *s.words);
+    XXH128_hash_t h = XXH3_128bits_digest(&s.state);
+    return (kiln_fingerprint){h.low64, h.high64};
+}
+
+/* ---- comparison
+ * ------------------------------------------------------------------------------------------------ */
+
+static void differ(kiln__difference *d, size_t node, bool describe, const char *format, ...)
+    KILN_PRINTF(4, 5);
+
+static void differ(kiln__difference *d, size_t node, bool describe, const char *format, ...) {
+    d->any = true;
+    d->node = node;
+    if (!describe)
+        return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(d->text, sizeof d->text, format, args);
+    va_end(args);
+}
+
+static bool same_tensor(const kiln__tensor *a, const kiln__tensor *b) {
+    return kiln__desc_equal(&a->desc, &b->desc) && a->storage == b->storage && a->offset == b->offset;
+}
+
+/* "attribute eps was 1e-05, is 1e-06" */
+static bool same_attr(const kiln_graph *baked, const kiln_graph *now, const kiln_attr *a,
+                      const unsigned char *x, const unsigned char *y, char *text, size_t size) {
+    const char *of = a->name;
+    switch (a->type) {
+    case KILN_ATTR_BOOL:
+    case KILN_ATTR_ENUM: {
+        uint32_t u = *(const uint32_t *)(const void *)x, v = *(const uint32_t *)(const void *)y;
+        if (u == v)
+            return true;
+        if (a->type == KILN_ATTR_ENUM)
+            snprintf(text, size, "attribute %s was %s, is %s", of, a->names[u], a->names[v]);
+        else
+            snprintf(text, size, "attribute %s was %u, is %u", of, u, v);
+        return false;
+    }
+    case KILN_ATTR_I64_SLOT:
+    case KILN_ATTR_I64: {
+        const kiln_i64_value *p = (const void *)x, *q = (const void *)y;
+        bool slots = a->type == KILN_ATTR_I64_SLOT;
+        if (slots && (p->slot != 0 || q->slot != 0)) {
+            if (p->slot == q->slot)
+                return true;
+            snprintf(text, size, "attribute %s followed %s, follows %s", of,
+                     p->slot ? kiln__text(baked, baked->slots.items[p->slot].name) : "no slot",
+                     q->slot ? kiln__text(now, now->slots.items[q->slot].name) : "no slot");
+            return false;
+        }
+        int64_t u = *(const int64_t *)(const void *)x, v = *(const int64_t *)(const void *)y;
+        if (u != v)
+            snprintf(text, size, "attribute %s was %lld, is %lld", of, (long long)u, (long long)v);
+        return u == v;
+    }
+    case KILN_ATTR_F32_SLOT:
+    case KILN_ATTR_F32: {
+        const kiln_f32_value *p = (const void *)x, *q = (const void *)y;
+        bool slots = a->type == KILN_ATTR_F32_SLOT;
+        if (slots && (p->slot != 0 || q->slot != 0)) {
+            if (p->slot == q->slot)
+                return true;
+            snprintf(text, size, "attribute %s followed %s, follows %s", of,
+                     p->slot ? kiln__text(baked, baked->slots.items[p->slot].name) : "no slot",
+                     q->slot ? kiln__text(now, now->slots.items[q->slot].name) : "no slot");
+            return false;
+        }
+        float u = *(const float *)(const void *)x, v = *(const float *)(const void *)y;
+        bool same = memcmp(&u, &v, sizeof u) == 0;
+        if (!same)
+            snprintf(text, size, "attribute %s was %.9g, is %.9g", of, (double)u, (double)v);
+        return same;
+    }
+    }
+    return true;
+}
+
+/* One operand of two nodes that are otherwise equal. */
+static bool same_operand(const kiln_graph *baked, const kiln_graph *now, const kiln__node *x,
+                         const kiln__node *y, uint32_t i, char *text, size_t size) {
+    uint32_t a = baked->operands.items[x->operands + i], b = now->operands.items[y->operands + i];
+    const kiln__tensor *t = &baked->tensors.items[a], *u = &now->tensors.items[b];
+    if (a == b && (a == 0 || same_tensor(t, u)))
+        return true;
+    bool in = i < x->n_in;
+    uint32_t shown = in ? (i < x->op->n_in_max ? i : x->op->n_in_max - 1) : i - x->n_in;
+    const char *name = in ? x->op->in_names[shown] : x->op->out_names[shown];
+    const char *kind = in ? "operand" : "output";
+    if (a == 0 || b == 0) {
+        snprintf(text, size, "%s %s was %s, is %s", kind, name, a ? "given" : "absent",
+                 b ? "given" : "absent");
+    } else if (!kiln__desc_equal(&t->desc, &u->desc)) {
+        char from[KILN__SHAPE_SIZE], to[KILN__SHAPE_SIZE];
+        const char *f = kiln__shape_text(baked, &t->desc, from), *g = kiln__shape_text(now, &u->desc, to);
+        const char *strides =
+            strcmp(f, g) == 0 && t->desc.dtype == u->desc.dtype ? " with other strides" : "";
+        snprintf(text, size, "%s %s was %s %s, is %s %s%s", kind, name, f,
+                 kiln_dtype_get(t->desc.dtype)->name, g, kiln_dtype_get(u->desc.dtype)->name, strides);
+    } else {
+        char from[KILN__LABEL_SIZE], to[KILN__LABEL_SIZE];
+        snprintf(text, size, "%s %s was '%s', is '%s'%s", kind, name, kiln__tensor_label(baked, a, from),
+                 kiln__tensor_label(now, b, to), a == b ? " at another place in its storage" : "");
+    }
+    return false;
+}
+
+static bool same_node(const kiln_graph *baked, const kiln_graph *now, size_t i, char *text, size_t size) {
+    const kiln__node *x = &baked->nodes.items[i], *y = &now->nodes.items[i];
+    if (x->op != y->op) {
+        snprintf(text, size, "op was %s, is %s%s", x->op->name, y->op->name,
+                 strcmp(x->op->name, y->op->name) == 0 ? " (another descriptor of that name)" : "");
+        return false;
+    }
+    if (x->n_in != y->n_in || x->n_out != y->n_out) {
+        snprintf(text, size, "had %u operands and %u outputs, has %u and %u", x->n_in, x->n_out, y->n_in,
+                 y->n_out);
+        return false;
+    }
+    const unsigned char *p = kiln__node_attrs(baked, x), *q = kiln__node_attrs(now, y);
+    for (uint32_t j = 0; j < x->op->n_attrs; j++)
+        if (!same_attr(baked, now, &x->op->attrs[j], p + x->op->attrs[j].offset, q + x->op->attrs[j].offset,
+                       text, size))
+            return false;
+    for (uint32_t j = 0; j < x->n_in + x->n_out; j++)
+        if (!same_operand(baked, now, x, y, j, text, size))
+            return false;
+    return true;
+}
+
+static bool same_slots(const kiln_graph *baked, const kiln_graph *now, bool describe, kiln__difference *out) {
+    for (size_t i = 1; i < baked->slots.count && i < now->slots.count; i++) {
+        const kiln__slot *x = &baked->slots.items[i], *y = &now->slots.items[i];
+        if (strcmp(kiln__text(baked, x->name), kiln__text(now, y->name)) == 0 && x->is_float == y->is_float &&
+            x->min == y->min && x->max == y->max && memcmp(&x->preset, &y->preset, sizeof x->preset) == 0)
+            continue;
+        differ(out, 0, describe, "slot '%s' (%lld to %lld) was '%s' (%lld to %lld)", kiln__text(now, y->name),
+               (long long)y->min, (long long)y->max, kiln__text(baked, x->name), (long long)x->min,
+               (long long)x->max);
+        return false;
+    }
+    return true;
+}
+
+static bool same_storages(const kiln_graph *baked, const kiln_graph *now, bool describe,
+                          kiln__difference *out) {
+    for (size_t i = 1; i < baked->storages.count && i < now->storages.count; i++) {
+        const kiln__storage *x = &baked->storages.items[i], *y = &now->storages.items[i];
+        if (x->kind == y->kind && x->size == y->size &&
+            strcmp(kiln__text(baked, x->name), kiln__text(now, y->name)) == 0)
+            continue;
+        differ(out, 0, describe, "storage %zu was %s '%s' of %lld bytes, is %s '%s' of %lld bytes", i,
+               kiln__storage_kind_names[x->kind], kiln__text(baked, x->name), (long long)x->size,
+               kiln__storage_kind_names[y->kind], kiln__text(now, y->name), (long long)y->size);
+        return false;
+    }
+    return true;
+}
+
+void kiln__graph_compare(const kiln_graph *baked, const kiln_graph *now, bool describe,
+                         kiln__difference *out) {
+    out->any = false;
+    out->node = 0;
+    char text[KILN_ERROR_TEXT_SIZE - 200], label[KILN__LABEL_SIZE];
+    if (!same_slots(baked, now, describe, out))
+        return;
+    for (size_t i = 0; i < baked->nodes.count && i < now->nodes.count; i++)
+        if (!same_node(baked, now, i, text, sizeof text)) {
+            differ(out, i, describe, "node %zu '%s' (%s): %s", i, kiln__node_label(now, i, label),
+                   now->nodes.items[i].op->name, text);
+            return;
+        }
+    if (baked->nodes.count != now->nodes.count) {
+        differ(out, baked->nodes.count < now->nodes.count ? baked->nodes.count : now->nodes.count, describe,
+               "the graph had %zu nodes, has %zu", baked->nodes.count, now->nodes.count);
+        return;
+    }
+    if (!same_storages(baked, now, describe, out))
+        return;
+    if (baked->slots.count != now->slots.count || baked->storages.count != now->storages.count ||
+        baked->tensors.count != now->tensors.count) {
+        differ(out, baked->nodes.count, describe,
+               "the graph had %zu slots, %zu storages and %zu tensors, has %zu, %zu and %zu",
+               baked->slots.count - 1, baked->storages.count - 1, baked->tensors.count - 1,
+               now->slots.count - 1, now->storages.count - 1, now->tensors.count - 1);
+        return;
+    }
+    for (size_t i = 1; i < baked->tensors.count; i++)
+        if (!same_tensor(&baked->tensors.items[i], &now->tensors.items[i])) {
+            differ(out, baked->nodes.count, describe, "tensor '%s' has another shape, dtype or place",
+                   kiln__tensor_label(now, (uint32_t)i, label));
+            return;
+        }
+}

@@ -1,0 +1,30 @@
+/* Kiln, all of it: `#include <kiln/kiln.h>`.
+ *
+ *     kiln_base.h      statuses, errors, allocators
+ *     kiln_dtype.h     element types
+ *     kiln_op.h        what an op is; for custom ops
+ *     kiln_graph.h     building graphs
+ *     kiln_ops.h       the ops
+ *     kiln_executor.h  what runs plans
+ *     kiln_fusion.h    fusion rules by name
+ *     kiln_plan.h      baking, sessions, running, observing
+ *     kiln_capture.h   the imperative style with a plan cache
+ *     kiln_json.h      graphs as JSON
+ *     kiln_plan_json.h plans as JSON
+ */
+#ifndef KILN_H
+#define KILN_H
+
+#include "kiln_base.h"
+#include "kiln_dtype.h"
+#include "kiln_op.h"
+#include "kiln_graph.h"
+#include "kiln_ops.h"
+#include "kiln_executor.h"
+#include "kiln_fusion.h"
+#include "kiln_plan.h"
+#include "kiln_capture.h"
+#include "kiln_json.h"
+#include "kiln_plan_json.h"
+
+#endif

@@ -1,0 +1,87 @@
+/* Capture: call the op functions again for every token, and get the plan that was baked the first time.
+ *
+ *     kiln_graph *g = kiln_capture_begin(capture);
+ *     ... inputs, weights, ops, as if the graph were built anew ...
+ *     kiln_capture_end(capture, &session, &error);     found by fingerprint, or baked
+ *     kiln_run(session, &error);
+ *
+ * The fingerprint (XXH3-128) covers ops, attributes, shapes, dtypes, storages, slots and topology, not
+ * addresses. On a hit the whole graph is compared with the one baked (custom ops by identity), then pointers
+ * are rebound; nothing is allocated. On a miss the reason names the first node and field that differ from the
+ * nearest cached plan. One thread at a time per capture.
+ */
+#ifndef KILN_CAPTURE_H
+#define KILN_CAPTURE_H
+
+#include "kiln_plan.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kiln_capture kiln_capture;
+
+/* Zeroed fields mean the default. */
+typedef struct kiln_capture_options {
+    kiln_bake_options bake; /* its taps must outlive the capture */
+    uint32_t max_entries;   /* plans kept; 0: 16 */
+    int64_t max_bytes; /* of plans and sessions kept; 0: no cap. The plan in use stays, whatever its size */
+} kiln_capture_options;
+
+/* The executor must outlive the capture. `options` and `allocator` may be NULL.
+ * Errors: KILN_ERROR_ARGUMENT, KILN_ERROR_MEMORY. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_capture_create(kiln_executor *executor,
+                                                         const kiln_capture_options *options,
+                                                         const kiln_allocator *allocator, kiln_capture **out,
+                                                         kiln_error *error);
+
+/* Frees the cached plans and sessions too. KILN_ERROR_BUSY, and nothing happens, while one of them runs. NULL
+ * is allowed. Plans retained from its sessions must be released before. */
+KILN_API kiln_status kiln_capture_destroy(kiln_capture *capture, kiln_error *error);
+
+/* The capture's graph, emptied; old handles are void, new ones are good until the next begin. */
+KILN_API kiln_graph *kiln_capture_begin(kiln_capture *capture);
+
+/* Finds or bakes the plan for the graph just built and gives its session, bound to the data that the graph
+ * knows (kiln_storage_data, kiln_storage_state). The session is the capture's and good until it is evicted,
+ * which only a later `end` does. Slots keep the values they had. Handles of the graph are good for the
+ * session. Errors: the graph's remembered error; those of kiln_bake, kiln_session_create and
+ * kiln_session_bind; KILN_ERROR_BUSY (the session found is running). */
+KILN_API KILN_MUST_CHECK kiln_status kiln_capture_end(kiln_capture *capture, kiln_session **session,
+                                                      kiln_error *error);
+
+typedef struct kiln_capture_counters {
+    uint64_t hits, misses, evictions;
+    uint32_t entries; /* now */
+    int64_t bytes;    /* now, of plans and sessions */
+} kiln_capture_counters;
+KILN_API void kiln_capture_get_counters(const kiln_capture *capture, kiln_capture_counters *out);
+
+/* Why the last `end` missed: the first node and field that differ from the nearest cached plan, or that the
+ * cache was empty; "" after a hit. Valid until the next `end`. */
+KILN_API const char *kiln_capture_miss_reason(const kiln_capture *capture);
+
+/* ---- the guard, for engines that keep plans themselves ----------------------------------------------------
+ */
+
+/* 128 bits over everything that a plan depends on; addresses and names of tensors excluded. */
+typedef struct kiln_fingerprint {
+    uint64_t low, high;
+} kiln_fingerprint;
+KILN_API kiln_fingerprint kiln_graph_fingerprint(const kiln_graph *graph);
+
+/* KILN_OK when the plan was baked from a graph equal to this one. Otherwise KILN_ERROR_STALE, with a text
+ * like "node 12 'blk.0.ffn_up' (matmul): operand w was [64, 172] f32, is [64, 176] f32". Allocates nothing.
+ */
+KILN_API KILN_MUST_CHECK kiln_status kiln_plan_match(const kiln_plan *plan, const kiln_graph *graph,
+                                                     kiln_error *error);
+
+/* Refuses a graph that does not match the session's plan (KILN_ERROR_STALE), else rebinds the session to the
+ * data that the graph knows. Errors: those of kiln_plan_match and kiln_session_bind. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_session_rebind(kiln_session *session, const kiln_graph *graph,
+                                                         kiln_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

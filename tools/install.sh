@@ -1,0 +1,36 @@
+#!/bin/sh
+# make install: tools/install.sh DESTDIR PREFIX VERSION BUILD SHARED SHARED_LINK HEADERS...
+# make uninstall: tools/install.sh --remove DESTDIR PREFIX SHARED SHARED_LINK HEADERS...
+set -eu
+if [ "$1" = --remove ]; then
+    root=$2$3 shared=$4 link=$5
+    shift 5
+    for h in "$@"; do rm -f "$root/include/kiln/$(basename "$h")"; done
+    rmdir "$root/include/kiln" 2>/dev/null || true
+    rm -f "$root/lib/libkiln.a" "$root/lib/libkiln_gguf.a" "$root/lib/$shared" "$root/lib/$link" \
+        "$root/lib/pkgconfig/kiln.pc" "$root/bin/kiln" "$root/share/man/man1/kiln.1"
+    exit 0
+fi
+root=$1$2 prefix=$2 version=$3 build=$4 shared=$5 link=$6
+shift 6
+mkdir -p "$root/include/kiln" "$root/lib/pkgconfig" "$root/bin" "$root/share/man/man1"
+install -m 644 "$@" "$root/include/kiln/"
+install -m 644 "$build/libkiln.a" "$build/libkiln_gguf.a" "$root/lib/"
+install -m 755 "$build/$shared" "$root/lib/"
+ln -sf "$shared" "$root/lib/$link"
+install -m 755 "$build/kiln" "$root/bin/"
+install -m 644 tools/kiln/kiln.1 "$root/share/man/man1/"
+cat >"$root/lib/pkgconfig/kiln.pc" <<EOF
+prefix=$prefix
+includedir=\${prefix}/include
+libdir=\${prefix}/lib
+
+Name: kiln
+Description: embeddable dataflow graph executor
+Version: $version
+Requires.private: libcjson libxxhash
+Libs: -L\${libdir} -lkiln
+Libs.private: -lm -lpthread
+Cflags: -I\${includedir}
+EOF
+echo "installed under $root"
