@@ -53,7 +53,7 @@ TEST_SRC    := $(wildcard tests/*/test_*.c)
 SHELL_TESTS := $(wildcard tests/*/test_*.sh)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
 EXAMPLE_SRC := $(wildcard examples/*.c)
-HEADERS     := $(wildcard graph/kiln*.h ops/kiln*.h sched/kiln*.h capture/kiln*.h tools/gguf/kiln*.h)
+HEADERS     := $(wildcard graph/kiln*.h kernels/kiln*.h ops/kiln*.h sched/kiln*.h capture/kiln*.h tools/gguf/kiln*.h)
 FORMATTED   := $(wildcard $(foreach d,graph kernels kernels/cpu ops sched capture tools/* tests/* examples,$d/*.c $d/*.h))
 
 CORE_OBJ    := $(CORE_SRC:%.c=$(BUILD)/%.o) $(foreach l,$(LEVELS),$(KERNEL_SRC:%.c=$(BUILD)/%.$(l).o))
