@@ -1,0 +1,33 @@
+/* Plans as JSON: what was baked and why, readable by people and tools, and checkable. The schema stands in
+ * graph/JSON.md beside that of graphs. */
+#ifndef KILN_PLAN_JSON_H
+#define KILN_PLAN_JSON_H
+
+#include "kiln_json.h"
+#include "kiln_plan.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Writes a plan: the graph it was baked from (so that kiln_graph_from_json takes the text too), the options,
+ * and the plan: program, fusions, order, regions, every access box, every barrier with the hazards that cause
+ * it, arena places and lives. With a session (may be NULL, must not be running) also its records: kernels,
+ * tiles at the present slot values, and the nanoseconds of the last run where KILN_WATCH_TIME was on.
+ * `options` may be NULL. *out is the caller's to free with kiln_json_text_free. Errors: KILN_ERROR_ARGUMENT
+ * (plan or out NULL, a session of another plan), KILN_ERROR_BUSY, KILN_ERROR_MEMORY. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_plan_to_json(const kiln_plan *plan, const kiln_session *session,
+                                                       const kiln_json_options *options, kiln_json_text *out,
+                                                       kiln_error *error);
+
+/* Holds a plan dump against a plan baked afresh from the graph and options in it: KILN_ERROR_STALE names the
+ * first place where they differ ("$.plan.regions[3][0]: 17 in the dump, 18 when baked afresh"). Other errors:
+ * those of kiln_graph_from_json and kiln_bake. Any thread. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_plan_check_json(const char *text, size_t size, kiln_op_set ops,
+                                                          const kiln_json_limits *limits,
+                                                          const kiln_allocator *allocator, kiln_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,238 @@
+/* Holding a plan dump against a plan baked afresh from the graph and options in it. */
+#include "kiln_plan_json.h"
+#include "plan_json.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- options ---------------------------------------------------------------------------------------------
+ */
+
+typedef struct options_reader {
+    kiln_bake_options options;
+    kiln_tap taps[256];
+} options_reader;
+
+static kiln_status read_bits(const kiln__json *array, const kiln__bit_name *names, uint32_t *bits,
+                             kiln_error *error) {
+    const char *list[32];
+    size_t n = 0, count, which;
+    for (; names[n].name != NULL; n++)
+        list[n] = names[n].name;
+    *bits = 0;
+    kiln_status status = kiln__json_count(array, 0, n, &count, error);
+    if (status != KILN_OK)
+        return status;
+    for (kiln__json v = kiln__json_first(array); v.item != NULL; kiln__json_next(&v)) {
+        status = kiln__json_get_enum(&v, list, n, &which, error);
+        if (status != KILN_OK)
+            return status;
+        *bits |= names[which].bit;
+    }
+    return KILN_OK;
+}
+
+static kiln_status read_taps(const kiln__json *array, options_reader *r, kiln_error *error) {
+    size_t count, most = sizeof r->taps / sizeof *r->taps;
+    kiln_status status = kiln__json_count(array, 0, most, &count, error);
+    if (status != KILN_OK)
+        return status;
+    uint32_t i = 0;
+    for (kiln__json v = kiln__json_first(array); v.item != NULL; kiln__json_next(&v), i++) {
+        kiln__json tensor, watch;
+        status = kiln__json_members(
+            &v, (kiln__json_field[]){{"tensor", &tensor, true}, {"watch", &watch, true}}, 2, error);
+        if (status == KILN_OK)
+            status = kiln__json_get_string(&tensor, KILN__LABEL_SIZE, &r->taps[i].tensor, error);
+        if (status == KILN_OK)
+            status = read_bits(&watch, kiln__watch_bits, &r->taps[i].watch, error);
+        if (status != KILN_OK)
+            return status;
+    }
+    r->options.taps = r->taps;
+    r->options.n_taps = i;
+    return KILN_OK;
+}
+
+static kiln_status read_options(const kiln__json *object, options_reader *r, kiln_error *error) {
+    kiln__json precision, no_fuse, no_reuse, no_inplace, serial, max_arena, taps;
+    kiln__json_field fields[] = {
+        {"precision", &precision, true}, {"no_fuse", &no_fuse, true},
+        {"no_reuse", &no_reuse, true},   {"no_inplace", &no_inplace, true},
+        {"serial", &serial, true},       {"max_arena", &max_arena, true},
+        {"taps", &taps, true},
+    };
+    size_t which = 0;
+    kiln_status status = kiln__json_members(object, fields, sizeof fields / sizeof *fields, error);
+    if (status == KILN_OK)
+        status = kiln__json_get_enum(&precision, kiln__precision_names, 2, &which, error);
+    if (status == KILN_OK)
+        status = read_bits(&no_fuse, kiln__fusion_bits, &r->options.no_fuse, error);
+    if (status == KILN_OK)
+        status = kiln__json_get_bool(&no_reuse, &r->options.no_reuse, error);
+    if (status == KILN_OK)
+        status = kiln__json_get_bool(&no_inplace, &r->options.no_inplace, error);
+    if (status == KILN_OK)
+        status = kiln__json_get_bool(&serial, &r->options.serial, error);
+    if (status == KILN_OK)
+        status = kiln__json_get_i64(&max_arena, 0, INT64_MAX, &r->options.max_arena, error);
+    if (status == KILN_OK)
+        status = read_taps(&taps, r, error);
+    r->options.precision = (kiln_precision)which;
+    return status;
+}
+
+/* ---- comparison -------------------------------------------------------------------------------------------
+ */
+
+/* A scalar as text, for the message and for comparing numbers, strings and literals alike. */
+static const char *scalar_text(const kiln__json *v, char buffer[KILN__JSON_QUOTE_SIZE]) {
+    const char *string;
+    int64_t integer;
+    double number;
+    bool truth;
+    if (kiln__json_is_string(v) && kiln__json_get_string(v, SIZE_MAX, &string, NULL) == KILN_OK)
+        return kiln__json_quote(string, buffer);
+    if (kiln__json_get_i64(v, INT64_MIN, INT64_MAX, &integer, NULL) == KILN_OK)
+        snprintf(buffer, KILN__JSON_QUOTE_SIZE, "%lld", (long long)integer);
+    else if (kiln__json_get_f64(v, &number, NULL) == KILN_OK)
+        kiln__json_format_f64(number, buffer);
+    else if (kiln__json_get_bool(v, &truth, NULL) == KILN_OK)
+        snprintf(buffer, KILN__JSON_QUOTE_SIZE, "%s", truth ? "true" : "false");
+    else
+        snprintf(buffer, KILN__JSON_QUOTE_SIZE, "%s",
+                 kiln__json_is_null(v)     ? "null"
+                 : kiln__json_is_object(v) ? "an object"
+                                           : "an array");
+    return buffer;
+}
+
+static bool is_container(const kiln__json *v) {
+    size_t n;
+    return kiln__json_is_object(v) || kiln__json_count(v, 0, SIZE_MAX, &n, NULL) == KILN_OK;
+}
+
+static kiln_status stale(const kiln__json *dumped, const kiln__json *fresh, kiln_error *error) {
+    char was[KILN__JSON_QUOTE_SIZE], now[KILN__JSON_QUOTE_SIZE];
+    return kiln__json_fail(dumped, KILN_ERROR_STALE, error, "%s in the dump, %s when baked afresh",
+                           scalar_text(dumped, was), scalar_text(fresh, now));
+}
+
+static kiln_status compare(const kiln__json *dumped, const kiln__json *fresh, kiln_error *error);
+
+static kiln_status compare_objects(const kiln__json *dumped, const kiln__json *fresh, kiln_error *error) {
+    for (kiln__json v = kiln__json_first(fresh); v.item != NULL; kiln__json_next(&v)) {
+        kiln__json mine = kiln__json_member(dumped, kiln__json_key_of(&v));
+        if (mine.item == NULL)
+            return kiln__json_fail(dumped, KILN_ERROR_STALE, error,
+                                   "has no \"%.60s\", which a fresh plan has", kiln__json_key_of(&v));
+        kiln_status status = compare(&mine, &v, error);
+        if (status != KILN_OK)
+            return status;
+    }
+    for (kiln__json v = kiln__json_first(dumped); v.item != NULL; kiln__json_next(&v))
+        if (kiln__json_member(fresh, kiln__json_key_of(&v)).item == NULL)
+            return kiln__json_fail(&v, KILN_ERROR_STALE, error, "a fresh plan has no such member");
+    return KILN_OK;
+}
+
+/* Nesting is bounded by the reader's depth cap. */
+// NOLINTNEXTLINE(misc-no-recursion)
+static kiln_status compare(const kiln__json *dumped, const kiln__json *fresh, kiln_error *error) {
+    if (kiln__json_is_object(dumped) && kiln__json_is_object(fresh))
+        return compare_objects(dumped, fresh, error);
+    size_t n, m;
+    if (kiln__json_count(dumped, 0, SIZE_MAX, &n, NULL) == KILN_OK &&
+        kiln__json_count(fresh, 0, SIZE_MAX, &m, NULL) == KILN_OK) {
+        if (n != m)
+            return kiln__json_fail(dumped, KILN_ERROR_STALE, error,
+                                   "%zu elements in the dump, %zu when baked afresh", n, m);
+        kiln__json b = kiln__json_first(fresh);
+        for (kiln__json a = kiln__json_first(dumped); a.item != NULL;
+             kiln__json_next(&a), kiln__json_next(&b)) {
+            kiln_status status = compare(&a, &b, error);
+            if (status != KILN_OK)
+                return status;
+        }
+        return KILN_OK;
+    }
+    char was[KILN__JSON_QUOTE_SIZE], now[KILN__JSON_QUOTE_SIZE];
+    const char *string = "", *other = "";
+    bool strings = kiln__json_is_string(dumped) && kiln__json_is_string(fresh);
+    if (strings && (kiln__json_get_string(dumped, SIZE_MAX, &string, error) != KILN_OK ||
+                    kiln__json_get_string(fresh, SIZE_MAX, &other, error) != KILN_OK))
+        return KILN_ERROR_FORMAT;
+    bool same = strings ? strcmp(string, other) == 0
+                        : !is_container(dumped) && !is_container(fresh) &&
+                              strcmp(scalar_text(dumped, was), scalar_text(fresh, now)) == 0;
+    return same ? KILN_OK : stale(dumped, fresh, error);
+}
+
+/* ---- checking
+ * ---------------------------------------------------------------------------------------------- */
+
+static kiln_status compare_with(const kiln__json *dumped, const kiln_plan *plan, const kiln__json_caps *caps,
+                                const kiln_allocator *a, kiln_error *error) {
+    kiln__json_writer w;
+    kiln_json_text text;
+    kiln__json_writer_init(&w, a, true);
+    kiln_status put = kiln__plan_put_json(&w, plan, error);
+    kiln_status status = kiln__json_writer_finish(&w, &text, error);
+    status = put != KILN_OK ? put : status;
+    kiln__json_doc doc;
+    if (status == KILN_OK &&
+        (status = kiln__json_open(&doc, text.data, text.size, caps, a, error)) == KILN_OK) {
+        kiln__json fresh = kiln__json_root(&doc);
+        status = compare(dumped, &fresh, error);
+        kiln__json_close(&doc);
+    }
+    kiln_json_text_free(&text);
+    return status;
+}
+
+static kiln_status check_document(const kiln__json *root, kiln_op_set ops, const kiln_json_limits *limits,
+                                  const kiln_allocator *a, kiln_error *error) {
+    static const char *const formats[] = {"kiln.plan"};
+    kiln__json format, version, options, graph_json, plan_json, session;
+    size_t which;
+    kiln__json_field fields[] = {
+        {"format", &format, true},    {"version", &version, true}, {"options", &options, true},
+        {"graph", &graph_json, true}, {"plan", &plan_json, true},  {"session", &session, false},
+    };
+    options_reader reader = {0};
+    kiln_graph *graph = NULL;
+    kiln_plan *plan = NULL;
+    kiln_status status = kiln__json_check_format(root, formats, 1, &which, error);
+    if (status == KILN_OK)
+        status = kiln__json_members(root, fields, sizeof fields / sizeof *fields, error);
+    if (status == KILN_OK)
+        status = read_options(&options, &reader, error);
+    if (status == KILN_OK)
+        status = kiln__graph_get_json(&graph_json, ops, limits, a, &graph, error);
+    if (status == KILN_OK)
+        status = kiln_bake(graph, &reader.options, &plan, error);
+    kiln__json_caps caps = kiln__json_limits_caps(limits);
+    if (status == KILN_OK)
+        status = compare_with(&plan_json, plan, &caps, a, error);
+    kiln_plan_release(plan);
+    kiln_graph_destroy(graph);
+    return status;
+}
+
+kiln_status kiln_plan_check_json(const char *text, size_t size, kiln_op_set ops,
+                                 const kiln_json_limits *limits, const kiln_allocator *allocator,
+                                 kiln_error *error) {
+    if (text == NULL)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_plan_check_json: text is NULL");
+    kiln_allocator a = kiln__allocator_or_default(allocator);
+    kiln_json_limits resolved = kiln__json_limits_resolve(limits);
+    kiln__json_caps caps = kiln__json_limits_caps(&resolved);
+    kiln__json_doc doc;
+    kiln_status status = kiln__json_open(&doc, text, size, &caps, &a, error);
+    if (status != KILN_OK)
+        return status;
+    kiln__json root = kiln__json_root(&doc);
+    status = check_document(&root, ops, &resolved, &a, error);
+    kiln__json_close(&doc);
+    return status;
+}
