@@ -1,5 +1,5 @@
 /* Two inputs, element by element, the second repeated to the first: add, mul, bias, accumulate. */
-#include "kiln_ops.h"
+#include "kiln_attrs.h"
 #include "rows.h"
 
 /* y = f(a, b); param is accumulate's w. y may be a or b. */

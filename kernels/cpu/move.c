@@ -1,5 +1,6 @@
-/* Bytes moved or cleared: zero, concat. */
-#include "kiln_ops.h"
+/* Rows moved or cleared: zero, concat, set_rows. */
+#include "append.h"
+#include "kiln_attrs.h"
 #include "move_tiles.h"
 #include "rows.h"
 
@@ -41,6 +42,42 @@ kiln_status KILN_LEVEL_FN(concat)(const kiln_args *args, kiln_tile *tile) {
             for (int64_t r = tile->first * per; r < end; r++)
                 copy_part(&part, &y, axis, at, r);
         at += part.ne[axis];
+    }
+    return KILN_OK;
+}
+
+/* n elements from one float dtype to another. */
+static void convert(uint32_t to_type, unsigned char *to, uint32_t from_type, const unsigned char *from,
+                    int64_t n) {
+    if (to_type == from_type) {
+        memcpy(to, from, (size_t)(n * kiln__float_size(to_type)));
+        return;
+    }
+    float part[KILN__PART];
+    for (int64_t i = 0; i < n; i += KILN__PART) {
+        int64_t m = n - i < KILN__PART ? n - i : KILN__PART;
+        const float *values = kiln__f32_row(from_type, from + i * kiln__float_size(from_type), m, part);
+        KILN__FNS[to_type].from_f32(values, to + i * kiln__float_size(to_type), m);
+    }
+}
+
+kiln_status KILN_LEVEL_FN(set_rows)(const kiln_args *args, kiln_tile *tile) {
+    const kiln_operand *indices = args->n_in > 2 && args->in[2].data != NULL ? &args->in[2] : NULL;
+    kiln__append a = kiln__append_of(&args->out[0], &args->in[1], indices, args->attrs, false);
+    int64_t to_size = kiln__float_size(a.dst->dtype), from_size = kiln__float_size(a.rows->dtype);
+    int64_t end = tile->last * a.per_tile < a.units ? tile->last * a.per_tile : a.units;
+    for (int64_t u = tile->first * a.per_tile; u < end; u++) {
+        int64_t t0 = indices ? 0 : u, t1 = indices ? a.count : u + 1;
+        int64_t piece0 = indices ? u / a.chunks : 0, piece1 = indices ? piece0 + 1 : a.pieces;
+        int64_t start = indices ? u % a.chunks * a.chunk : 0, n = a.n - start;
+        if (indices != NULL && n > a.chunk)
+            n = a.chunk;
+        for (int64_t t = t0; t < t1; t++) {
+            int64_t row = kiln__append_row(&a, t, tile, indices == NULL || u == 0);
+            for (int64_t piece = piece0; row >= 0 && piece < piece1; piece++)
+                convert(a.dst->dtype, kiln__append_run(&a, a.dst, row, piece) + start * to_size,
+                        a.rows->dtype, kiln__append_run(&a, a.rows, t, piece) + start * from_size, n);
+        }
     }
     return KILN_OK;
 }

@@ -1,6 +1,6 @@
 /* Norms of rows: rms_norm, add_rms_norm, layer_norm, l2_norm. Each reads its row whole before it writes the
  * first element of it, so the output may stand in the input's place. */
-#include "kiln_ops.h"
+#include "kiln_attrs.h"
 #include "rows.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
 /* Sums of rows: weighted_sum over the slots of a token, mean_pool over the tokens of a sequence. */
-#include "kiln_ops.h"
+#include "kiln_attrs.h"
 #include "reduce_tiles.h"
 #include "rows.h"
 

@@ -1,5 +1,5 @@
 /* softmax along any axis, and the row function that gather_topk shares. */
-#include "kiln_ops.h"
+#include "kiln_attrs.h"
 #include "rows.h"
 #include "softmax_tiles.h"
 

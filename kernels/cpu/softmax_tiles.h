@@ -2,7 +2,7 @@
 #ifndef KILN_SOFTMAX_TILES_H
 #define KILN_SOFTMAX_TILES_H
 
-#include "kiln_ops.h"
+#include "kiln_attrs.h"
 #include "tiles.h"
 
 enum { KILN__SOFTMAX_COLUMNS = 256 };

@@ -1,5 +1,5 @@
 /* swiglu: act(gate)·up, from one packed operand or from two, with an optional quantised copy. */
-#include "kiln_ops.h"
+#include "kiln_attrs.h"
 #include "rows.h"
 #include "swiglu_tiles.h"
 

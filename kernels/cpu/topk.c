@@ -1,5 +1,5 @@
 /* Ops that order rows: gather_topk, top_k, argsort, argmax. */
-#include "kiln_ops.h"
+#include "kiln_attrs.h"
 #include "order.h"
 #include "rows.h"
 #include "topk_scratch.h"

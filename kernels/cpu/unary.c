@@ -1,5 +1,5 @@
 /* One input, one output, element by element: silu, gelu, softcap, scale. */
-#include "kiln_ops.h"
+#include "kiln_attrs.h"
 #include "rows.h"
 
 typedef void (*map_fn)(float *y, const float *x, int64_t n, const float *param);

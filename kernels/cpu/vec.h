@@ -35,7 +35,7 @@ static inline vf vf_load(const float *p) {
 static inline void vf_store(float *p, vf v) {
     *(vf_mem *)(void *)p = v;
 }
-/* The first n lanes from memory, the others `fill`; and the first n lanes to memory. 0 ≤ n < KILN_VL. */
+/* The first n lanes from memory, the others `fill`; and the first n lanes to memory. 0 ≤ n ≤ KILN_VL. */
 #if KILN_VL == 16
 static inline vf vf_load_part(const float *p, int64_t n, float fill) {
     return (vf)_mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << n) - 1), p);
@@ -57,6 +57,17 @@ static inline void vf_store_part(float *p, vf v, int64_t n) {
         p[l] = lanes[l];
 }
 #endif
+
+/* Whole or in part, as n says. */
+static inline vf vf_load_n(const float *p, int64_t n) {
+    return n >= KILN_VL ? vf_load(p) : vf_load_part(p, n, 0.0f);
+}
+static inline void vf_store_n(float *p, vf v, int64_t n) {
+    if (n >= KILN_VL)
+        vf_store(p, v);
+    else
+        vf_store_part(p, v, n);
+}
 
 static inline vf vf_set(float x) {
     return x - (vf){0}; /* minus, so that -0 stays -0 */
@@ -81,6 +92,22 @@ static inline vf vf_abs(vf x) {
 }
 static inline vf vf_copysign(vf magnitude, vf sign) {
     return (vf)(((vi)magnitude & 0x7fffffff) | ((vu)sign & 0x80000000u));
+}
+
+/* Lanes 2i and 2i+1 change places. */
+#if defined(__clang__)
+#define VF_SHUFFLE(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
+#else
+#define VF_SHUFFLE(v, ...) __builtin_shuffle(v, (vi){__VA_ARGS__})
+#endif
+static inline vf vf_swap_pairs(vf v) {
+#if KILN_VL == 16
+    return VF_SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+#elif KILN_VL == 8
+    return VF_SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6);
+#else
+    return VF_SHUFFLE(v, 1, 0, 3, 2);
+#endif
 }
 
 /* ---- functions ------------------------------------------------------------------------------------------
