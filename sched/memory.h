@@ -57,6 +57,15 @@ typedef struct kiln__memory {
     int64_t lower_bound; /* the largest sum of sizes alive in one region, in-place pairs counted once */
 } kiln__memory;
 
+static inline int64_t kiln__arena_align(const kiln__memory_options *options) {
+    return options->align ? options->align : KILN__ARENA_ALIGN;
+}
+
+/* Errors: KILN_ERROR_ARGUMENT (align no power of two, an id in `keep` out of range). */
+KILN_MUST_CHECK kiln_status kiln__memory_options_check(const kiln_graph *graph,
+                                                       const kiln__memory_options *options,
+                                                       kiln_error *error);
+
 /* Plans memory for nodes that run in the given regions (region_of[n_nodes], each hazard going from a lower to
  * a higher region). `*out` is written whole; on failure it is empty. Its arrays come from `allocator`.
  * Errors: KILN_ERROR_MEMORY, KILN_ERROR_OVERFLOW (the arena does not fit 63 bits), KILN_ERROR_ARGUMENT (align

@@ -32,14 +32,14 @@ typedef enum kiln__barrier_cause {
 extern const char
     *const kiln__barrier_cause_names[KILN__BARRIER_CAUSE_COUNT]; /* "hazard", "memory", "serial" */
 
-/* The barrier between region r and region r + 1. */
+/* The barrier between region r and region r + 1. Its own hazards are those from a node of region r to a node
+ * of region r + 1: no other barrier separates them. */
 typedef struct kiln__barrier {
     kiln__barrier_cause cause;
-    uint32_t hazard;   /* the first of the hazards that only this barrier separates (from region r to region
-                          r + 1), an index into kiln__hazards.items; KILN__NO_HAZARD when there is none.
-                          With cause HAZARD there always is one */
-    size_t first, n;   /* all of them: barrier_hazards[first … first+n-1] */
-    size_t n_crossing; /* hazards from a region ≤ r to a region > r, those above included */
+    uint32_t hazard;   /* the first of its own hazards, an index into kiln__hazards.items; without any, for
+                          cause   HAZARD, one that crosses it, else KILN__NO_HAZARD */
+    size_t first, n;   /* its own hazards: barrier_hazards[first … first+n-1] */
+    size_t n_crossing; /* hazards from a region ≤ r to a region > r, its own included */
 } kiln__barrier;
 #define KILN__NO_HAZARD UINT32_MAX
 

@@ -1,0 +1,494 @@
+/* Finding hazards.
+ *
+ * Properties. The transitive closure of the hazards found is that of all conflicting pairs of accesses.
+ * Storages that no node writes cost nothing. An opaque node is ordered against every node that accesses
+ * anything, with at most two hazards per node. Deterministic.
+ *
+ * Problem. Comparing every pair of accesses is quadratic. A map from byte intervals to their last writer is
+ * linear for plain ranges, but column slices and pages are boxes with gaps: the map would break into as many
+ * pieces as there are rows.
+ *
+ * Method. Accesses are sorted by their lowest byte, per space and apart for reads and writes, before the
+ * sweep; an implicit tree over blocks of entries keeps the span [lowest, highest byte) of those entries that
+ * are active. Nodes are then taken in program order: query what overlaps each access of the node, then
+ * activate the node's accesses. A read meets active writes (RAW), a write meets active writes (WAW) and
+ * active reads (WAR).
+ *
+ * What keeps it near-linear is that a write retires what it covers. Let write W of node w cover active access
+ * A of node a, that is every byte of A is in W, and A conflicts with W (it does: W writes, and they share
+ * bytes), so the hazard a → w is recorded. Let X of a later node x conflict with A. X shares a byte with A,
+ * hence with W, and W writes, so X conflicts with W: then either w → x is recorded, or W itself was retired
+ * by a later write W' of w' before x and w → w', w' → … → x is recorded, by induction on the number of writes
+ * between. So a → x is implied and A need not be looked at again. The same holds for a part of A: when W is
+ * one run of bytes and takes the front or the back of what is left of A, the rest alone stays active. A read
+ * of w itself that is covered by a write of w is retired from the start, for X conflicts with the write as
+ * well.
+ *
+ * Considered. Retiring by the union of several writes with gaps (each head of a matrix rewritten by a node of
+ * its own): exact only with box subtraction. Without it such an access stays active until one write covers
+ * it, and each later write of the same bytes gets one more (true, implied) hazard: quadratic in the number of
+ * times one storage is refilled that way, which real programs keep small.
+ */
+#include "hazard.h"
+
+#include "box.h"
+#include "sort.h"
+
+enum { BLOCK = 8 };
+
+const char *const kiln__hazard_kind_names[KILN__HAZARD_KIND_COUNT] = {"raw", "waw", "war"};
+
+/* One access in a written space. While inactive lo > hi. */
+typedef struct entry {
+    int64_t lo, hi; /* what is left of its hull, in the space */
+    uint32_t access;
+    bool dense;
+} entry;
+
+typedef struct span {
+    int64_t lo, hi;
+} span;
+
+static const span NOTHING = {INT64_MAX, INT64_MIN};
+
+/* All reads, or all writes, of one space: entries[first … first+n-1], and a tree of spans over its blocks,
+ * node 1 being the root; `leaves` is a power of two, or 0 when one block is all there is. */
+typedef struct group {
+    size_t first, n, room;
+    size_t tree, leaves;
+} group;
+
+typedef struct finder {
+    const kiln_allocator *a;
+    kiln__hazards *h;
+    entry *entries;
+    size_t n_entries;
+    uint32_t *entry_of; /* per access, NO_ENTRY when its space is never written */
+    group *groups;      /* [2 * n_spaces]: reads of space s at 2s, writes at 2s + 1 */
+    span *tree;
+    size_t n_tree;
+    uint32_t *met;   /* per node: 1 + the last node it got a hazard to */
+    uint32_t opaque; /* the last opaque node, NO_NODE if none */
+    kiln_status status;
+} finder;
+
+#define NO_ENTRY UINT32_MAX
+#define NO_NODE  UINT32_MAX
+
+static bool is_opaque(const kiln__access *a) {
+    return a->storage == 0;
+}
+
+/* ---- spaces -----------------------------------------------------------------------------------------------
+ */
+
+/* Storages whose memory is known, by address: those that overlap, directly or by others between them, are one
+ * space that begins at the lowest of their bytes. */
+static kiln_status share_spaces(const kiln_graph *g, kiln__hazards *h, const kiln__key *mapped, size_t n,
+                                kiln_error *error) {
+    uint64_t begin = 0, end = 0;
+    uint32_t space = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t id = mapped[i].index;
+        const kiln__storage *s = &g->storages.items[id];
+        uint64_t at = (uint64_t)(uintptr_t)s->data, past;
+        if (__builtin_add_overflow(at, (uint64_t)s->size, &past))
+            return kiln_error_set(error, KILN_ERROR_OVERFLOW,
+                                  "storage '%s': %lld bytes from its address on wrap around memory",
+                                  kiln__text(g, s->name), (long long)s->size);
+        if (i == 0 || at >= end) {
+            begin = at;
+            end = past;
+            space = h->places[id].space;
+            continue;
+        }
+        end = past > end ? past : end;
+        if (end - begin > INT64_MAX)
+            return kiln_error_set(error, KILN_ERROR_OVERFLOW,
+                                  "storage '%s' and those that overlap it span more than 63 bits",
+                                  kiln__text(g, s->name));
+        h->places[id] = (kiln__space_place){space, (int64_t)(at - begin)};
+    }
+    return KILN_OK;
+}
+
+static kiln_status find_spaces(const kiln_graph *g, kiln__hazards *h, kiln_error *error) {
+    size_t n_mapped = 0, n_storages = g->storages.count;
+    h->n_storages = (uint32_t)n_storages;
+    h->n_spaces = (uint32_t)n_storages;
+    h->places = KILN_NEW(&h->allocator, kiln__space_place, n_storages);
+    if (h->places == NULL)
+        return kiln_error_set(error, KILN_ERROR_MEMORY, "finding hazards: out of memory");
+    for (uint32_t s = 1; s < n_storages; s++) {
+        h->places[s] = (kiln__space_place){s, 0};
+        n_mapped += g->storages.items[s].data != NULL && g->storages.items[s].size > 0;
+    }
+    if (n_mapped < 2)
+        return KILN_OK;
+    kiln__key *keys = KILN_NEW(&h->allocator, kiln__key, 2 * n_mapped);
+    if (keys == NULL)
+        return kiln_error_set(error, KILN_ERROR_MEMORY, "finding hazards: out of memory");
+    size_t n = 0;
+    for (uint32_t s = 1; s < n_storages; s++) {
+        uint64_t at = (uint64_t)(uintptr_t)g->storages.items[s].data;
+        if (at != 0 && g->storages.items[s].size > 0)
+            keys[n++] = (kiln__key){(int64_t)(at ^ UINT64_C(1) << 63), s}; /* the order of unsigned numbers */
+    }
+    kiln__sort_keys(keys, keys + n_mapped, n);
+    kiln_status status = share_spaces(g, h, keys, n, error);
+    KILN_DELETE(&h->allocator, keys, kiln__key, 2 * n_mapped);
+    return status;
+}
+
+/* ---- the predicate ----------------------------------------------------------------------------------------
+ */
+
+static kiln__hazard_kind kind_of(kiln_access_mode earlier, kiln_access_mode later) {
+    if ((earlier & KILN_WRITE) && (later & KILN_READ))
+        return KILN__RAW;
+    return earlier & KILN_WRITE ? KILN__WAW : KILN__WAR;
+}
+
+static bool boxes_meet(const kiln__hazards *h, const kiln__access *a, const kiln__access *b) {
+    int64_t base_a = h->places[a->storage].base, base_b = h->places[b->storage].base;
+    if (base_a == base_b)
+        return kiln__box_overlap(&a->box, &b->box);
+    kiln_box in_space_a = kiln__box_moved(&a->box, base_a), in_space_b = kiln__box_moved(&b->box, base_b);
+    return kiln__box_overlap(&in_space_a, &in_space_b);
+}
+
+bool kiln__accesses_conflict(const kiln__hazards *h, const kiln__access *earlier, const kiln__access *later,
+                             kiln__hazard_kind *kind) {
+    if (!((earlier->mode | later->mode) & KILN_WRITE))
+        return false;
+    if (kind != NULL)
+        *kind = kind_of(earlier->mode, later->mode);
+    if (is_opaque(earlier) || is_opaque(later))
+        return true;
+    return h->places[earlier->storage].space == h->places[later->storage].space &&
+           boxes_meet(h, earlier, later);
+}
+
+/* ---- collecting and sorting -------------------------------------------------------------------------------
+ */
+
+static kiln_status collect(const kiln_graph *g, kiln__hazards *h, kiln_error *error) {
+    size_t n = g->nodes.count;
+    if (n >= NO_NODE - 1)
+        return kiln_error_set(error, KILN_ERROR_LIMIT, "%zu nodes; at most 2^32 - 3", n);
+    h->n_nodes = (uint32_t)n;
+    h->list.graph = g;
+    h->list.allocator = h->allocator;
+    h->first_access = KILN_NEW(&h->allocator, uint32_t, n + 1);
+    h->first_hazard = KILN_NEW(&h->allocator, size_t, n + 1);
+    if (h->first_access == NULL || h->first_hazard == NULL ||
+        !KILN_GROW(&h->allocator, h->list, g->operands.count + 1))
+        return kiln_error_set(error, KILN_ERROR_MEMORY, "collecting the accesses of %zu nodes: out of memory",
+                              n);
+    for (size_t i = 0; i < n; i++) {
+        kiln_status status = kiln__access_collect(&h->list, i, error);
+        if (status != KILN_OK)
+            return status;
+        if (h->list.count >= NO_ENTRY)
+            return kiln_error_set(error, KILN_ERROR_LIMIT, "more than 2^32 - 2 accesses");
+        h->first_access[i + 1] = (uint32_t)h->list.count;
+    }
+    return KILN_OK;
+}
+
+static size_t group_of(const finder *f, const kiln__access *a) {
+    return 2 * (size_t)f->h->places[a->storage].space + ((a->mode & KILN_WRITE) != 0);
+}
+
+/* Makes room for the entries of each group; a space without writes has none. */
+static void lay_out_groups(finder *f) {
+    const kiln_access_list *list = &f->h->list;
+    for (size_t i = 0; i < list->count; i++)
+        if (!is_opaque(&list->items[i]))
+            f->groups[group_of(f, &list->items[i])].room++;
+    for (size_t s = 0; s < f->h->n_spaces; s++) {
+        group *reads = &f->groups[2 * s], *writes = reads + 1;
+        if (writes->room == 0)
+            reads->room = 0;
+        for (group *g = reads; g <= writes; g++) {
+            size_t blocks = (g->room + BLOCK - 1) / BLOCK;
+            g->first = f->n_entries;
+            f->n_entries += g->room;
+            if (blocks < 2)
+                continue;
+            for (g->leaves = 2; g->leaves < blocks;)
+                g->leaves *= 2;
+            g->tree = f->n_tree;
+            f->n_tree += 2 * g->leaves;
+        }
+    }
+}
+
+/* Fills the groups with what is in written spaces, each in the order of lowest bytes, nothing active yet. */
+static bool fill_groups(finder *f) {
+    const kiln_access_list *list = &f->h->list;
+    kiln__key *keys = KILN_NEW(f->a, kiln__key, 2 * f->n_entries);
+    if (keys == NULL)
+        return false;
+    for (size_t i = 0; i < list->count; i++) {
+        const kiln__access *a = &list->items[i];
+        f->entry_of[i] = NO_ENTRY;
+        group *g = is_opaque(a) ? NULL : &f->groups[group_of(f, a)];
+        if (g == NULL || g->room == 0)
+            continue;
+        int64_t lo, hi; /* they fit: checked when the access was declared */
+        (void)kiln__box_hull(&a->box, &lo, &hi);
+        keys[g->first + g->n++] = (kiln__key){lo + f->h->places[a->storage].base, (uint32_t)i};
+    }
+    for (size_t i = 0; i < 2 * (size_t)f->h->n_spaces; i++)
+        kiln__sort_keys(keys + f->groups[i].first, keys + f->n_entries, f->groups[i].n);
+    for (size_t i = 0; i < f->n_entries; i++) {
+        uint32_t access = keys[i].index;
+        f->entry_of[access] = (uint32_t)i;
+        f->entries[i] = (entry){NOTHING.lo, NOTHING.hi, access, kiln__box_dense(&list->items[access].box)};
+    }
+    KILN_DELETE(f->a, keys, kiln__key, 2 * f->n_entries);
+    return true;
+}
+
+static bool prepare(finder *f) {
+    f->groups = KILN_NEW(f->a, group, 2 * (size_t)f->h->n_spaces);
+    f->entry_of = KILN_NEW(f->a, uint32_t, f->h->list.count);
+    f->met = KILN_NEW(f->a, uint32_t, f->h->n_nodes);
+    if (f->groups == NULL || f->entry_of == NULL || f->met == NULL)
+        return false;
+    lay_out_groups(f);
+    f->entries = KILN_NEW(f->a, entry, f->n_entries);
+    f->tree = KILN_NEW(f->a, span, f->n_tree);
+    if (f->entries == NULL || f->tree == NULL)
+        return false;
+    for (size_t i = 0; i < f->n_tree; i++)
+        f->tree[i] = NOTHING;
+    return fill_groups(f);
+}
+
+/* ---- the sweep --------------------------------------------------------------------------------------------
+ */
+
+static void add_hazard(finder *f, kiln__hazard hazard) {
+    kiln__hazards *h = f->h;
+    if (f->status != KILN_OK || f->met[hazard.from] == hazard.to + 1)
+        return;
+    f->met[hazard.from] = hazard.to + 1;
+    if (h->count >= UINT32_MAX - 1)
+        f->status = KILN_ERROR_LIMIT;
+    else if (!KILN_GROW(f->a, *h, h->count + 1))
+        f->status = KILN_ERROR_MEMORY;
+    else
+        h->items[h->count++] = hazard;
+}
+
+/* One access of the current node, on its way through the active entries of a group. */
+typedef struct probe {
+    const kiln__access *access;
+    uint32_t index;
+    int64_t lo, hi;
+    bool dense, retires; /* retires: a write, which takes what it covers off the active entries */
+} probe;
+
+static void retire(const finder *f, const probe *p, entry *e) {
+    if (p->dense && p->lo <= e->lo && p->hi >= e->hi) {
+        e->lo = NOTHING.lo;
+        e->hi = NOTHING.hi;
+    } else if (p->dense && p->lo <= e->lo) {
+        e->lo = p->hi;
+    } else if (p->dense && p->hi >= e->hi) {
+        e->hi = p->lo;
+    } else if (!p->dense && p->lo <= e->lo && p->hi >= e->hi) {
+        const kiln__access *a = &f->h->list.items[e->access];
+        int64_t by = f->h->places[a->storage].base - f->h->places[p->access->storage].base;
+        kiln_box box = kiln__box_moved(&a->box, by);
+        if (kiln__box_covers(&p->access->box, &box)) {
+            e->lo = NOTHING.lo;
+            e->hi = NOTHING.hi;
+        }
+    }
+}
+
+static span scan(finder *f, const probe *p, size_t first, size_t last) {
+    span all = NOTHING;
+    for (size_t i = first; i < last; i++) {
+        entry *e = &f->entries[i];
+        if (e->lo < p->hi && e->hi > p->lo) {
+            const kiln__access *a = &f->h->list.items[e->access];
+            if ((p->dense && e->dense) || boxes_meet(f->h, a, p->access))
+                add_hazard(f, (kiln__hazard){a->node, p->access->node, e->access, p->index,
+                                             kind_of(a->mode, p->access->mode)});
+            if (p->retires)
+                retire(f, p, e);
+        }
+        all.lo = e->lo < all.lo ? e->lo : all.lo;
+        all.hi = e->hi > all.hi ? e->hi : all.hi;
+    }
+    return all;
+}
+
+static size_t block_end(const group *g, size_t block) {
+    size_t end = (block + 1) * BLOCK;
+    return g->first + (end < g->n ? end : g->n);
+}
+
+static span join(span a, span b) {
+    return (span){a.lo < b.lo ? a.lo : b.lo, a.hi > b.hi ? a.hi : b.hi};
+}
+
+static void descend(finder *f, const group *g, size_t node, const probe *p) {
+    span *tree = f->tree + g->tree;
+    if (!(tree[node].lo < p->hi && tree[node].hi > p->lo))
+        return;
+    if (node >= g->leaves) {
+        size_t block = node - g->leaves;
+        tree[node] = scan(f, p, g->first + block * BLOCK, block_end(g, block));
+        return;
+    }
+    descend(f, g, 2 * node, p);
+    descend(f, g, 2 * node + 1, p);
+    tree[node] = join(tree[2 * node], tree[2 * node + 1]);
+}
+
+static void query(finder *f, const group *g, const probe *p) {
+    if (g->leaves > 0)
+        descend(f, g, 1, p);
+    else
+        (void)scan(f, p, g->first, g->first + g->n);
+}
+
+static void set_active(finder *f, uint32_t access, int64_t lo, int64_t hi) {
+    uint32_t at = f->entry_of[access];
+    if (at == NO_ENTRY)
+        return;
+    f->entries[at].lo = lo;
+    f->entries[at].hi = hi;
+    const group *g = &f->groups[group_of(f, &f->h->list.items[access])];
+    if (g->leaves == 0)
+        return;
+    size_t block = (at - g->first) / BLOCK, node = g->leaves + block;
+    span *tree = f->tree + g->tree, all = NOTHING;
+    for (size_t i = g->first + block * BLOCK; i < block_end(g, block); i++)
+        all = join(all, (span){f->entries[i].lo, f->entries[i].hi});
+    tree[node] = all;
+    while (node /= 2)
+        tree[node] = join(tree[2 * node], tree[2 * node + 1]);
+}
+
+static probe probe_of(const finder *f, uint32_t index) {
+    const kiln__access *a = &f->h->list.items[index];
+    probe p = {.access = a, .index = index, .dense = f->entries[f->entry_of[index]].dense};
+    (void)kiln__box_hull(&a->box, &p.lo, &p.hi);
+    p.lo += f->h->places[a->storage].base;
+    p.hi += f->h->places[a->storage].base;
+    return p;
+}
+
+/* Does the node that makes this read write the same bytes itself? Looks at a few accesses only. */
+static bool own_write_covers(const finder *f, uint32_t read, uint32_t first, uint32_t end) {
+    const kiln__access *items = f->h->list.items;
+    for (uint32_t i = first; i < end && i < first + 16; i++)
+        if (items[i].storage == items[read].storage && (items[i].mode & KILN_WRITE) &&
+            kiln__box_covers(&items[i].box, &items[read].box))
+            return true;
+    return false;
+}
+
+static void sweep_node(finder *f, uint32_t node) {
+    uint32_t first = f->h->first_access[node], end = f->h->first_access[node + 1];
+    const kiln__access *items = f->h->list.items;
+    /* RAW, then WAW, then WAR: the first hazard between two nodes is the one recorded. */
+    for (int pass = KILN__RAW; pass <= KILN__WAR; pass++) {
+        for (uint32_t i = first; i < end; i++) {
+            if (f->entry_of[i] == NO_ENTRY || !(items[i].mode & (pass == KILN__RAW ? KILN_READ : KILN_WRITE)))
+                continue;
+            probe p = probe_of(f, i);
+            p.retires = pass != KILN__RAW;
+            size_t writes = group_of(f, &items[i]) | 1;
+            query(f, &f->groups[pass == KILN__WAR ? writes - 1 : writes], &p);
+        }
+    }
+    for (uint32_t i = first; i < end; i++) {
+        if (f->entry_of[i] == NO_ENTRY || (items[i].mode == KILN_READ && own_write_covers(f, i, first, end)))
+            continue;
+        probe p = probe_of(f, i);
+        set_active(f, i, p.lo, p.hi);
+    }
+}
+
+/* The access of a node to show in a hazard with an opaque one: its first write, else its first. */
+static uint32_t shown_access(const finder *f, uint32_t node) {
+    uint32_t first = f->h->first_access[node], end = f->h->first_access[node + 1];
+    for (uint32_t i = first; i < end; i++)
+        if (f->h->list.items[i].mode & KILN_WRITE)
+            return i;
+    return first;
+}
+
+static void add_opaque(finder *f, uint32_t from, uint32_t to) {
+    uint32_t a = shown_access(f, from), b = f->h->first_access[to];
+    add_hazard(f,
+               (kiln__hazard){from, to, a, b, kind_of(f->h->list.items[a].mode, f->h->list.items[b].mode)});
+}
+
+static void sweep(finder *f) {
+    kiln__hazards *h = f->h;
+    f->opaque = NO_NODE;
+    for (uint32_t node = 0; node < h->n_nodes && f->status == KILN_OK; node++) {
+        uint32_t first = h->first_access[node], end = h->first_access[node + 1];
+        if (first < end && f->opaque != NO_NODE)
+            add_opaque(f, f->opaque, node);
+        if (first < end && is_opaque(&h->list.items[first])) {
+            /* Everything since the last opaque node waits here, and is then implied by it. */
+            for (uint32_t i = f->opaque == NO_NODE ? 0 : f->opaque + 1; i < node; i++) {
+                if (h->first_access[i] < h->first_access[i + 1])
+                    add_opaque(f, i, node);
+                for (uint32_t k = h->first_access[i]; k < h->first_access[i + 1]; k++)
+                    set_active(f, k, NOTHING.lo, NOTHING.hi);
+            }
+            f->opaque = node;
+        } else {
+            sweep_node(f, node);
+        }
+        h->first_hazard[node + 1] = h->count;
+    }
+}
+
+kiln_status kiln__hazards_find(const kiln_graph *graph, const kiln_allocator *allocator, kiln__hazards *out,
+                               kiln_error *error) {
+    *out = (kiln__hazards){.allocator = kiln__allocator_or_default(allocator)};
+    kiln_status status = collect(graph, out, error);
+    if (status == KILN_OK)
+        status = find_spaces(graph, out, error);
+    if (status == KILN_OK) {
+        finder f = {.a = &out->allocator, .h = out};
+        if (prepare(&f))
+            sweep(&f);
+        else
+            f.status = KILN_ERROR_MEMORY;
+        if (f.status != KILN_OK)
+            status = kiln_error_set(error, f.status, "finding the hazards of %u nodes, %zu accesses: %s",
+                                    out->n_nodes, out->list.count, kiln_status_text(f.status));
+        KILN_DELETE(f.a, f.groups, group, 2 * (size_t)out->n_spaces);
+        KILN_DELETE(f.a, f.entry_of, uint32_t, out->list.count);
+        KILN_DELETE(f.a, f.met, uint32_t, out->n_nodes);
+        KILN_DELETE(f.a, f.entries, entry, f.n_entries);
+        KILN_DELETE(f.a, f.tree, span, f.n_tree);
+    }
+    if (status != KILN_OK)
+        kiln__hazards_free(out);
+    return status;
+}
+
+void kiln__hazards_free(kiln__hazards *h) {
+    const kiln_allocator a = h->allocator;
+    if (a.alloc == NULL)
+        return;
+    KILN_ARRAY_FREE(&a, h->list);
+    KILN_ARRAY_FREE(&a, *h);
+    KILN_DELETE(&a, h->first_access, uint32_t, (size_t)h->n_nodes + 1);
+    KILN_DELETE(&a, h->first_hazard, size_t, (size_t)h->n_nodes + 1);
+    KILN_DELETE(&a, h->places, kiln__space_place, h->n_storages);
+    *h = (kiln__hazards){0};
+}
