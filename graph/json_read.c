@@ -367,7 +367,7 @@ kiln_status kiln__json_get_f64(const kiln__json *value, double *out, kiln_error 
 }
 
 kiln_status kiln__json_get_f32(const kiln__json *value, float *out, kiln_error *error) {
-    double wide;
+    double wide = 0;
     kiln_status status = kiln__json_get_f64(value, &wide, error);
     if (status != KILN_OK)
         return status;

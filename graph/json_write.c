@@ -348,7 +348,7 @@ kiln_status kiln__json_writer_finish(kiln__json_writer *w, kiln_json_text *out, 
     if (out != NULL)
         *out = (kiln_json_text){0};
     if (w->status == KILN_OK) {
-        if (w->sink == NULL)
+        if (w->sink == NULL && out != NULL)
             *out = (kiln_json_text){w->text.items, w->text.count - 1, w->text.capacity, w->allocator};
         return KILN_OK;
     }

@@ -242,17 +242,11 @@ static kiln_status fail_unknown_op(const loader *l, const kiln__json *value, con
                            l->ops.count, kiln__json_quote(name, quoted), text);
 }
 
-static kiln_status get_op(const loader *l, const kiln__json *value, const kiln_op **op) {
-    const char *name;
-    kiln_status status = kiln__json_get_string(value, SIZE_MAX, &name, l->error);
-    if (status != KILN_OK)
-        return status;
+static const kiln_op *find_op(const loader *l, const char *name) {
     for (size_t i = 0; i < l->ops.count; i++)
-        if (strcmp(l->ops.ops[i]->name, name) == 0) {
-            *op = l->ops.ops[i];
-            return KILN_OK;
-        }
-    return fail_unknown_op(l, value, name);
+        if (strcmp(l->ops.ops[i]->name, name) == 0)
+            return l->ops.ops[i];
+    return NULL;
 }
 
 static int64_t bound(double limit) {
@@ -421,14 +415,18 @@ static kiln_status load_node(loader *l, const kiln__json *value) {
                                        {"inputs", &inputs, true},
                                        {"outputs", &outputs, true},
                                        {"attrs", &attrs, false}};
-    const kiln_op *op = NULL;
-    const char *text;
-    uint32_t n_in, n_out;
+    const char *called, *text;
+    uint32_t n_in = 0, n_out = 0;
     _Alignas(8) unsigned char bytes[ATTRS_MAX];
     l->ids.count = 0;
     kiln_status status = kiln__json_members(value, fields, 5, l->error);
-    if (status != KILN_OK || (status = get_op(l, &op_name, &op)) != KILN_OK ||
-        (status = get_name(l, &name, &text)) != KILN_OK ||
+    if (status != KILN_OK ||
+        (status = kiln__json_get_string(&op_name, SIZE_MAX, &called, l->error)) != KILN_OK)
+        return status;
+    const kiln_op *op = find_op(l, called);
+    if (op == NULL)
+        return fail_unknown_op(l, &op_name, called);
+    if ((status = get_name(l, &name, &text)) != KILN_OK ||
         (status = get_attrs(l, op, value, &attrs, bytes)) != KILN_OK ||
         (status = get_ids(l, &inputs, true, &n_in)) != KILN_OK ||
         (status = get_ids(l, &outputs, false, &n_out)) != KILN_OK)
@@ -647,7 +645,7 @@ kiln_status kiln_graph_from_json(const char *text, size_t size, kiln_op_set ops,
     if (status != KILN_OK)
         return status;
     kiln__json root = kiln__json_root(&doc), graph = root;
-    size_t which;
+    size_t which = 0;
     status = kiln__json_check_format(&root, formats, 2, &which, error);
     if (status == KILN_OK && which == 1) {
         graph = kiln__json_member(&root, "graph");

@@ -125,7 +125,7 @@ static const kiln_op op_blind_update = {.name = "blind_update",
 
 static const kiln_op *const op_list[] = {&op_sum,   &op_many,   &op_clear,
                                          &op_blind, &op_update, &op_blind_update};
-static const kiln_op_set ops = {op_list, sizeof op_list / sizeof *op_list};
+static const kiln_op_set ops = {op_list, sizeof op_list / sizeof op_list[0]};
 
 /* ---- helpers ----------------------------------------------------------------------------------------------
  */
