@@ -25,7 +25,7 @@ PKG_CFLAGS  ?= $(shell $(PKG_CONFIG) --cflags libcjson libxxhash 2>/dev/null)
 PKG_LIBS    ?= $(shell $(PKG_CONFIG) --libs libcjson libxxhash 2>/dev/null)
 TEST_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags cmocka 2>/dev/null)
 TEST_LIBS   ?= $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null)
-INCLUDES = -I. -Igraph -Iops -Isched -Icapture -Ikernels -Itools/gguf
+INCLUDES = -I. -Igraph -Iops -Isched -Icapture -Ikernels -Itools/gguf -Itools/llm
 SANFLAGS_address = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 SANFLAGS_thread  = -fsanitize=thread -fno-omit-frame-pointer
 SANFLAGS = $(SANFLAGS_$(SAN))
@@ -98,7 +98,7 @@ $(BUILD)/kernels/cpu/%.$(1).o: kernels/cpu/%.c
 endef
 $(foreach l,$(LEVELS),$(eval $(call level_rule,$(l))))
 
-EXTRA_tests = $(TEST_CFLAGS)
+EXTRA_tests = -Itests/support $(TEST_CFLAGS)
 
 define archive
 	@rm -f $@

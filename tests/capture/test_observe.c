@@ -1,0 +1,174 @@
+/* Observers: what they see, what they cost, and that they stop a run. */
+#include "kiln.h"
+#include "check.h"
+#include "tiny_model.h"
+
+#include <math.h>
+
+static const int32_t prompt[] = {3, 14, 15, 9, 26, 5, 31, 8, 0, 7, 17, 22};
+
+typedef struct bench {
+    kiln_graph *graph;
+    kiln_plan *plan;
+    kiln_executor *executor;
+    kiln_session *session;
+    tiny_model model;
+    tiny_states states;
+} bench;
+
+static void setup(bench *b, const kiln_tap *taps, uint32_t n, uint32_t threads) {
+    kiln_bake_options options = {.precision = KILN_PRECISION_EXACT, .taps = taps, .n_taps = n};
+    kiln_cpu_options cpu = {.threads = threads};
+    CHECK_OK(kiln_graph_create(NULL, &b->graph, error));
+    tiny_build(b->graph, 2, &b->model);
+    CHECK_OK(kiln_bake(b->graph, &options, &b->plan, error));
+    CHECK_OK(kiln_cpu_executor_create(NULL, &cpu, &b->executor, error));
+    CHECK_OK(kiln_session_create(b->plan, b->executor, NULL, &b->session, error));
+    tiny_bind_states(b->session, 2, &b->states);
+}
+
+static void teardown(bench *b) {
+    CHECK_OK(kiln_session_destroy(b->session, error));
+    tiny_free_states(&b->states);
+    CHECK_OK(kiln_executor_destroy(b->executor, error));
+    kiln_plan_release(b->plan);
+    kiln_graph_destroy(b->graph);
+}
+
+typedef struct seen {
+    int calls;
+    char names[8][32];
+    int32_t topk[8 * TINY_K];
+    float resid[8 * TINY_H];
+} seen;
+
+static kiln_status look(void *context, const kiln_observation *o) {
+    seen *s = context;
+    if (s->calls < 8)
+        snprintf(s->names[s->calls], sizeof s->names[0], "%.31s", o->tensor);
+    s->calls++;
+    if (strcmp(o->tensor, "topk.0") == 0)
+        for (int64_t t = 0; t < o->dims[0]; t++)
+            memcpy(s->topk + t * TINY_K, (const char *)o->data + t * o->strides[0], TINY_K * sizeof(int32_t));
+    if (strcmp(o->tensor, "resid.1") == 0) {
+        assert_int_equal(o->ndim, 2);
+        assert_int_equal(o->dims[1], TINY_H);
+        memcpy(s->resid, o->data, (size_t)o->dims[0] * TINY_H * sizeof(float));
+    }
+    return KILN_OK;
+}
+
+static void test_values(void **unused) {
+    (void)unused;
+    static const kiln_tap taps[] = {
+        {"topk.0", KILN_WATCH_VALUES | KILN_WATCH_HASH},
+        {"resid.*", KILN_WATCH_VALUES | KILN_WATCH_HASH | KILN_WATCH_TIME | KILN_WATCH_FINITE}};
+    uint64_t hash = 0;
+    for (uint32_t threads = 1; threads <= 3; threads++) {
+        bench b;
+        seen s = {0};
+        setup(&b, taps, 2, threads);
+        CHECK_OK(tiny_eval(b.session, &b.model, prompt, 0, 5, error));
+        float quiet[5 * TINY_VOCAB], *logits = kiln_session_data(b.session, b.model.logits);
+        memcpy(quiet, logits, sizeof quiet);
+        CHECK_OK(kiln_session_observe(
+            b.session, KILN_WATCH_VALUES | KILN_WATCH_HASH | KILN_WATCH_TIME | KILN_WATCH_FINITE, look, &s,
+            error));
+        CHECK_OK(tiny_eval(b.session, &b.model, prompt, 0, 5, error));
+        assert_memory_equal(quiet, logits, sizeof quiet); /* looking changes nothing */
+        assert_int_equal(s.calls, 3);
+        assert_string_equal(s.names[0], "topk.0");
+        assert_string_equal(s.names[1], "resid.0");
+        assert_string_equal(s.names[2], "resid.1");
+        for (int t = 0; t < 5; t++) {
+            assert_in_range(s.topk[t * 2], 0, TINY_E - 1);
+            assert_int_not_equal(s.topk[t * 2], s.topk[t * 2 + 1]);
+        }
+        kiln_observation o;
+        assert_true(kiln_session_observed(b.session, 2, &o));
+        assert_string_equal(o.tensor, "resid.1");
+        assert_null(o.data);
+        assert_int_equal(o.nonfinite, -1);
+        assert_true(o.ns > 0);
+        assert_true(hash == 0 || hash == o.hash); /* the same for any number of threads */
+        hash = o.hash;
+        assert_false(kiln_session_observed(b.session, 3, &o));
+        /* Off again: no calls. */
+        CHECK_OK(kiln_session_observe(b.session, 0, NULL, NULL, error));
+        CHECK_OK(tiny_eval(b.session, &b.model, prompt, 0, 5, error));
+        assert_int_equal(s.calls, 3);
+        teardown(&b);
+    }
+}
+
+static void test_regions_stay(void **unused) {
+    (void)unused;
+    /* A tapped tensor that no fusion swallows costs nothing; one that a fusion would swallow costs that
+     * fusion. */
+    static const kiln_tap harmless[] = {{"topk.*", KILN_WATCH_VALUES}};
+    bench none, some;
+    setup(&none, NULL, 0, 1);
+    setup(&some, harmless, 1, 1);
+    kiln_plan_summary a, b;
+    kiln_plan_get_summary(none.plan, &a);
+    kiln_plan_get_summary(some.plan, &b);
+    assert_int_equal(a.regions, b.regions);
+    assert_int_equal(a.records, b.records);
+    teardown(&none);
+    teardown(&some);
+}
+
+static void test_stops(void **unused) {
+    (void)unused;
+    static const kiln_tap taps[] = {{"*", KILN_WATCH_FINITE}};
+    for (uint32_t threads = 1; threads <= 2; threads++) {
+        bench b;
+        setup(&b, taps, 1, threads);
+        CHECK_OK(kiln_session_observe(b.session, KILN_WATCH_FINITE, NULL, NULL, error));
+        CHECK_OK(tiny_eval(b.session, &b.model, prompt, 0, 3, error));
+        /* Poison one value of a cache: the attention that reads it is the first to show it. */
+        float *v = kiln_state_buffer_data(b.states.buffers[1]);
+        v[TINY_H + 5] = NAN;
+        kiln_error error;
+        assert_int_equal(tiny_eval(b.session, &b.model, prompt, 3, 2, &error), KILN_ERROR_NUMERIC);
+        assert_non_null(strstr(error.text, "(attention): '"));
+        assert_non_null(strstr(error.text, "holds NaN or Inf, first at element 5"));
+        assert_true(kiln_state_buffer_is_dirty(b.states.buffers[0]));
+        for (int i = 0; i < b.states.count; i++)
+            kiln_state_buffer_acknowledge(b.states.buffers[i]);
+        CHECK_OK(tiny_eval(b.session, &b.model, prompt, 0, 5, error));
+        teardown(&b);
+    }
+}
+
+static kiln_status refuse(void *context, const kiln_observation *o) {
+    (void)context;
+    (void)o;
+    return KILN_ERROR_KERNEL;
+}
+
+static void test_errors(void **unused) {
+    (void)unused;
+    static const kiln_tap tap[] = {{"resid.0", KILN_WATCH_VALUES}},
+                          missing[] = {{"nobody", KILN_WATCH_VALUES}};
+    bench b;
+    setup(&b, tap, 1, 2);
+    CHECK_OK(kiln_session_observe(b.session, KILN_WATCH_VALUES, refuse, NULL, error));
+    CHECK_FAILS(tiny_eval(b.session, &b.model, prompt, 0, 3, error), KILN_ERROR_NUMERIC,
+                "node 'resid.0' (add): the observer of 'resid.0' stopped the run");
+    kiln_plan *plan;
+    kiln_bake_options options = {.taps = missing, .n_taps = 1};
+    CHECK_FAILS(kiln_bake(b.graph, &options, &plan, error), KILN_ERROR_ARGUMENT,
+                "tap 0: no node makes a tensor named 'nobody'");
+    teardown(&b);
+    setup(&b, NULL, 0, 1);
+    CHECK_FAILS(kiln_session_observe(b.session, KILN_WATCH_VALUES, refuse, NULL, error), KILN_ERROR_ARGUMENT,
+                "kiln_session_observe: the plan has no taps; declare them in kiln_bake_options");
+    teardown(&b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_values), cmocka_unit_test(test_regions_stay),
+                                       cmocka_unit_test(test_stops), cmocka_unit_test(test_errors)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,407 @@
+/* Sessions: bad use with its exact message, states, cancelling, and that many sessions of one plan do not
+ * disturb each other.
+ */
+#include "kiln.h"
+#include "check.h"
+#include "test_ops.h"
+#include "tiny_model.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+typedef struct world {
+    kiln_graph *graph;
+    kiln_executor *executor;
+    kiln_plan *plan;
+    kiln_session *session;
+    kiln_tensor x, w, s, y;
+    kiln_slot tokens, factor;
+} world;
+
+/* y = gate(factor · (x + w)), and the state s is overwritten with it. */
+static void setup_threads(world *t, uint32_t threads) {
+    memset(t, 0, sizeof *t);
+    atomic_store(&test_gate_shared.closed, false);
+    atomic_store(&test_gate_shared.fail, false);
+    atomic_store(&test_gate_shared.entered, 0);
+    CHECK_OK(kiln_graph_create(NULL, &t->graph, error));
+    kiln_graph *g = t->graph;
+    t->tokens = kiln_slot_i64(g, "n_tokens", 0, 4);
+    t->factor = kiln_slot_f32(g, "factor", 2.0f);
+    kiln_dim shape[] = {kiln_sym(t->tokens), kiln_n(8)};
+    t->x = kiln_input(g, "x", KILN_F32, 2, shape);
+    t->w = kiln_weight(g, "w", KILN_F32, KILN_SHAPE(kiln_n(8)));
+    t->s = kiln_state(g, "s", KILN_F32, KILN_SHAPE(kiln_n(4), kiln_n(8)));
+    kiln_scale_attrs by = {.scale = kiln_f32_of(t->factor)};
+    kiln_tensor scaled = kiln_scale(g, kiln_add(g, t->x, t->w), by), gated;
+    assert_int_equal(kiln_node_add(g, &test_gate_op, &scaled, 1, NULL, &gated), KILN_OK);
+    kiln_name(g, gated, "gated");
+    kiln_set_rows(g, t->s, gated, (kiln_tensor){0, 0}, (kiln_set_rows_attrs){0});
+    t->y = kiln_output(g, kiln_copy(g, gated, KILN_F32), "y");
+    CHECK_OK(kiln_bake(g, NULL, &t->plan, error));
+    kiln_cpu_options options = {.threads = threads};
+    CHECK_OK(kiln_cpu_executor_create(NULL, &options, &t->executor, error));
+    CHECK_OK(kiln_session_create(t->plan, t->executor, NULL, &t->session, error));
+}
+
+static void teardown(world *t) {
+    CHECK_OK(kiln_session_destroy(t->session, error));
+    CHECK_OK(kiln_executor_destroy(t->executor, error));
+    kiln_plan_release(t->plan);
+    kiln_graph_destroy(t->graph);
+}
+
+static float weight[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+
+static void bind_all(world *t, kiln_state_buffer **state) {
+    CHECK_OK(kiln_session_bind(t->session, kiln_plan_storage(t->plan, "w"), weight, sizeof weight, error));
+    CHECK_OK(kiln_state_buffer_create(NULL, 4 * 8 * 4, state, error));
+    CHECK_OK(kiln_session_bind_state(t->session, kiln_plan_storage(t->plan, "s"), *state, error));
+    CHECK_OK(kiln_session_set_i64(t->session, t->tokens, 3, error));
+}
+
+static void test_run(void **unused) {
+    (void)unused;
+    for (uint32_t threads = 1; threads <= 3; threads++) {
+        world t;
+        kiln_state_buffer *state;
+        setup_threads(&t, threads);
+        bind_all(&t, &state);
+        float *x = kiln_session_data(t.session, t.x), *y = kiln_session_data(t.session, t.y);
+        for (int i = 0; i < 24; i++)
+            x[i] = (float)i;
+        CHECK_OK(kiln_run(t.session, error));
+        for (int i = 0; i < 24; i++)
+            assert_true(y[i] == 2.0f * ((float)i + weight[i % 8]));
+        assert_memory_equal(kiln_state_buffer_data(state), y, 24 * sizeof(float));
+        CHECK_OK(kiln_session_set_f32(t.session, t.factor, -1.0f, error));
+        CHECK_OK(kiln_session_set_i64(t.session, t.tokens, 1, error));
+        CHECK_OK(kiln_run(t.session, error));
+        assert_true(y[7] == -15.0f && y[8] == 2.0f * (8 + 1)); /* row 1 is as the first run left it */
+        CHECK_OK(kiln_session_set_i64(t.session, t.tokens, 0, error));
+        CHECK_OK(kiln_run(t.session, error)); /* nothing to do, and that is fine */
+        teardown(&t);
+        CHECK_OK(kiln_state_buffer_destroy(state, error));
+    }
+}
+
+static void test_bad_bindings(void **unused) {
+    (void)unused;
+    world t;
+    setup_threads(&t, 1);
+    kiln_fence fence;
+    kiln_storage w = kiln_plan_storage(t.plan, "w"), s = kiln_plan_storage(t.plan, "s");
+    CHECK_FAILS(kiln_submit(t.session, &fence, error), KILN_ERROR_BINDING,
+                "weight 'w' (32 bytes) is not bound; call kiln_session_bind");
+    CHECK_FAILS(kiln_session_bind(t.session, w, weight, 28, error), KILN_ERROR_BINDING,
+                "storage 'w' needs 32 bytes, got 28");
+    char text[128];
+    char *odd = (char *)weight + 2;
+    snprintf(text, sizeof text, "storage 'w' needs a pointer aligned to 4 bytes, got %p", (void *)odd);
+    CHECK_FAILS(kiln_session_bind(t.session, w, odd, 32, error), KILN_ERROR_BINDING, text);
+    CHECK_FAILS(kiln_session_bind(t.session, s, weight, 4096, error), KILN_ERROR_ARGUMENT,
+                "storage 's' is of kind state; use kiln_session_bind_state");
+    CHECK_FAILS(kiln_session_bind(t.session, (kiln_storage){999, w.graph}, weight, 32, error),
+                KILN_ERROR_ARGUMENT, "unknown storage (id 999): not of this session's plan");
+    CHECK_OK(kiln_session_bind(t.session, w, weight, sizeof weight, error));
+    CHECK_FAILS(kiln_submit(t.session, &fence, error), KILN_ERROR_BINDING,
+                "state 's' (128 bytes) is not bound; call kiln_session_bind_state");
+    kiln_state_buffer *small, *state;
+    CHECK_OK(kiln_state_buffer_create(NULL, 64, &small, error));
+    CHECK_FAILS(kiln_session_bind_state(t.session, s, small, error), KILN_ERROR_BINDING,
+                "storage 's' needs 128 bytes, got 64");
+    CHECK_OK(kiln_state_buffer_create(NULL, 128, &state, error));
+    CHECK_OK(kiln_session_bind_state(t.session, s, state, error));
+    CHECK_FAILS(kiln_state_buffer_destroy(state, error), KILN_ERROR_BUSY,
+                "the state buffer is bound to 1 session; destroy it first");
+
+    /* y and x on the same bytes: the plan was baked with them apart. */
+    static float shared[64];
+    CHECK_OK(kiln_session_bind(t.session, kiln_plan_storage(t.plan, "x"), shared, sizeof shared, error));
+    CHECK_OK(
+        kiln_session_bind(t.session, kiln_plan_storage(t.plan, "y"), shared + 8, sizeof shared - 32, error));
+    CHECK_FAILS(kiln_submit(t.session, &fence, error), KILN_ERROR_BINDING,
+                "'x' and 'y' overlap in memory and a node writes to one of them; they did not overlap when "
+                "the plan was "
+                "baked");
+    CHECK_OK(kiln_session_bind(t.session, kiln_plan_storage(t.plan, "y"), shared + 32, 128, error));
+    CHECK_OK(kiln_run(t.session, error)); /* adjacent is not overlapping */
+    CHECK_OK(kiln_session_bind(t.session, kiln_plan_storage(t.plan, "y"), NULL, 0, error));
+    /* Weights may share bytes with inputs: nothing writes them. */
+    CHECK_OK(kiln_session_bind(t.session, w, shared, sizeof shared, error));
+    CHECK_OK(kiln_run(t.session, error));
+    teardown(&t);
+    CHECK_OK(kiln_state_buffer_destroy(small, error));
+    CHECK_OK(kiln_state_buffer_destroy(state, error));
+}
+
+static void test_bad_slots(void **unused) {
+    (void)unused;
+    world t;
+    setup_threads(&t, 1);
+    CHECK_FAILS(kiln_session_set_i64(t.session, t.tokens, 5, error), KILN_ERROR_LIMIT,
+                "slot 'n_tokens' cannot be 5: the plan was baked for 0 to 4");
+    CHECK_FAILS(kiln_session_set_i64(t.session, t.tokens, -1, error), KILN_ERROR_LIMIT,
+                "slot 'n_tokens' cannot be -1: the plan was baked for 0 to 4");
+    CHECK_FAILS(kiln_session_set_i64(t.session, t.factor, 1, error), KILN_ERROR_ARGUMENT,
+                "slot 'factor' holds a float; use kiln_session_set_f32");
+    CHECK_FAILS(kiln_session_set_f32(t.session, t.tokens, 1, error), KILN_ERROR_ARGUMENT,
+                "slot 'n_tokens' holds an integer; use kiln_session_set_i64");
+    CHECK_FAILS(kiln_session_set_i64(t.session, (kiln_slot){77, t.tokens.graph}, 1, error),
+                KILN_ERROR_ARGUMENT, "unknown slot (id 77): not of this session's plan");
+    assert_int_equal(kiln_session_get_i64(t.session, t.tokens), 0);
+    teardown(&t);
+}
+
+static void wait_entered(int n) {
+    while (atomic_load(&test_gate_shared.entered) < n)
+        sched_yield();
+}
+
+static void test_busy(void **unused) {
+    (void)unused;
+    world t;
+    kiln_state_buffer *state;
+    kiln_fence fence, second;
+    setup_threads(&t, 2);
+    bind_all(&t, &state);
+    atomic_store(&test_gate_shared.closed, true);
+    CHECK_OK(kiln_submit(t.session, &fence, error));
+    CHECK_FAILS(kiln_submit(t.session, &second, error), KILN_ERROR_BUSY,
+                "kiln_submit: the session is running; wait for its fence first");
+    CHECK_FAILS(kiln_session_destroy(t.session, error), KILN_ERROR_BUSY,
+                "kiln_session_destroy: the session is running; wait for its fence first");
+    CHECK_FAILS(kiln_session_set_i64(t.session, t.tokens, 1, error), KILN_ERROR_BUSY,
+                "setting a slot: the session is running; wait for its fence first");
+    CHECK_FAILS(kiln_session_bind(t.session, kiln_plan_storage(t.plan, "w"), weight, sizeof weight, error),
+                KILN_ERROR_BUSY, "binding: the session is running; wait for its fence first");
+    assert_false(kiln_fence_done(fence));
+    wait_entered(1);
+    CHECK_FAILS(kiln_wait(fence, 0, error), KILN_ERROR_TIMEOUT,
+                "kiln_wait: not done after 0 ns; the run goes on");
+
+    /* Another session that writes the same state is refused meanwhile; a state of its own is fine. */
+    kiln_session *other;
+    kiln_state_buffer *own;
+    CHECK_OK(kiln_session_create(t.plan, t.executor, NULL, &other, error));
+    CHECK_OK(kiln_session_bind(other, kiln_plan_storage(t.plan, "w"), weight, sizeof weight, error));
+    CHECK_OK(kiln_session_bind_state(other, kiln_plan_storage(t.plan, "s"), state, error));
+    CHECK_FAILS(kiln_submit(other, &second, error), KILN_ERROR_BUSY,
+                "state 's' is in use by another running session, and that one writes it");
+    CHECK_OK(kiln_state_buffer_create(NULL, 128, &own, error));
+    CHECK_OK(kiln_session_bind_state(other, kiln_plan_storage(t.plan, "s"), own, error));
+    CHECK_OK(kiln_run(other, error)); /* no tokens: done at once, although the first run still waits */
+    CHECK_FAILS(kiln_executor_destroy(t.executor, error), KILN_ERROR_BUSY, error->text);
+
+    atomic_store(&test_gate_shared.closed, false);
+    CHECK_OK(kiln_wait(fence, -1, error));
+    CHECK_OK(kiln_wait(fence, 0, error)); /* again: the same answer */
+    assert_true(kiln_fence_done(fence));
+    CHECK_OK(kiln_run(t.session, error));
+    CHECK_FAILS(kiln_wait(fence, -1, error), KILN_ERROR_ARGUMENT,
+                "kiln_wait: not the fence of this session's last submission");
+    CHECK_OK(kiln_session_destroy(other, error));
+    teardown(&t);
+    CHECK_OK(kiln_state_buffer_destroy(state, error));
+    CHECK_OK(kiln_state_buffer_destroy(own, error));
+}
+
+static void test_cancel_marks_dirty(void **unused) {
+    (void)unused;
+    world t;
+    kiln_state_buffer *state;
+    kiln_fence fence;
+    setup_threads(&t, 2);
+    bind_all(&t, &state);
+    atomic_store(&test_gate_shared.closed, true);
+    CHECK_OK(kiln_submit(t.session, &fence, error));
+    wait_entered(1);
+    kiln_cancel(fence);
+    atomic_store(&test_gate_shared.closed, false);
+    CHECK_FAILS(kiln_wait(fence, -1, error), KILN_ERROR_CANCELLED,
+                "the run was cancelled; states it writes are marked dirty");
+    assert_true(kiln_state_buffer_is_dirty(state));
+    CHECK_FAILS(kiln_run(t.session, error), KILN_ERROR_DIRTY,
+                "state 's' may be half written by a run that failed or was cancelled; restore it, then call "
+                "kiln_state_buffer_acknowledge");
+    kiln_state_buffer_acknowledge(state);
+    CHECK_OK(kiln_run(t.session, error));
+    kiln_cancel(fence); /* of an old submission: without effect */
+    CHECK_OK(kiln_run(t.session, error));
+    assert_false(kiln_state_buffer_is_dirty(state));
+
+    atomic_store(&test_gate_shared.fail, true);
+    CHECK_FAILS(kiln_run(t.session, error), KILN_ERROR_KERNEL, "node 'gated' (test_gate): told to fail");
+    assert_true(kiln_state_buffer_is_dirty(state));
+    atomic_store(&test_gate_shared.fail, false);
+    kiln_state_buffer_acknowledge(state);
+    CHECK_OK(kiln_run(t.session, error));
+    teardown(&t);
+    CHECK_OK(kiln_state_buffer_destroy(state, error));
+}
+
+static void test_bad_index_reaches_fence(void **unused) {
+    (void)unused;
+    kiln_graph *g;
+    CHECK_OK(kiln_graph_create(NULL, &g, error));
+    static float table[4][8];
+    for (int i = 0; i < 32; i++)
+        table[i / 8][i % 8] = (float)(i + 1);
+    kiln_tensor ids = kiln_input(g, "ids", KILN_I32, KILN_SHAPE(kiln_n(5)));
+    kiln_tensor w = kiln_weight(g, "table", KILN_F32, KILN_SHAPE(kiln_n(4), kiln_n(8)));
+    kiln_storage_data(g, kiln_storage_of(g, w), table, sizeof table, 0);
+    kiln_tensor rows = kiln_get_rows(g, w, ids);
+    kiln_name(g, rows, "lookup");
+    kiln_tensor y = kiln_output(g, kiln_silu(g, rows), "y");
+    for (uint32_t threads = 1; threads <= 4; threads++) {
+        kiln_plan *plan;
+        kiln_executor *executor;
+        kiln_session *session;
+        kiln_cpu_options options = {.threads = threads};
+        CHECK_OK(kiln_bake(g, NULL, &plan, error));
+        CHECK_OK(kiln_cpu_executor_create(NULL, &options, &executor, error));
+        CHECK_OK(kiln_session_create(plan, executor, NULL, &session, error));
+        int32_t bad[5] = {3, 0, -7, 1, 99}, good[5] = {0, 1, 2, 3, 3};
+        memcpy(kiln_session_data(session, ids), bad, sizeof bad);
+        CHECK_FAILS(kiln_run(session, error), KILN_ERROR_INDEX,
+                    "node 'lookup' (get_rows), row 2: index -7 is outside 0 to 3; the row was zeroed or its "
+                    "write dropped");
+        const float *out = kiln_session_data(session, y);
+        for (int i = 0; i < 8; i++)
+            assert_true(out[16 + i] == 0.0f && out[32 + i] == 0.0f && out[i] > 0.0f && out[24 + i] > 0.0f);
+        memcpy(kiln_session_data(session, ids), good, sizeof good);
+        CHECK_OK(kiln_run(session, error)); /* usable afterwards */
+        CHECK_OK(kiln_session_destroy(session, error));
+        CHECK_OK(kiln_executor_destroy(executor, error));
+        kiln_plan_release(plan);
+    }
+    kiln_graph_destroy(g);
+}
+
+/* ---- a whole model
+ * ----------------------------------------------------------------------------------------- */
+
+static const int32_t prompt[] = {3, 14, 15, 9, 26, 5, 31, 8, 0, 7, 17, 22};
+
+static void logits_of(uint32_t threads, const kiln_bake_options *options, int chunk, float *out) {
+    kiln_graph *g;
+    kiln_plan *plan;
+    kiln_executor *executor;
+    kiln_session *session;
+    tiny_model m;
+    tiny_states states;
+    kiln_cpu_options cpu = {.threads = threads};
+    CHECK_OK(kiln_graph_create(NULL, &g, error));
+    tiny_build(g, 2, &m);
+    CHECK_OK(kiln_bake(g, options, &plan, error));
+    CHECK_OK(kiln_cpu_executor_create(NULL, &cpu, &executor, error));
+    CHECK_OK(kiln_session_create(plan, executor, NULL, &session, error));
+    tiny_bind_states(session, 2, &states);
+    for (int past = 0; past < 12; past += chunk) {
+        int n = 12 - past < chunk ? 12 - past : chunk;
+        CHECK_OK(tiny_eval(session, &m, prompt, past, n, error));
+        memcpy(out + past * TINY_VOCAB, kiln_session_data(session, m.logits), (size_t)n * TINY_VOCAB * 4);
+    }
+    CHECK_OK(kiln_session_destroy(session, error));
+    tiny_free_states(&states);
+    CHECK_OK(kiln_executor_destroy(executor, error));
+    kiln_plan_release(plan);
+    kiln_graph_destroy(g);
+}
+
+static void test_bit_identical(void **unused) {
+    (void)unused;
+    static float first[12 * TINY_VOCAB], other[12 * TINY_VOCAB];
+    for (int precision = 0; precision < 2; precision++)
+        for (int chunk = 1; chunk <= TINY_CHUNK; chunk += 3) {
+            kiln_bake_options plain = {.precision = (kiln_precision)precision};
+            logits_of(1, &plain, chunk, first);
+            kiln_bake_options variants[] = {plain, plain, plain, plain};
+            variants[1].no_reuse = true;
+            variants[2].no_inplace = true;
+            variants[3].serial = true;
+            for (int v = 0; v < 4; v++)
+                for (uint32_t threads = 1; threads <= 4; threads++) {
+                    memset(other, 0, sizeof other);
+                    logits_of(threads, &variants[v], chunk, other);
+                    if (memcmp(first, other, sizeof first) != 0)
+                        fail_msg("precision %d, chunk %d, variant %d, %u threads: other bits", precision,
+                                 chunk, v, threads);
+                }
+            kiln_bake_options no_fuse = plain;
+            no_fuse.no_fuse = KILN_FUSE_ALL;
+            logits_of(1, &no_fuse, chunk, other);
+            for (size_t i = 0; i < sizeof first / sizeof *first; i++)
+                assert_float_equal(first[i], other[i], 1e-4f);
+        }
+}
+
+typedef struct job {
+    kiln_plan *plan;
+    kiln_executor *executor;
+    const tiny_model *model;
+    float *logits;
+    bool ok;
+} job;
+
+static void *run_job(void *context) {
+    job *j = context;
+    kiln_session *session;
+    tiny_states states;
+    CHECK_OK(kiln_session_create(j->plan, j->executor, NULL, &session, error));
+    tiny_bind_states(session, 2, &states);
+    for (int round = 0; round < 5; round++)
+        for (int past = 0; past < 12; past++) {
+            CHECK_OK(tiny_eval(session, j->model, prompt, past, 1, error));
+            memcpy(j->logits + past * TINY_VOCAB, kiln_session_data(session, j->model->logits),
+                   TINY_VOCAB * 4);
+        }
+    CHECK_OK(kiln_session_destroy(session, error));
+    tiny_free_states(&states);
+    j->ok = true;
+    return NULL;
+}
+
+static void test_many_sessions(void **unused) {
+    (void)unused;
+    enum { JOBS = 4 };
+    static float logits[JOBS][12 * TINY_VOCAB], alone[12 * TINY_VOCAB];
+    kiln_graph *g;
+    kiln_plan *plan;
+    kiln_executor *executor;
+    tiny_model m;
+    kiln_cpu_options cpu = {.threads = 3};
+    logits_of(1, NULL, 1, alone);
+    CHECK_OK(kiln_graph_create(NULL, &g, error));
+    tiny_build(g, 2, &m);
+    CHECK_OK(kiln_bake(g, NULL, &plan, error));
+    CHECK_OK(kiln_cpu_executor_create(NULL, &cpu, &executor, error));
+    pthread_t threads[JOBS];
+    job jobs[JOBS];
+    for (int i = 0; i < JOBS; i++) {
+        jobs[i] = (job){plan, executor, &m, logits[i], false};
+        assert_int_equal(pthread_create(&threads[i], NULL, run_job, &jobs[i]), 0);
+    }
+    for (int i = 0; i < JOBS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_true(jobs[i].ok);
+        assert_memory_equal(logits[i], alone, sizeof alone);
+    }
+    CHECK_OK(kiln_executor_destroy(executor, error));
+    kiln_plan_release(plan);
+    kiln_graph_destroy(g);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_run),
+        cmocka_unit_test(test_bad_bindings),
+        cmocka_unit_test(test_bad_slots),
+        cmocka_unit_test(test_busy),
+        cmocka_unit_test(test_cancel_marks_dirty),
+        cmocka_unit_test(test_bad_index_reaches_fence),
+        cmocka_unit_test(test_bit_identical),
+        cmocka_unit_test(test_many_sessions),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
