@@ -1,0 +1,160 @@
+/* kiln check: is the plan right? See brute.c for what that means. */
+#include "brute.h"
+#include "commands.h"
+#include "common.h"
+#include "kiln_ops.h"
+#include "kiln_plan_json.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct options {
+    int64_t chunk;
+    int mode; /* 0: both, else 1 + position in mode_names */
+    bool quiet;
+    plan_args plan;
+} options;
+
+static const char *const modes[] = {"both", "fast", "exact", NULL};
+
+static void tick(void *context, int64_t done) {
+    progress_update(context, done);
+}
+
+static void print_report(const char *what, const brute_report *r) {
+    printf("%s: %llu ops, %llu accesses, %llu pairs compared, %llu conflicts\n", what,
+           (unsigned long long)r->nodes, (unsigned long long)r->accesses, (unsigned long long)r->pairs,
+           (unsigned long long)r->conflicts);
+    printf("  no hazard is missed; %u regions, and a chain of %u ops that need one each\n", r->regions,
+           r->longest_chain);
+    printf("  %llu intermediates: %llu pairs share bytes, none alive at the same time\n",
+           (unsigned long long)r->storages, (unsigned long long)r->sharing);
+    if (r->undecided > 0)
+        printf("  %llu boxes were too intricate to enumerate and taken to overlap\n",
+               (unsigned long long)r->undecided);
+}
+
+static int check_plan(const options *o, const kiln_graph *graph, const plan_args *args) {
+    kiln_error error;
+    kiln_plan *plan;
+    kiln_bake_options bake = bake_options(args);
+    if (kiln_bake(graph, &bake, &plan, &error) != KILN_OK)
+        return fail(&error, NULL);
+    brute_report report;
+    char what[80];
+    snprintf(what, sizeof what, "%s, %s%s", mode_names[args->exact], args->no_fuse ? "not fused" : "fused",
+             args->no_reuse ? ", no reuse" : "");
+    progress p = progress_start(what, (int64_t)kiln_graph_node_count(graph));
+    kiln_status status = brute_check(plan, tick, &p, &report, &error);
+    progress_end(&p);
+    kiln_plan_release(plan);
+    if (status != KILN_OK)
+        return fail(&error, NULL);
+    if (!report.ok)
+        return fail_text(
+            "this is a defect in Kiln or in a custom op's accesses; please report it with the graph",
+            "%s: the plan is wrong: %s", what, report.problem);
+    if (!o->quiet)
+        print_report(what, &report);
+    return EXIT_OK;
+}
+
+/* The plans that a graph can become: both modes, fused and not, as far as the command line leaves them open.
+ */
+static int check_graph(const options *o, const kiln_graph *graph) {
+    int code = EXIT_OK;
+    for (int exact = 0; exact < 2; exact++)
+        for (int no_fuse = 0; no_fuse < 2; no_fuse++) {
+            plan_args args = o->plan;
+            args.exact = exact;
+            args.no_fuse = no_fuse;
+            if ((o->mode != 0 && o->mode - 1 != exact) || (o->plan.no_fuse && !no_fuse))
+                continue;
+            if (code == EXIT_OK)
+                code = check_plan(o, graph, &args);
+        }
+    return code;
+}
+
+static int check_model(const options *o, const char *path) {
+    model_file m = {NULL, NULL};
+    kiln_graph *graph = NULL;
+    kiln_error error;
+    int code = model_open(&m, path);
+    kiln_llama_options build = {.max_tokens = o->chunk};
+    if (code == EXIT_OK && (kiln_graph_create(NULL, &graph, &error) != KILN_OK ||
+                            kiln_llama_build(m.llama, &build, graph, &error) != KILN_OK))
+        code = fail(&error, NULL);
+    if (code == EXIT_OK)
+        code = check_graph(o, graph);
+    kiln_graph_destroy(graph);
+    model_close(&m);
+    return code;
+}
+
+/* A plan dump is held against a plan baked afresh; then, as for every graph, what is baked is checked. */
+static int check_json(const options *o, const char *path) {
+    char *text;
+    size_t size;
+    kiln_error error;
+    kiln_graph *graph = NULL;
+    if (!read_file(path, &text, &size))
+        return EXIT_FAILED;
+    int code = EXIT_OK;
+    if (kiln_graph_from_json(text, size, kiln_ops_builtin(), NULL, NULL, &graph, &error) != KILN_OK)
+        code = fail_text("'kiln dump MODEL.gguf --graph FILE' writes a graph that can be read", "%s: %s",
+                         path, error.text);
+    /* Only a plan dump has a format of this name before its first list. */
+    const char *mark = memchr(text, '[', size);
+    size_t head = mark != NULL ? (size_t)(mark - text) : size;
+    bool is_plan = false;
+    for (size_t i = 0; i + 11 <= head && !is_plan; i++)
+        is_plan = memcmp(text + i, "\"kiln.plan\"", 11) == 0;
+    if (code == EXIT_OK && is_plan) {
+        if (kiln_plan_check_json(text, size, kiln_ops_builtin(), NULL, NULL, &error) != KILN_OK)
+            code = fail_text("dump the plan again with this version of Kiln", "%s: %s", path, error.text);
+        else if (!o->quiet)
+            printf("%s: the plan in it is the one that is baked afresh\n", path);
+    }
+    if (code == EXIT_OK)
+        code = check_graph(o, graph);
+    kiln_graph_destroy(graph);
+    free(text);
+    return code;
+}
+
+int cmd_check(int argc, char **argv) {
+    options o = {.chunk = 1};
+    const arg_option rows[] = {
+        {"mode", 'm', ARG_CHOICE, "both|exact|fast", "precision of the plans to check (default: both)",
+         &o.mode, 0, 0, modes},
+        {"no-fuse", 0, ARG_FLAG, NULL, "only plans without fusion (default: with and without)",
+         &o.plan.no_fuse, 0, 0, NULL},
+        {"no-reuse", 0, ARG_FLAG, NULL, "every intermediate with bytes of its own", &o.plan.no_reuse, 0, 0,
+         NULL},
+        {"serial", 0, ARG_FLAG, NULL, "one op per region", &o.plan.serial, 0, 0, NULL},
+        {"max-arena", 0, ARG_INT, "BYTES", "cap on intermediates", &o.plan.max_arena, 0, INT64_MAX, NULL},
+        {"chunk", 0, ARG_INT, "N", "models: most tokens of one run (default: 1)", &o.chunk, 1, INT32_MAX,
+         NULL},
+        {"quiet", 'q', ARG_FLAG, NULL, "print nothing when all is well", &o.quiet, 0, 0, NULL},
+    };
+    const arg_spec spec = {
+        "check",
+        "GRAPH.json|PLAN.json|MODEL.gguf [OPTION...]",
+        "Compares every access of every op with every other, derives all hazards, the least\n"
+        "number of regions and the lives of intermediates from that, and holds the plans\n"
+        "against it. A plan dump is also compared with a plan baked afresh.",
+        "file",
+        1,
+        1,
+        rows,
+        sizeof rows / sizeof rows[0]};
+    const char *path;
+    int code = args_parse(&spec, argc, argv, &path);
+    if (code != ARGS_GO_ON)
+        return code;
+    file_kind kind = file_kind_of(path);
+    if (kind == FILE_BAD)
+        return EXIT_FAILED;
+    return kind == FILE_GGUF ? check_model(&o, path) : check_json(&o, path);
+}

@@ -1,0 +1,176 @@
+/* kiln dump: what a file holds, and what becomes of it. */
+#include "commands.h"
+#include "common.h"
+#include "dot.h"
+#include "kiln_plan_json.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct options {
+    const char *graph, *plan, *dot;
+    int64_t chunk, context;
+    plan_args bake;
+} options;
+
+/* ---- GGUF files
+ * ---------------------------------------------------------------------------------------------- */
+
+static void list_keys(const kiln_gguf *gguf) {
+    printf("keys: %zu\n", kiln_gguf_kv_count(gguf));
+    for (size_t i = 0; i < kiln_gguf_kv_count(gguf); i++) {
+        const kiln_gguf_kv *kv = kiln_gguf_kv_at(gguf, i);
+        char text[200];
+        size_t length = kiln_gguf_kv_text(kv, 6, text, sizeof text);
+        printf("  %-44s %-7s %s%s\n", kv->key, kiln_gguf_type_name(kv->type), text,
+               length >= sizeof text ? "…" : "");
+    }
+}
+
+static void list_tensors(const kiln_gguf *gguf) {
+    printf("tensors: %zu\n", kiln_gguf_tensor_count(gguf));
+    for (size_t i = 0; i < kiln_gguf_tensor_count(gguf); i++) {
+        const kiln_gguf_tensor *t = kiln_gguf_tensor_at(gguf, i);
+        char shape[100] = "", bytes[32];
+        for (int32_t d = 0; d < t->ndim; d++) {
+            size_t at = strlen(shape);
+            snprintf(shape + at, sizeof shape - at, d ? ", %lld" : "%lld", (long long)t->dims[d]);
+        }
+        printf("  %-44s %-7s %10s  [%s]%s\n", t->name, t->type->name, bytes_text(t->bytes, bytes), shape,
+               t->dtype == KILN_DTYPE_NONE ? "  (shown only: Kiln has no arithmetic for this type)" : "");
+    }
+}
+
+static void list_parts(const kiln_gguf *gguf) {
+    for (size_t i = 0; i < kiln_gguf_part_count(gguf); i++) {
+        const kiln_gguf_part *p = kiln_gguf_part_at(gguf, i);
+        char bytes[32];
+        printf("%s: GGUF version %u, %s, data at %lld, alignment %u\n", p->path, p->version,
+               bytes_text((int64_t)p->size, bytes), (long long)p->data_offset, p->alignment);
+    }
+}
+
+/* ---- graphs and plans
+ * ------------------------------------------------------------------------------------------ */
+
+static int write_json(const char *path, kiln_status status, kiln_json_text *text, const kiln_error *error) {
+    if (status != KILN_OK)
+        return fail(error, NULL);
+    bool ok = write_file(path, text->data, text->size);
+    kiln_json_text_free(text);
+    return ok ? EXIT_OK : EXIT_FAILED;
+}
+
+static int write_picture(const char *path, const kiln_plan *plan) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *memory = open_memstream(&text, &size);
+    if (memory != NULL)
+        dot_write(memory, plan);
+    if (memory == NULL || fclose(memory) != 0) {
+        free(text);
+        return fail_text(NULL, "out of memory for the picture");
+    }
+    bool ok = write_file(path, text, size);
+    free(text);
+    return ok ? EXIT_OK : EXIT_FAILED;
+}
+
+static int dump_graph(const options *o, const kiln_graph *graph) {
+    kiln_error error;
+    kiln_json_text text = {0};
+    kiln_plan *plan = NULL;
+    int code = EXIT_OK;
+    kiln_bake_options bake = bake_options(&o->bake);
+    if (o->graph != NULL) {
+        kiln_status status = kiln_graph_to_json(graph, NULL, &text, &error);
+        code = write_json(o->graph, status, &text, &error);
+    }
+    if (code == EXIT_OK && kiln_bake(graph, &bake, &plan, &error) != KILN_OK)
+        code = fail(&error, NULL);
+    if (code == EXIT_OK && o->plan != NULL) {
+        kiln_status status = kiln_plan_to_json(plan, NULL, NULL, &text, &error);
+        code = write_json(o->plan, status, &text, &error);
+    }
+    if (code == EXIT_OK && o->dot != NULL)
+        code = write_picture(o->dot, plan);
+    if (code == EXIT_OK && o->graph == NULL && o->plan == NULL && o->dot == NULL)
+        print_plan_summary(stdout, "", plan);
+    kiln_plan_release(plan);
+    return code;
+}
+
+static int dump_model(const options *o, const char *path) {
+    kiln_gguf *gguf = NULL;
+    kiln_llama_model *model = NULL;
+    kiln_graph *graph = NULL;
+    kiln_error error;
+    bool list = o->graph == NULL && o->plan == NULL && o->dot == NULL;
+    if (kiln_gguf_open(path, NULL, &gguf, &error) != KILN_OK)
+        return fail(&error, "the file may be damaged or incomplete; get it again");
+    int code = EXIT_OK;
+    if (list) {
+        list_parts(gguf);
+        list_keys(gguf);
+        list_tensors(gguf);
+    }
+    kiln_llama_options build = {.max_tokens = o->chunk, .max_logits = 1, .context = o->context};
+    kiln_status status = kiln_llama_open(gguf, NULL, &model, &error);
+    if (status == KILN_OK)
+        status = kiln_graph_create(NULL, &graph, &error);
+    if (status == KILN_OK)
+        status = kiln_llama_build(model, &build, graph, &error);
+    if (status == KILN_OK)
+        code = dump_graph(o, graph);
+    else if (list) /* any GGUF file may be looked at; only some are models that can be built */
+        printf("graph: none (%s)\n", error.text);
+    else
+        code = fail(&error, "without options, 'kiln dump' shows what the file has");
+    kiln_graph_destroy(graph);
+    kiln_llama_destroy(model);
+    kiln_gguf_destroy(gguf);
+    return code;
+}
+
+int cmd_dump(int argc, char **argv) {
+    options o = {.chunk = 1};
+    const arg_option rows[] = {
+        {"graph", 'g', ARG_TEXT, "FILE", "write the graph as JSON; '-' is stdout", &o.graph, 0, 0, NULL},
+        {"plan", 'p', ARG_TEXT, "FILE",
+         "write the plan as JSON: order, regions, byte ranges,\nwhy each barrier is "
+         "there, the arena",
+         &o.plan, 0, 0, NULL},
+        {"dot", 'd', ARG_TEXT, "FILE", "write the plan as a Graphviz picture", &o.dot, 0, 0, NULL},
+        {"chunk", 0, ARG_INT, "N", "models: most tokens of one run (default: 1)", &o.chunk, 1, INT32_MAX,
+         NULL},
+        {"context", 0, ARG_INT, "N", "models: positions in the KV caches (default: the\nmodel's)", &o.context,
+         1, INT32_MAX, NULL},
+        PLAN_OPTIONS(o.bake),
+    };
+    const arg_spec spec = {
+        "dump",
+        "MODEL.gguf|GRAPH.json [--graph FILE] [--plan FILE] [--dot FILE] [OPTION...]",
+        "Shows a model file (keys, tensors) or a graph, and a summary of its plan; or writes\n"
+        "its graph, plan or picture.",
+        "model or graph",
+        1,
+        1,
+        rows,
+        sizeof rows / sizeof rows[0]};
+    const char *path;
+    int code = args_parse(&spec, argc, argv, &path);
+    if (code != ARGS_GO_ON)
+        return code;
+    file_kind kind = file_kind_of(path);
+    if (kind == FILE_BAD)
+        return EXIT_FAILED;
+    if (kind == FILE_GGUF)
+        return dump_model(&o, path);
+    kiln_graph *graph;
+    code = graph_open(path, &graph);
+    if (code != EXIT_OK)
+        return code;
+    code = dump_graph(&o, graph);
+    kiln_graph_destroy(graph);
+    return code;
+}

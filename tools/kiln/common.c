@@ -1,0 +1,226 @@
+#include "common.h"
+#include "kiln_ops.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- messages
+ * ---------------------------------------------------------------------------------------------- */
+
+int fail(const kiln_error *error, const char *hint) {
+    return fail_text(hint, "%s", error->text);
+}
+
+int fail_text(const char *hint, const char *format, ...) {
+    va_list args;
+    fflush(stdout); /* so that what went well stands before it on a terminal */
+    fputs("kiln: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    if (hint != NULL)
+        fprintf(stderr, "kiln: hint: %s\n", hint);
+    return EXIT_FAILED;
+}
+
+int finish_stdout(int code) {
+    if ((fflush(stdout) != 0 || ferror(stdout)) && code == EXIT_OK)
+        return fail_text("is the disk full, or the reader gone?", "cannot write to standard output: %s",
+                         strerror(errno));
+    return code;
+}
+
+int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+progress progress_start(const char *label, int64_t total) {
+    return (progress){label, total, now_ns(), isatty(STDERR_FILENO) != 0};
+}
+
+void progress_update(progress *p, int64_t done) {
+    int64_t now = p->on ? now_ns() : 0;
+    if (!p->on || now - p->shown_ns < 100000000) /* ten times a second is enough for eyes */
+        return;
+    p->shown_ns = now;
+    fprintf(stderr, "\r\033[Kkiln: %s %lld/%lld", p->label, (long long)done, (long long)p->total);
+}
+
+void progress_end(progress *p) {
+    if (p->on)
+        fputs("\r\033[K", stderr);
+    p->on = false;
+}
+
+const char *bytes_text(int64_t bytes, char buffer[32]) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    for (; value >= 1024 && unit < 4; unit++)
+        value /= 1024;
+    snprintf(buffer, 32, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+    return buffer;
+}
+
+/* ---- files
+ * ------------------------------------------------------------------------------------------------- */
+
+static const char path_hint[] = "check the path, and that you may read it";
+
+static bool read_stream(FILE *file, char **data, size_t *size) {
+    size_t capacity = 1 << 16, count = 0;
+    char *bytes = NULL;
+    for (;;) {
+        char *grown = realloc(bytes, capacity);
+        if (grown == NULL)
+            break;
+        bytes = grown;
+        count += fread(bytes + count, 1, capacity - count, file);
+        if (count < capacity) {
+            *data = bytes;
+            *size = count;
+            return !ferror(file);
+        }
+        capacity *= 2;
+    }
+    *data = bytes;
+    errno = ENOMEM;
+    return false;
+}
+
+bool read_file(const char *path, char **data, size_t *size) {
+    bool standard = strcmp(path, "-") == 0;
+    FILE *file = standard ? stdin : fopen(path, "rb");
+    *data = NULL;
+    if (file == NULL) {
+        fail_text(path_hint, "cannot open '%s': %s", path, strerror(errno));
+        return false;
+    }
+    bool ok = read_stream(file, data, size);
+    if (!ok) {
+        fail_text(path_hint, "cannot read '%s': %s", path, strerror(errno));
+        free(*data);
+        *data = NULL;
+    }
+    if (!standard)
+        fclose(file);
+    return ok;
+}
+
+bool write_file(const char *path, const void *data, size_t size) {
+    if (strcmp(path, "-") == 0)
+        return fwrite(data, 1, size, stdout) == size;
+    FILE *file = fopen(path, "wb");
+    if (file == NULL) {
+        fail_text("does the folder exist, and may you write there?", "cannot create '%s': %s", path,
+                  strerror(errno));
+        return false;
+    }
+    bool ok = fwrite(data, 1, size, file) == size;
+    int why = errno;
+    if (fclose(file) != 0 && ok) {
+        ok = false;
+        why = errno;
+    }
+    if (!ok) {
+        remove(path);
+        fail_text("is the disk full?", "cannot write '%s': %s", path, strerror(why));
+    }
+    return ok;
+}
+
+file_kind file_kind_of(const char *path) {
+    unsigned char head[64];
+    if (strcmp(path, "-") == 0)
+        return FILE_JSON; /* a pipe cannot be looked into; models are mapped, so it is no model */
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) {
+        fail_text(path_hint, "cannot open '%s': %s", path, strerror(errno));
+        return FILE_BAD;
+    }
+    size_t n = fread(head, 1, sizeof head, file);
+    int why = ferror(file) ? errno : 0;
+    fclose(file);
+    if (why != 0) {
+        fail_text(path_hint, "cannot read '%s': %s", path, strerror(why));
+        return FILE_BAD;
+    }
+    if (n >= 4 && memcmp(head, "GGUF", 4) == 0)
+        return FILE_GGUF;
+    for (size_t i = 0; i < n; i++)
+        if (strchr(" \t\r\n", head[i]) == NULL || head[i] == '\0')
+            return head[i] == '{' ? FILE_JSON
+                                  : (fail_text("give a .gguf model, or JSON written by 'kiln dump'",
+                                               "'%s' is neither a GGUF file nor a JSON object", path),
+                                     FILE_BAD);
+    fail_text("give a .gguf model, or JSON written by 'kiln dump'", "'%s' is empty", path);
+    return FILE_BAD;
+}
+
+/* ---- plans
+ * ------------------------------------------------------------------------------------------------- */
+
+const char *const mode_names[] = {"fast", "exact", NULL};
+
+kiln_bake_options bake_options(const plan_args *args) {
+    return (kiln_bake_options){.precision = args->exact ? KILN_PRECISION_EXACT : KILN_PRECISION_FAST,
+                               .no_fuse = args->no_fuse ? KILN_FUSE_ALL : 0,
+                               .no_reuse = args->no_reuse,
+                               .no_inplace = args->no_reuse,
+                               .serial = args->serial,
+                               .max_arena = args->max_arena};
+}
+
+void print_plan_summary(FILE *file, const char *prefix, const kiln_plan *plan) {
+    kiln_plan_summary s;
+    char arena[32], sum[32], bound[32];
+    kiln_plan_get_summary(plan, &s);
+    fprintf(file, "%splan: %u nodes, %u records, %u regions, %u fusions, %u in place\n", prefix, s.nodes,
+            s.records, s.regions, s.fusions, s.inplace);
+    fprintf(file, "%sbarriers: %u kept, %u avoided against one after every op\n", prefix, s.barriers,
+            s.barriers_avoided);
+    fprintf(file, "%sarena: %s of %s without reuse; no order of these regions needs less than %s\n", prefix,
+            bytes_text(s.arena_bytes, arena), bytes_text(s.sum_bytes, sum), bytes_text(s.lower_bound, bound));
+}
+
+/* ---- models
+ * ------------------------------------------------------------------------------------------------ */
+
+int model_open(model_file *m, const char *path) {
+    kiln_error error;
+    if (file_kind_of(path) == FILE_BAD)
+        return EXIT_FAILED;
+    if (kiln_gguf_open(path, NULL, &m->gguf, &error) != KILN_OK)
+        return fail(&error, "the file may be damaged or incomplete; get it again");
+    if (kiln_llama_open(m->gguf, NULL, &m->llama, &error) != KILN_OK)
+        return fail(&error, "'kiln dump FILE' shows what the file has");
+    return EXIT_OK;
+}
+
+void model_close(model_file *m) {
+    kiln_llama_destroy(m->llama);
+    kiln_gguf_destroy(m->gguf);
+    *m = (model_file){NULL, NULL};
+}
+
+int graph_open(const char *path, kiln_graph **out) {
+    char *text;
+    size_t size;
+    kiln_error error;
+    if (!read_file(path, &text, &size))
+        return EXIT_FAILED;
+    kiln_status status = kiln_graph_from_json(text, size, kiln_ops_builtin(), NULL, NULL, out, &error);
+    free(text);
+    if (status == KILN_OK)
+        return EXIT_OK;
+    return fail_text("'kiln dump MODEL.gguf --graph FILE' writes a graph that can be read", "%s: %s", path,
+                     error.text);
+}

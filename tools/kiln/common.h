@@ -1,0 +1,104 @@
+/* What several commands share: messages, progress, files, the options of a plan. */
+#ifndef KILN_TOOLS_COMMON_H
+#define KILN_TOOLS_COMMON_H
+
+#include "args.h"
+#include "kiln_json.h"
+#include "kiln_plan.h"
+#include "tools/llm/llama.h"
+
+#include <stdio.h>
+
+/* ---- messages: all of them on stderr ----------------------------------------------------------------------
+ */
+
+/* "kiln: TEXT", and on a second line what to try, unless `hint` is NULL. Returns EXIT_FAILED. */
+int fail(const kiln_error *error, const char *hint);
+int fail_text(const char *hint, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Flushes stdout; EXIT_OK becomes EXIT_FAILED, with a message, when what was printed did not arrive. */
+int finish_stdout(int code);
+
+/* A counter on one line of a terminal; nothing at all when stderr is no terminal. */
+typedef struct progress {
+    const char *label;
+    int64_t total, shown_ns;
+    bool on;
+} progress;
+progress progress_start(const char *label, int64_t total);
+void progress_update(progress *p, int64_t done);
+void progress_end(progress *p); /* clears the line */
+
+int64_t now_ns(void);
+
+/* "1.5 MiB" */
+const char *bytes_text(int64_t bytes, char buffer[32]);
+
+/* ---- files
+ * -------------------------------------------------------------------------------------------------- */
+
+/* The bytes of a file, from malloc; "-" is stdin. False after having said why. */
+bool read_file(const char *path, char **data, size_t *size);
+/* Creates or replaces; "-" is stdout. False after having said why; a file not written whole is removed. */
+bool write_file(const char *path, const void *data, size_t size);
+
+typedef enum file_kind { FILE_BAD, FILE_GGUF, FILE_JSON } file_kind;
+/* By its first bytes. FILE_BAD after having said why. */
+file_kind file_kind_of(const char *path);
+
+/* ---- plans
+ * -------------------------------------------------------------------------------------------------- */
+
+typedef struct plan_args {
+    int exact; /* position in mode_names */
+    bool no_fuse, no_reuse, serial;
+    int64_t max_arena;
+} plan_args;
+extern const char *const mode_names[]; /* "fast", "exact" */
+
+/* Rows for an option table. */
+#define PLAN_OPTIONS(p)                                                                                      \
+    {"mode",                                                                                                 \
+     'm',                                                                                                    \
+     ARG_CHOICE,                                                                                             \
+     "exact|fast",                                                                                           \
+     "exact keeps activations f32; fast (default) rounds them\nfor integer dot products with quantised "     \
+     "weights",                                                                                              \
+     &(p).exact,                                                                                             \
+     0,                                                                                                      \
+     0,                                                                                                      \
+     mode_names},                                                                                            \
+        {"no-fuse", 0, ARG_FLAG, NULL, "do not fuse ops", &(p).no_fuse, 0, 0, NULL},                         \
+        {"no-reuse",    0, ARG_FLAG, NULL, "give every intermediate bytes of its own",                       \
+         &(p).no_reuse, 0, 0,        NULL},                                                                  \
+        {"serial", 0, ARG_FLAG, NULL, "one op per region, in program order", &(p).serial, 0, 0, NULL}, {     \
+        "max-arena", 0, ARG_INT, "BYTES", "cap on intermediates; regions are added where it needs",          \
+            &(p).max_arena, 0, INT64_MAX, NULL                                                               \
+    }
+#define THREADS_OPTION(to)                                                                                   \
+    {                                                                                                        \
+        "threads", 't', ARG_INT, "T", "threads that compute (default: one per processor)", &(to), 1, 1024,   \
+            NULL                                                                                             \
+    }
+
+kiln_bake_options bake_options(const plan_args *args);
+
+/* One or two lines about a plan, each with `prefix` in front. */
+void print_plan_summary(FILE *file, const char *prefix, const kiln_plan *plan);
+
+/* ---- models
+ * ------------------------------------------------------------------------------------------------- */
+
+/* A model file, open and checked. Zero it first; `model_close` may always be called. */
+typedef struct model_file {
+    kiln_gguf *gguf;
+    kiln_llama_model *llama;
+} model_file;
+/* EXIT_OK, or EXIT_FAILED after having said why. */
+int model_open(model_file *m, const char *path);
+void model_close(model_file *m);
+
+/* A graph from a JSON file (or a plan dump). EXIT_OK, or EXIT_FAILED after having said why. */
+int graph_open(const char *path, kiln_graph **out);
+
+#endif
