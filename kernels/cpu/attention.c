@@ -1,0 +1,303 @@
+/* Attention: from arguments to tiles, and the form for few query rows. */
+#include "attention_forms.h"
+
+/* ---- tiles ------------------------------------------------------------------------------------------------
+ */
+
+/* The keys a query at index i sees, by position. */
+static void set_range(const kiln_attention_attrs *attrs, int64_t base, int64_t keys, kiln__att_row *r) {
+    int64_t p = base + r->query;
+    r->lo = attrs->window > 0 && p >= attrs->window ? p - attrs->window + 1 : 0;
+    r->hi = attrs->causal && p + 1 < keys ? p + 1 : keys;
+    if (r->hi < 0)
+        r->hi = 0;
+    if (r->lo > r->hi)
+        r->lo = r->hi;
+}
+
+static void set_mask(kiln__att *a, const kiln_operand *mask) {
+    int64_t size = mask->dtype == KILN_F32 ? 4 : 1;
+    a->mask_type = mask->dtype;
+    a->mask_step = mask->ne[3] == 1 ? 0 : size;
+    a->mask_shared = (mask->ne[1] == 1 || mask->nb[1] == 0) && (mask->ne[2] == 1 || mask->nb[2] == 0);
+}
+
+static const unsigned char *mask_row(const kiln_operand *mask, int64_t batch, const kiln__att_row *r) {
+    return mask->data + (mask->ne[0] == 1 ? 0 : batch * mask->nb[0]) +
+           (mask->ne[1] == 1 ? 0 : r->head * mask->nb[1]) + (mask->ne[2] == 1 ? 0 : r->query * mask->nb[2]);
+}
+
+/* Positions are clamped to where no sum of them overflows. */
+static int64_t clamp_position(int64_t p) {
+    const int64_t far = INT64_C(1) << 60;
+    return p > far ? far : p < -far ? -far : p;
+}
+
+static void start(kiln__att *a, const kiln_args *args, unsigned char *scratch) {
+    const kiln_attention_attrs *attrs = args->attrs;
+    a->q = &args->in[0];
+    a->k = &args->in[1];
+    a->v = &args->in[2];
+    a->y = &args->out[0];
+    a->d = a->q->ne[3];
+    a->dv = a->v->ne[3];
+    a->d_row = kiln__scratch_row(a->d);
+    a->dv_row = kiln__scratch_row(a->dv);
+    a->scale = attrs->scale != 0.0f ? attrs->scale : (float)(1.0 / sqrt((double)a->d));
+    a->softcap = attrs->softcap;
+    a->ring = attrs->ring != 0;
+    a->capacity = a->k->ne[2];
+    a->qs = (float *)(void *)scratch;
+    a->scores = a->qs + KILN__ATT_ROWS * a->d_row;
+    a->out = a->scores + (int64_t)KILN__ATT_ROWS * KILN__ATT_KEYS;
+    a->ks = a->out + KILN__ATT_ROWS * a->dv_row;
+    a->vs = a->ks + KILN__ATT_KEYS * a->d_row;
+    a->most = a->vs + KILN__ATT_KEYS * a->dv_row;
+    a->sum = a->most + KILN__ATT_ROWS;
+    a->factor = a->sum + KILN__ATT_ROWS;
+    a->from = a->factor + KILN__ATT_ROWS;
+    a->to = a->from + KILN__ATT_ROWS;
+}
+
+static void run_tile(kiln__att *a, const kiln_args *args, const kiln__att_grid *g, int64_t tile) {
+    const kiln_attention_attrs *attrs = args->attrs;
+    const kiln_operand *mask = args->n_in > 3 && args->in[3].data != NULL ? &args->in[3] : NULL;
+    int64_t queries = tile % g->query_blocks * g->queries_per, rest = tile / g->query_blocks;
+    int64_t heads = rest % g->head_blocks * g->heads_per, kv = rest / g->head_blocks % g->kv_heads;
+    a->batch = rest / g->head_blocks / g->kv_heads;
+    a->k_head = a->k->data + a->batch * a->k->nb[0] + kv * a->k->nb[1];
+    a->v_head = a->v->data + a->batch * a->v->nb[0] + kv * a->v->nb[1];
+    int64_t base = clamp_position(attrs->q_position.value);
+    int64_t keys = a->ring ? base + a->q->ne[2] : a->capacity; /* that there are */
+    a->n_rows = 0;
+    if (mask != NULL)
+        set_mask(a, mask);
+    for (int64_t h = heads; h < heads + g->heads_per && h < g->group; h++)
+        for (int64_t i = queries; i < queries + g->queries_per && i < a->q->ne[2]; i++) {
+            kiln__att_row *r = &a->rows[a->n_rows++];
+            *r = (kiln__att_row){.head = kv * g->group + h, .query = i};
+            set_range(attrs, base, keys, r);
+            r->mask = mask != NULL ? mask_row(mask, a->batch, r) : NULL;
+        }
+    /* Ranges move forward with the query, and every head has the same ones. */
+    a->lo = a->rows[0].lo;
+    a->hi = a->rows[a->n_rows - 1].hi;
+    if (a->n_rows < KILN__ATT_MANY)
+        KILN_LEVEL_FN(att_few)(a);
+    else
+        KILN_LEVEL_FN(att_many)(a);
+}
+
+kiln_status KILN_LEVEL_FN(attention)(const kiln_args *args, kiln_tile *tile) {
+    kiln__att a;
+    kiln__att_grid g = kiln__att_grid_of(args);
+    start(&a, args, tile->scratch);
+    for (int64_t t = tile->first; t < tile->last; t++)
+        run_tile(&a, args, &g, t);
+    return KILN_OK;
+}
+
+/* ---- blocks of keys ---------------------------------------------------------------------------------------
+ */
+
+static const unsigned char *block_rows(const kiln_operand *o, const unsigned char *head, int64_t row,
+                                       int64_t n, int64_t length, int64_t room, float *scratch,
+                                       int64_t *stride) {
+    const unsigned char *from = head + row * o->nb[2];
+    *stride = o->nb[2];
+    if (o->dtype == KILN_F32)
+        return from;
+    for (int64_t j = 0; j < n; j++)
+        KILN__FNS[o->dtype].to_f32(from + j * o->nb[2], scratch + j * room, length);
+    *stride = room * (int64_t)sizeof *scratch;
+    return (const unsigned char *)scratch;
+}
+
+kiln__att_block KILN_LEVEL_FN(att_block)(const kiln__att *a, int64_t position) {
+    kiln__att_block b = {.position = position, .row = position, .n = a->hi - position};
+    if (b.n > KILN__ATT_KEYS)
+        b.n = KILN__ATT_KEYS;
+    if (a->ring) {
+        b.row = position % a->capacity;
+        if (b.n > a->capacity - b.row)
+            b.n = a->capacity - b.row;
+    }
+    const kiln__att_row *first = &a->rows[0], *last = &a->rows[a->n_rows - 1];
+    b.partial = first->mask != NULL || position < last->lo || position + b.n > first->hi;
+    b.k = block_rows(a->k, a->k_head, b.row, b.n, a->d, a->d_row, a->ks, &b.k_stride);
+    b.v = block_rows(a->v, a->v_head, b.row, b.n, a->dv, a->dv_row, a->vs, &b.v_stride);
+    return b;
+}
+
+/* ---- few query rows ---------------------------------------------------------------------------------------
+ */
+
+typedef float v4 __attribute__((vector_size(16)));
+
+#if defined(__clang__)
+#define V4_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+typedef int32_t v4i __attribute__((vector_size(16)));
+#define V4_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (v4i){__VA_ARGS__})
+#endif
+
+static inline v4 fold(vf x) {
+    v4 q[KILN_VL / 4];
+    memcpy(q, &x, sizeof q);
+#if KILN_VL == 16
+    return (q[0] + q[2]) + (q[1] + q[3]);
+#elif KILN_VL == 8
+    return q[0] + q[1];
+#else
+    return q[0];
+#endif
+}
+
+/* The sums of the lanes of four vectors. */
+static inline v4 sums(vf a, vf b, vf c, vf d) {
+    v4 p = fold(a), q = fold(b), r = fold(c), s = fold(d);
+    v4 pq = V4_SHUFFLE(p, q, 0, 4, 1, 5) + V4_SHUFFLE(p, q, 2, 6, 3, 7);
+    v4 rs = V4_SHUFFLE(r, s, 0, 4, 1, 5) + V4_SHUFFLE(r, s, 2, 6, 3, 7);
+    return V4_SHUFFLE(pq, rs, 0, 1, 4, 5) + V4_SHUFFLE(pq, rs, 2, 3, 6, 7);
+}
+
+/* Scores of one query row against four keys. */
+static inline v4 dots(const float *q, const float *const k[4], int64_t d) {
+    vf s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
+    int64_t c = 0;
+    for (; c + KILN_VL <= d; c += KILN_VL) {
+        vf x = vf_load(q + c);
+        s0 += x * vf_load(k[0] + c);
+        s1 += x * vf_load(k[1] + c);
+        s2 += x * vf_load(k[2] + c);
+        s3 += x * vf_load(k[3] + c);
+    }
+    if (c < d) {
+        vf x = vf_load_part(q + c, d - c, 0.0f);
+        s0 += x * vf_load_part(k[0] + c, d - c, 0.0f);
+        s1 += x * vf_load_part(k[1] + c, d - c, 0.0f);
+        s2 += x * vf_load_part(k[2] + c, d - c, 0.0f);
+        s3 += x * vf_load_part(k[3] + c, d - c, 0.0f);
+    }
+    return sums(s0, s1, s2, s3);
+}
+
+/* Scores of all rows; a last group of fewer than four keys repeats its last key. */
+static void few_scores(const kiln__att *a, const kiln__att_block *b) {
+    for (int64_t j = 0; j < b->n; j += 4) {
+        const float *k[4];
+        for (int64_t i = 0; i < 4; i++)
+            k[i] = kiln__att_key(b, j + i < b->n ? j + i : b->n - 1);
+        for (int64_t m = 0; m < a->n_rows; m++) {
+            v4 s = dots(a->qs + m * a->d_row, k, a->d);
+            memcpy(a->scores + m * KILN__ATT_KEYS + j, &s, sizeof s);
+        }
+    }
+}
+
+/* Caps and masks the scores of row m, and turns them into factors of v; `most`, `sum` and `out` follow. */
+static void few_softmax(const kiln__att *a, const kiln__att_block *b, int64_t m) {
+    float *s = a->scores + m * KILN__ATT_KEYS;
+    const kiln__att_row *r = &a->rows[m];
+    if (a->softcap > 0.0f)
+        VEC_MAP1(s, s, b->n, v, vf_tanh(v / a->softcap) * a->softcap);
+    for (int64_t j = 0; b->partial && j < b->n; j++) {
+        if (b->position + j < r->lo || b->position + j >= r->hi)
+            s[j] = -INFINITY;
+        else if (r->mask != NULL) {
+            float add = kiln__att_mask(a, r->mask, b->row + j);
+            s[j] = add == -INFINITY ? add : s[j] + add;
+        }
+    }
+    vf most = vf_set(a->most[m]), sum = {0};
+    int64_t j = 0;
+    for (j = b->n; j < KILN__ATT_KEYS && j % KILN_VL != 0; j++)
+        s[j] = -INFINITY;
+    for (j = 0; j < b->n; j += KILN_VL)
+        most = vf_max(most, vf_load(s + j));
+    float next = vf_most(most);
+    vf shift = vf_set(next == -INFINITY ? 0.0f : next);
+    for (j = 0; j < b->n; j += KILN_VL) {
+        vf e = vf_exp(vf_load(s + j) - shift);
+        sum += e;
+        vf_store(s + j, e);
+    }
+    float total = vf_sum(sum);
+    if (next != a->most[m]) {
+        vf factor = vf_exp(vf_set(a->most[m]) - shift);
+        float *out = a->out + m * a->dv_row;
+        VEC_MAP1(out, out, a->dv, v, v * factor);
+        a->sum[m] *= factor[0];
+        a->most[m] = next;
+    }
+    a->sum[m] += total;
+}
+
+/* out[m] += Σ_j p[m][j]·v[j] */
+static void few_values(const kiln__att *a, const kiln__att_block *b, int64_t m) {
+    const float *p = a->scores + m * KILN__ATT_KEYS;
+    float *out = a->out + m * a->dv_row;
+    int64_t c = 0;
+    for (; c + 4 * KILN_VL <= a->dv; c += 4 * KILN_VL) {
+        vf o0 = vf_load(out + c), o1 = vf_load(out + c + KILN_VL);
+        vf o2 = vf_load(out + c + 2 * KILN_VL), o3 = vf_load(out + c + 3 * KILN_VL);
+        for (int64_t j = 0; j < b->n; j++) {
+            const float *v = kiln__att_value(b, j) + c;
+            o0 += p[j] * vf_load(v);
+            o1 += p[j] * vf_load(v + KILN_VL);
+            o2 += p[j] * vf_load(v + 2 * KILN_VL);
+            o3 += p[j] * vf_load(v + 3 * KILN_VL);
+        }
+        vf_store(out + c, o0);
+        vf_store(out + c + KILN_VL, o1);
+        vf_store(out + c + 2 * KILN_VL, o2);
+        vf_store(out + c + 3 * KILN_VL, o3);
+    }
+    for (; c < a->dv; c += KILN_VL) {
+        vf o = vf_load(out + c); /* rows in scratch are padded to whole vectors */
+        for (int64_t j = 0; j < b->n; j++)
+            o += p[j] * vf_load_n(kiln__att_value(b, j) + c, a->dv - c);
+        vf_store(out + c, o);
+    }
+}
+
+/* The same, key by key, without those that have no weight: 0·NaN must not come in. */
+static void few_values_careful(const kiln__att *a, const kiln__att_block *b, int64_t m) {
+    const float *p = a->scores + m * KILN__ATT_KEYS;
+    float *out = a->out + m * a->dv_row;
+    for (int64_t j = 0; j < b->n; j++)
+        if (p[j] != 0.0f)
+            VEC_MAP2(out, out, kiln__att_value(b, j), a->dv, v, w, v + w * p[j]);
+}
+
+void KILN_LEVEL_FN(att_few)(kiln__att *a) {
+    for (int64_t m = 0; m < a->n_rows; m++) {
+        const kiln__att_row *r = &a->rows[m];
+        const unsigned char *q =
+            a->q->data + a->batch * a->q->nb[0] + r->head * a->q->nb[1] + r->query * a->q->nb[2];
+        float *to = a->qs + m * a->d_row;
+        const float *from = kiln__f32_row(a->q->dtype, q, a->d, to);
+        VEC_MAP1(to, from, a->d, v, v * a->scale);
+        memset(a->out + m * a->dv_row, 0, (size_t)a->dv_row * sizeof(float));
+        a->most[m] = -INFINITY;
+        a->sum[m] = 0.0f;
+    }
+    kiln__att_block b;
+    for (int64_t p = a->lo; p < a->hi; p += b.n) {
+        b = KILN_LEVEL_FN(att_block)(a, p);
+        few_scores(a, &b);
+        bool careful = b.partial && !kiln__att_finite(a, &b);
+        for (int64_t m = 0; m < a->n_rows; m++) {
+            few_softmax(a, &b, m);
+            if (careful)
+                few_values_careful(a, &b, m);
+            else
+                few_values(a, &b, m);
+        }
+    }
+    for (int64_t m = 0; m < a->n_rows; m++) {
+        float *to = kiln__att_out(a, &a->rows[m]), *from = a->out + m * a->dv_row;
+        float inverse = kiln__att_inverse(a->sum[m]);
+        VEC_MAP1(to, from, a->dv, v, v * inverse);
+    }
+}
