@@ -36,7 +36,7 @@ static const char *const gguf_valid[] = {
 };
 
 /* The file's path, or skips the test. */
-static const char *need(const char *relative, char path[TESTDATA_PATH_SIZE]) {
+static inline const char *need(const char *relative, char path[TESTDATA_PATH_SIZE]) {
     if (testdata_path(relative, path, TESTDATA_PATH_SIZE) == NULL)
         skip();
     return path;
