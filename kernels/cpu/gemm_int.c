@@ -1,0 +1,334 @@
+/* Matrix products of block formats with q8_a activations: integer dots of 32 (or 16) values, then
+ *     y = … + Σq·x · (d_w·d_x)   [+ m_w · s_x]
+ * in f32, block after block, with one running sum per y. Both shapes below, and dot_q8_a, do exactly this, so
+ * that a result depends neither on how many tokens there are nor on tiling.
+ *
+ *   strips   4 rows of W against up to 4 tokens, straight from the blocks: few tokens
+ *   panels   16 rows of W unpacked once into bytes, 4 columns of a row beside each other, so that one vector
+ *            instruction serves 16 rows and an activation is a 4-byte broadcast: many tokens
+ */
+#include "blocks.h"
+#include "dot_bytes.h"
+#include "gemm.h"
+#include "gemm_scratch.h"
+#include "tuning.h"
+
+/* ---- strips
+ * ------------------------------------------------------------------------------------------------- */
+
+enum { STRIP = 4 };
+
+KILN_INLINE f32x4 broadcast(const unsigned char *p) {
+    float f;
+    memcpy(&f, p, sizeof f);
+    return (f32x4){f, f, f, f};
+}
+
+/* One element of each of 4 rows. */
+KILN_INLINE f32x4 column(const float *p, int stride) {
+    return (f32x4){p[0], p[stride], p[2 * stride], p[3 * stride]};
+}
+
+/* One 32-value part of 4 rows against one token. d: the rows' scales, one vector per group; m: their mins. */
+KILN_INLINE f32x4 strip_part(int off, int groups, int min, const u8x32 *q, const f32x4 *d, f32x4 m,
+                             const unsigned char *x, f32x4 acc) {
+    i8x32 xq = i8x32_load(x + Q8_A_BYTES_AT);
+    i32x8 start = dot_start(off, &xq), dots[STRIP];
+    for (int r = 0; r < STRIP; r++)
+        dots[r] = dot_quads(off, &start, &q[r], &xq);
+    sums4 s = sum_quads(dots);
+    f32x4 xd = broadcast(x);
+    if (groups == 1) {
+        acc += __builtin_convertvector(s.low + s.high, f32x4) * (d[0] * xd);
+    } else {
+        acc += __builtin_convertvector(s.low, f32x4) * (d[0] * xd);
+        acc += __builtin_convertvector(s.high, f32x4) * (d[1] * xd);
+    }
+    return min ? acc + m * broadcast(x + Q8_A_SUM) : acc;
+}
+
+/* y[c] = 4 rows · x[c] over `blocks` blocks, for a fixed number of tokens. */
+#define STRIP_TOKENS(NAME, unused)                                                                           \
+    KILN_INLINE void NAME##_strip(const unsigned char *const *w, int64_t blocks,                             \
+                                  const unsigned char *const *x, int tokens, f32x4 *y) {                     \
+        f32x4 acc[STRIP] = {{0}};                                                                            \
+        for (int64_t b = 0; b < blocks; b++) {                                                               \
+            float d[STRIP][NAME##_PARTS * NAME##_GROUPS], m[STRIP][NAME##_PARTS];                            \
+            for (int r = 0; r < STRIP; r++)                                                                  \
+                NAME##_scales(w[r] + b * NAME##_BYTES, d[r], m[r]);                                          \
+            for (int p = 0; p < NAME##_PARTS; p++) {                                                         \
+                u8x32 q[STRIP];                                                                              \
+                f32x4 dv[2], mv;                                                                             \
+                for (int r = 0; r < STRIP; r++)                                                              \
+                    q[r] = NAME##_bytes(w[r] + b * NAME##_BYTES, p);                                         \
+                for (int g = 0; g < NAME##_GROUPS; g++)                                                      \
+                    dv[g] = column(&d[0][p * NAME##_GROUPS + g], NAME##_PARTS * NAME##_GROUPS);              \
+                mv = NAME##_MIN ? column(&m[0][p], NAME##_PARTS) : (f32x4){0};                               \
+                for (int c = 0; c < tokens; c++)                                                             \
+                    acc[c] = strip_part(NAME##_OFF, NAME##_GROUPS, NAME##_MIN, q, dv, mv,                    \
+                                        x[c] + (b * NAME##_PARTS + p) * q8_a_BYTES, acc[c]);                 \
+            }                                                                                                \
+        }                                                                                                    \
+        memcpy(y, acc, (size_t)tokens * sizeof *y);                                                          \
+    }                                                                                                        \
+    static void NAME##_strip_1(const unsigned char *const *w, int64_t blocks, const unsigned char *const *x, \
+                               f32x4 *y) {                                                                   \
+        NAME##_strip(w, blocks, x, 1, y);                                                                    \
+    }                                                                                                        \
+    static void NAME##_strip_4(const unsigned char *const *w, int64_t blocks, const unsigned char *const *x, \
+                               f32x4 *y) {                                                                   \
+        NAME##_strip(w, blocks, x, 4, y);                                                                    \
+    }
+BLOCKS_EACH(STRIP_TOKENS, )
+
+typedef void strip_fn(const unsigned char *const *w, int64_t blocks, const unsigned char *const *x, f32x4 *y);
+
+/* ---- panels
+ * ------------------------------------------------------------------------------------------------- */
+
+#if defined(KILN_DOT_VNNI) || defined(KILN_DOT_AVX2)
+#define HAVE_PANELS 1
+
+enum { WIDE = KILN__PANEL_ROWS, SIDE = KILN__PANEL_TOKENS };
+
+/* 32 columns of 16 rows of W. q[j][4·row + i] is column 4j + i. */
+typedef struct panel_part {
+    _Alignas(64) uint8_t q[8][4 * WIDE];
+    float d[2][WIDE], m[WIDE];
+} panel_part;
+_Static_assert(sizeof(panel_part) == KILN__PANEL_PART, "gemm_scratch.h must say how large this is");
+
+/* 32 columns of 8 tokens. start: what an integer sum begins with to take off OFF, per group. */
+typedef struct panel_x {
+    _Alignas(64) int8_t q[SIDE][32];
+    float d[SIDE], s[SIDE];
+    int32_t start[2][SIDE];
+} panel_x;
+_Static_assert(sizeof(panel_x) == KILN__PANEL_X, "gemm_scratch.h must say how large this is");
+
+/* 8 rows of 8 words, each word being 4 columns, become 8 columns of 8 words. */
+KILN_INLINE void transpose_words(const i32x8 *row, uint8_t (*out)[4 * WIDE], int at) {
+    i32x8 a[8], b[8];
+    for (int i = 0; i < 8; i += 2) { /* words 0 1 4 5 and 2 3 6 7 of neighbouring rows beside each other */
+        a[i] = __builtin_shufflevector(row[i], row[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        a[i + 1] = __builtin_shufflevector(row[i], row[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int h = 0; h < 2; h++) {
+            b[i + 2 * h] = __builtin_shufflevector(a[i + h], a[i + 2 + h], 0, 1, 8, 9, 4, 5, 12, 13);
+            b[i + 2 * h + 1] = __builtin_shufflevector(a[i + h], a[i + 2 + h], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int j = 0; j < 4; j++) {
+        i32x8 low = __builtin_shufflevector(b[j], b[j + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        i32x8 high = __builtin_shufflevector(b[j], b[j + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+        memcpy(out[j] + at, &low, sizeof low);
+        memcpy(out[j + 4] + at, &high, sizeof high);
+    }
+}
+
+#define UNPACK(NAME, unused)                                                                                 \
+    static void NAME##_unpack(const unsigned char *const *w, int64_t blocks, panel_part *out) {              \
+        for (int64_t b = 0; b < blocks; b++, out += NAME##_PARTS) {                                          \
+            for (int r = 0; r < WIDE; r++) {                                                                 \
+                float d[NAME##_PARTS * NAME##_GROUPS], m[NAME##_PARTS];                                      \
+                NAME##_scales(w[r] + b * NAME##_BYTES, d, m);                                                \
+                for (int p = 0; p < NAME##_PARTS; p++) {                                                     \
+                    for (int g = 0; g < NAME##_GROUPS; g++)                                                  \
+                        out[p].d[g][r] = d[p * NAME##_GROUPS + g];                                           \
+                    if (NAME##_MIN)                                                                          \
+                        out[p].m[r] = m[p];                                                                  \
+                }                                                                                            \
+            }                                                                                                \
+            for (int p = 0; p < NAME##_PARTS; p++)                                                           \
+                for (int r = 0; r < WIDE; r += 8) {                                                          \
+                    i32x8 row[8];                                                                            \
+                    for (int i = 0; i < 8; i++)                                                              \
+                        row[i] = (i32x8)NAME##_bytes(w[r + i] + b * NAME##_BYTES, p);                        \
+                    transpose_words(row, out[p].q, 4 * r);                                                   \
+                }                                                                                            \
+        }                                                                                                    \
+    }
+BLOCKS_EACH(UNPACK, )
+
+/* Up to 8 tokens side by side; the missing ones are zeros. */
+static void gather_x(int off, int groups, const unsigned char *const *x, int64_t tokens, int64_t parts,
+                     panel_x *out) {
+    for (int64_t p = 0; p < parts; p++) {
+        memset(&out[p], 0, sizeof out[p]);
+        for (int64_t c = 0; c < tokens; c++) {
+            const unsigned char *from = x[c] + p * q8_a_BYTES;
+            memcpy(&out[p].d[c], from, sizeof(float));
+            memcpy(&out[p].s[c], from + Q8_A_SUM, sizeof(float));
+            memcpy(out[p].q[c], from + Q8_A_BYTES_AT, 32);
+            i8x32 q = i8x32_load(out[p].q[c]);
+            i32x8 v = dot_start(off, &q);
+            int32_t low = v[0] + v[1] + v[2] + v[3], high = v[4] + v[5] + v[6] + v[7];
+            out[p].start[0][c] = groups == 1 ? low + high : low;
+            out[p].start[1][c] = high;
+        }
+    }
+}
+
+#if defined(KILN_DOT_VNNI)
+enum { ROWS_AT_ONCE = 16, TOKENS_AT_ONCE = 8 };
+typedef int32_t row_sums __attribute__((vector_size(64)));
+#else
+enum { ROWS_AT_ONCE = 8, TOKENS_AT_ONCE = 4 };
+typedef int32_t row_sums __attribute__((vector_size(32)));
+#endif
+typedef float row_floats __attribute__((vector_size(4 * ROWS_AT_ONCE)));
+
+/* sum += four columns of rows · four columns of one token */
+KILN_INLINE row_sums add_quad(int off, row_sums sum, const uint8_t *w, const int8_t *x) {
+    int32_t four;
+    memcpy(&four, x, sizeof four);
+#if defined(KILN_DOT_VNNI)
+    (void)off;
+    return (row_sums)_mm512_dpbusd_epi32((__m512i)sum, _mm512_load_si512(w), _mm512_set1_epi32(four));
+#else
+    u8x32 wv = u8x32_load(w);
+    i8x32 xv = (i8x32)_mm256_set1_epi32(four);
+    return dot_quads(off, &sum, &wv, &xv);
+#endif
+}
+
+/* A panel's rows from `row` on against `tokens` tokens from `token` on. */
+KILN_INLINE void panel_kernel(int off, int groups, int min, int tokens, const panel_part *w, const panel_x *x,
+                              int64_t parts, int row, int token, float (*y)[WIDE]) {
+    row_floats acc[TOKENS_AT_ONCE];
+    for (int c = 0; c < tokens; c++)
+        acc[c] = (row_floats){0};
+    for (int64_t p = 0; p < parts; p++)
+        for (int g = 0; g < groups; g++) {
+            row_sums sum[TOKENS_AT_ONCE];
+            row_floats d, m;
+            for (int c = 0; c < tokens; c++)
+                sum[c] = (row_sums){0} + x[p].start[g][token + c];
+            for (int j = 8 / groups * g; j < 8 / groups * (g + 1); j++)
+                for (int c = 0; c < tokens; c++)
+                    sum[c] = add_quad(off, sum[c], w[p].q[j] + 4 * row, x[p].q[token + c] + 4 * j);
+            memcpy(&d, w[p].d[g] + row, sizeof d);
+            for (int c = 0; c < tokens; c++)
+                acc[c] += __builtin_convertvector(sum[c], row_floats) * (d * x[p].d[token + c]);
+            if (min) {
+                memcpy(&m, w[p].m + row, sizeof m);
+                for (int c = 0; c < tokens; c++)
+                    acc[c] += m * x[p].s[token + c];
+            }
+        }
+    for (int c = 0; c < tokens; c++)
+        memcpy(y[token + c] + row, &acc[c], sizeof acc[c]);
+}
+
+typedef void panel_fn(const panel_part *w, const panel_x *x, int64_t parts, int row, int token,
+                      float (*y)[WIDE]);
+
+/* One kernel serves all formats with the same arithmetic. On AVX2 the offset also chooses the instructions.
+ */
+#define PANEL(name, off, groups, min)                                                                        \
+    static void name##_many(const panel_part *w, const panel_x *x, int64_t parts, int row, int token,        \
+                            float(*y)[WIDE]) {                                                               \
+        panel_kernel(off, groups, min, TOKENS_AT_ONCE, w, x, parts, row, token, y);                          \
+    }                                                                                                        \
+    static void name##_one(const panel_part *w, const panel_x *x, int64_t parts, int row, int token,         \
+                           float(*y)[WIDE]) {                                                                \
+        panel_kernel(off, groups, min, 1, w, x, parts, row, token, y);                                       \
+    }
+PANEL(panel_min, 0, 1, 1)       /* q5_1, q4_K, q5_K */
+PANEL(panel_small, 8, 1, 0)     /* q4_0 */
+PANEL(panel_centred, 128, 1, 0) /* q8_0, iq4_nl */
+PANEL(panel_halves, 32, 2, 0)   /* q6_K */
+
+#endif
+
+/* ---- the table of formats
+ * --------------------------------------------------------------------------------------- */
+
+typedef struct int_format {
+    strip_fn *strip_1, *strip_4;
+    int values, off, groups;
+#if defined(HAVE_PANELS)
+    void (*unpack)(const unsigned char *const *w, int64_t blocks, panel_part *out);
+    panel_fn *many, *one;
+#endif
+} int_format;
+
+#if defined(HAVE_PANELS)
+#define FORMAT(NAME, panel)                                                                                  \
+    {                                                                                                        \
+        NAME##_strip_1, NAME##_strip_4, NAME##_VALUES, NAME##_OFF, NAME##_GROUPS, NAME##_unpack,             \
+            panel##_many, panel##_one                                                                        \
+    }
+#else
+#define FORMAT(NAME, panel)                                                                                  \
+    { NAME##_strip_1, NAME##_strip_4, NAME##_VALUES, NAME##_OFF, NAME##_GROUPS }
+#endif
+
+static const int_format formats[KILN_DTYPE_COUNT] = {
+    [KILN_Q4_0] = FORMAT(q4_0, panel_small),   [KILN_Q5_1] = FORMAT(q5_1, panel_min),
+    [KILN_Q8_0] = FORMAT(q8_0, panel_centred), [KILN_IQ4_NL] = FORMAT(iq4_nl, panel_centred),
+    [KILN_Q4_K] = FORMAT(q4_K, panel_min),     [KILN_Q5_K] = FORMAT(q5_K, panel_min),
+    [KILN_Q6_K] = FORMAT(q6_K, panel_halves),
+};
+
+/* Pointers to `n` rows from `row` on; past the last row that row again, its results unused. */
+static void row_pointers(const kiln__gemm *g, int64_t row, int n, const unsigned char **w) {
+    for (int r = 0; r < n; r++)
+        w[r] = g->w + (row + r < g->rows ? row + r : g->rows - 1) * g->w_stride;
+}
+
+static void run_strips(const kiln__gemm *g, const int_format *f) {
+    int64_t blocks = g->k / f->values;
+    for (int64_t row = 0; row < g->rows; row += STRIP) {
+        const unsigned char *w[STRIP];
+        int64_t n = g->rows - row < STRIP ? g->rows - row : STRIP;
+        row_pointers(g, row, STRIP, w);
+        for (int64_t t = 0, step; t < g->tokens; t += step) {
+            f32x4 y[STRIP];
+            step = g->tokens - t >= 4 ? 4 : 1;
+            (step == 4 ? f->strip_4 : f->strip_1)(w, blocks, g->x + t, y);
+            for (int64_t c = 0; c < step; c++)
+                memcpy(g->y[t + c] + row, &y[c], (size_t)n * sizeof(float));
+        }
+    }
+}
+
+#if defined(HAVE_PANELS)
+static void run_panels(const kiln__gemm *g, const int_format *f) {
+    int64_t parts = g->k / 32;
+    panel_part *panel = (panel_part *)(void *)g->scratch;
+    panel_x *x = (panel_x *)(void *)(panel + parts);
+    for (int64_t t = 0; t < g->tokens; t += SIDE) {
+        int64_t n = g->tokens - t < SIDE ? g->tokens - t : SIDE;
+        gather_x(f->off, f->groups, g->x + t, n, parts, x + t / SIDE * parts);
+    }
+    for (int64_t row = 0; row < g->rows; row += WIDE) {
+        const unsigned char *w[WIDE];
+        int64_t rows = g->rows - row < WIDE ? g->rows - row : WIDE;
+        row_pointers(g, row, WIDE, w);
+        f->unpack(w, g->k / f->values, panel);
+        for (int64_t t = 0; t < g->tokens; t += SIDE) {
+            float y[SIDE][WIDE];
+            int n = (int)(g->tokens - t < SIDE ? g->tokens - t : SIDE);
+            for (int c = 0, step; c < n; c += step) {
+                step = n - c > TOKENS_AT_ONCE / 2 ? TOKENS_AT_ONCE : 1;
+                for (int r = 0; r < WIDE; r += ROWS_AT_ONCE)
+                    (step > 1 ? f->many : f->one)(panel, x + t / SIDE * parts, parts, r, c, y);
+            }
+            for (int c = 0; c < n; c++)
+                memcpy(g->y[t + c] + row, y[c], (size_t)rows * sizeof(float));
+        }
+    }
+}
+#endif
+
+void KILN_LEVEL_FN(gemm_int)(const kiln__gemm *g) {
+    const int_format *f = &formats[g->w_dtype];
+#if defined(HAVE_PANELS)
+    if (g->tokens >= kiln__cpu_tuning.panel_tokens && g->rows >= WIDE / 2) {
+        run_panels(g, f);
+        return;
+    }
+#endif
+    run_strips(g, f);
+}
