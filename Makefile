@@ -77,7 +77,7 @@ KILN     = $(BUILD)/kiln
 LINK_LIBS = $(PKG_LIBS) -lm -lpthread
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo examples check check-run check-asan check-tsan check-arm64 check-full oracle mutate fuzz \
+.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle mutate fuzz \
         lint format format-check includes install uninstall clean bench
 
 help:  ## this list
@@ -163,8 +163,22 @@ check-asan: deps  ## all tests under AddressSanitizer and UndefinedBehaviorSanit
 check-tsan: deps  ## all tests under ThreadSanitizer
 	@$(MAKE) --no-print-directory -j2 check-run SAN=thread BUILD=build/tsan OPT=-O1
 
+# What .ci/run has time for: everything that parses input, bakes, or runs threads.
+check-asan-subset: deps  ## AddressSanitizer over loaders, scheduler, plans and sessions
+	@$(MAKE) --no-print-directory -j2 check-subset SAN=address BUILD=build/asan OPT=-O1 SUBSET='graph sched capture tools'
+
+check-tsan-subset: deps  ## ThreadSanitizer over executor and sessions
+	@$(MAKE) --no-print-directory -j2 check-subset SAN=thread BUILD=build/tsan OPT=-O1 SUBSET='capture'
+
+SUBSET_TESTS = $(foreach d,$(SUBSET),$(filter $(BUILD)/tests/$(d)/%,$(TESTS))) $(BUILD)/tests/sched/test_executor
+check-subset: $(SUBSET_TESTS)
+	@KILN_ORACLE_DAGS=500 sh tools/run_tests.sh $(sort $(SUBSET_TESTS))
+
 check-arm64: deps  ## cross-compile for arm64 and run all tests under qemu-user
 	@sh tools/check_arm64.sh
+
+check-arm64-run: $(TESTS) $(EXAMPLES) $(KILN)
+	@KILN_ORACLE_DAGS=500 RUNNER='$(RUNNER)' KILN=$(KILN) sh tools/run_tests.sh $(TESTS) $(EXAMPLES)
 
 oracle: $(BUILD)/tests/sched/test_oracle  ## the hazard oracle over 100,000 random DAGs
 	KILN_ORACLE_DAGS=100000 $<

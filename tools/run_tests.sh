@@ -9,7 +9,7 @@ for t in "$@"; do
     start=$(date +%s)
     case $t in
     *.sh) sh "$t" >"$log" 2>&1 </dev/null ;;
-    *) "$t" >"$log" 2>&1 </dev/null ;;
+    *) ${RUNNER:-} "$t" >"$log" 2>&1 </dev/null ;; # RUNNER: an emulator, when cross-compiled
     esac
     code=$?
     seconds=$(($(date +%s) - start))

@@ -129,10 +129,10 @@ static void test_stops(void **unused) {
         /* Poison one value of a cache: the attention that reads it is the first to show it. */
         float *v = kiln_state_buffer_data(b.states.buffers[1]);
         v[TINY_H + 5] = NAN;
-        kiln_error error;
-        assert_int_equal(tiny_eval(b.session, &b.model, prompt, 3, 2, &error), KILN_ERROR_NUMERIC);
-        assert_non_null(strstr(error.text, "(attention): '"));
-        assert_non_null(strstr(error.text, "holds NaN or Inf, first at element 5"));
+        kiln_error why;
+        assert_int_equal(tiny_eval(b.session, &b.model, prompt, 3, 2, &why), KILN_ERROR_NUMERIC);
+        assert_non_null(strstr(why.text, "(attention): '"));
+        assert_non_null(strstr(why.text, "holds NaN or Inf, first at element 5"));
         assert_true(kiln_state_buffer_is_dirty(b.states.buffers[0]));
         for (int i = 0; i < b.states.count; i++)
             kiln_state_buffer_acknowledge(b.states.buffers[i]);
