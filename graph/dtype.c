@@ -5,7 +5,7 @@
 static const kiln_dtype_info dtypes[KILN_DTYPE_COUNT] = {
 #define KILN_DTYPE(NAME, lower, kind, block, bytes, align, text)                                             \
     [KILN_##NAME] = {#lower, KILN_KIND_##kind, block, bytes, align, text},
-#include "dtype_list.inc"
+#include "kiln_dtype_list.h"
 #undef KILN_DTYPE
 };
 

@@ -1,4 +1,4 @@
-/* Element types. One row per type stands in dtype_list.inc; everything that depends on a type is a table
+/* Element types. One row per type stands in kiln_dtype_list.h; everything that depends on a type is a table
  * made from those rows, never a switch. */
 #ifndef KILN_DTYPE_H
 #define KILN_DTYPE_H
@@ -10,12 +10,12 @@ extern "C" {
 #endif
 
 /* KILN_F32, KILN_F16, KILN_BF16, KILN_I32, KILN_U32, KILN_I64, KILN_U8, the GGML blocks KILN_Q4_0 … KILN_Q6_K
- * (byte for byte as in a GGUF file), and KILN_Q8_A, the activations of `fast` precision (see dtype_list.inc).
+ * (byte for byte as in a GGUF file), and KILN_Q8_A, the activations of `fast` precision (see kiln_dtype_list.h).
  */
 typedef enum kiln_dtype {
     KILN_DTYPE_NONE = 0,
 #define KILN_DTYPE(NAME, lower, kind, block, bytes, align, text) KILN_##NAME,
-#include "dtype_list.inc"
+#include "kiln_dtype_list.h"
 #undef KILN_DTYPE
     KILN_DTYPE_COUNT
 } kiln_dtype;

@@ -1,4 +1,4 @@
-/* What kernels need to know about a dtype: one table per CPU level, made from the rows of dtype_list.inc.
+/* What kernels need to know about a dtype: one table per CPU level, made from the rows of kiln_dtype_list.h.
  * Internal to kernels and tests.
  *
  * Rows hold n values, n a multiple of the dtype's block. Functions that a dtype has no use for are NULL:

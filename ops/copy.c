@@ -9,7 +9,7 @@ static const char *const out_names[] = {"y"};
 static const char *const dtype_names[KILN_DTYPE_COUNT] = {
     "none",
 #define KILN_DTYPE(NAME, lower, kind, block, bytes, align, text) #lower,
-#include "dtype_list.inc"
+#include "kiln_dtype_list.h"
 #undef KILN_DTYPE
 };
 

@@ -9,7 +9,7 @@ enum {
     KILN__BLOCKS = 0
 #define KILN_DTYPE(NAME, lower, kind, block, bytes, align, text)                                             \
     | (KILN_KIND_##kind == KILN_KIND_BLOCK ? KILN__DT(NAME) : 0u)
-#include "dtype_list.inc"
+#include "kiln_dtype_list.h"
 #undef KILN_DTYPE
     ,
     KILN__WEIGHTS = KILN__FLOATS | KILN__BLOCKS

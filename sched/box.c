@@ -267,3 +267,92 @@ bool kiln__box_covers(const kiln_box *a, const kiln_box *b) {
     shape sa = shape_of(a), sb = shape_of(b);
     return shape_covers(&sa, &sb);
 }
+
+/* ---- trim -------------------------------------------------------------------------------------------------
+ */
+
+static kiln_box box_of(const shape *s) {
+    kiln_box box = {s->offset, s->length, {1, 1, 1}, {0, 0, 0}};
+    for (int l = 0; l < s->n; l++) {
+        box.count[l] = s->levels[l].count;
+        box.stride[l] = s->levels[l].stride;
+    }
+    return box;
+}
+
+/* Where byte `at` lies in the run of `b` that it would be in if it were in any: 0 … length-1 when it is. */
+static int64_t place_in_run(const shape *b, int64_t at) {
+    int64_t d = at - b->offset;
+    for (int l = b->n - 1; l >= 0 && d >= 0; l--) {
+        int64_t q = d / b->levels[l].stride;
+        q = q < b->levels[l].count ? q : b->levels[l].count - 1;
+        d -= q * b->levels[l].stride;
+    }
+    return d;
+}
+
+/* Front or back of every run: what of the first run is covered is a guess that `shape_covers` proves for all.
+ */
+static bool trim_runs(shape *r, const shape *b) {
+    shape part = *r;
+    int64_t front = b->length - place_in_run(b, r->offset);
+    if (front > 0 && front <= b->length) {
+        part.length = front < r->length ? front : r->length;
+        if (shape_covers(b, &part)) {
+            r->offset += part.length;
+            r->length -= part.length;
+            return true;
+        }
+    }
+    int64_t back = place_in_run(b, r->offset + r->length - 1) + 1;
+    if (back > 0 && back <= b->length) {
+        part.length = back < r->length ? back : r->length;
+        part.offset = r->offset + r->length - part.length;
+        if (shape_covers(b, &part)) {
+            r->length -= part.length;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whole copies along the largest level, from the front or the back, that lie in one run of bytes [lo, hi). */
+static bool trim_rows(shape *r, int64_t lo, int64_t hi) {
+    level *top = &r->levels[r->n - 1];
+    int64_t row = r->length;
+    for (int l = 0; l < r->n - 1; l++)
+        row += (r->levels[l].count - 1) * r->levels[l].stride;
+    int64_t first = div_ceil(lo - r->offset, top->stride),
+            last = div_floor(hi - row - r->offset, top->stride);
+    first = first < 0 ? 0 : first;
+    last = last >= top->count ? top->count - 1 : last;
+    if (first > last || (first > 0 && last < top->count - 1))
+        return false;
+    top->count -= last - first + 1;
+    r->offset += first == 0 ? (last + 1) * top->stride : 0;
+    return true;
+}
+
+bool kiln__box_trim(kiln_box *rest, const kiln_box *by) {
+    int64_t lo, hi, by_lo, by_hi;
+    if (kiln__box_empty(rest) || kiln__box_empty(by) || !kiln__box_hull(rest, &lo, &hi) ||
+        !kiln__box_hull(by, &by_lo, &by_hi) || by_hi <= lo || hi <= by_lo || lo <= -FAR || by_lo <= -FAR ||
+        hi >= FAR || by_hi >= FAR)
+        return false;
+    shape r = shape_of(rest), b = shape_of(by);
+    if (shape_covers(&b, &r)) {
+        *rest = (kiln_box){lo, 0, {1, 1, 1}, {0, 0, 0}};
+        return true;
+    }
+    if (r.n == 0 && b.n > 0) { /* one run as rows of one stride, without gaps */
+        int64_t stride = b.levels[b.n - 1].stride;
+        if (r.length % stride != 0 || r.length == stride)
+            return false;
+        r.levels[r.n++] = (level){r.length / stride, stride};
+        r.length = stride;
+    }
+    if (!trim_runs(&r, &b) && !(b.n == 0 && r.n > 0 && trim_rows(&r, by_lo, by_hi)))
+        return false;
+    *rest = box_of(&r);
+    return true;
+}

@@ -33,4 +33,9 @@ bool kiln__box_overlap(const kiln_box *a, const kiln_box *b);
  * does not. An empty `b` is held by anything. */
 bool kiln__box_covers(const kiln_box *a, const kiln_box *b);
 
+/* Takes bytes that `by` holds off `rest`, as many as leave a box: from the front or the back of all its runs,
+ * or whole runs from the front or the back; all of them when `by` covers it (length 0 then). Never takes a
+ * byte that `by` does not hold. True when anything was taken. */
+bool kiln__box_trim(kiln_box *rest, const kiln_box *by);
+
 #endif

@@ -14,20 +14,18 @@
  * activate the node's accesses. A read meets active writes (RAW), a write meets active writes (WAW) and
  * active reads (WAR).
  *
- * What keeps it near-linear is that a write retires what it covers. Let write W of node w cover active access
- * A of node a, that is every byte of A is in W, and A conflicts with W (it does: W writes, and they share
- * bytes), so the hazard a → w is recorded. Let X of a later node x conflict with A. X shares a byte with A,
- * hence with W, and W writes, so X conflicts with W: then either w → x is recorded, or W itself was retired
- * by a later write W' of w' before x and w → w', w' → … → x is recorded, by induction on the number of writes
- * between. So a → x is implied and A need not be looked at again. The same holds for a part of A: when W is
- * one run of bytes and takes the front or the back of what is left of A, the rest alone stays active. A read
- * of w itself that is covered by a write of w is retired from the start, for X conflicts with the write as
- * well.
+ * What keeps it near-linear is that writes retire bytes: when write W of node w meets active access A of node
+ * a, the hazard a → w is recorded, and bytes of A that W holds may be taken off A (kiln__box_trim: all of A,
+ * or as many as leave a box). They need not be looked at again. For let X of a later node x conflict with A
+ * in such a byte. W writes it, so X conflicts with W in it: either the byte is active in W when x comes, and
+ * w → x is recorded, or a write W' of w' between them retired it there; then w → w' is recorded, and w' → … →
+ * x by induction on the number of writes between. So a → x is implied by a → w → … → x. A read of w itself
+ * that is covered by a write of w is never activated: whoever conflicts with it conflicts with that write.
  *
- * Considered. Retiring by the union of several writes with gaps (each head of a matrix rewritten by a node of
- * its own): exact only with box subtraction. Without it such an access stays active until one write covers
- * it, and each later write of the same bytes gets one more (true, implied) hazard: quadratic in the number of
- * times one storage is refilled that way, which real programs keep small.
+ * Considered. Keeping what is left as a list of boxes, so that writes in the middle retire bytes too: lists
+ * grow where counts do not match. Without it, an access that is refilled in pieces from the middle stays
+ * active until writes reach it from an end, and later writes of the same bytes get one more (true, implied)
+ * hazard each.
  */
 #include "hazard.h"
 
@@ -38,12 +36,14 @@ enum { BLOCK = 8 };
 
 const char *const kiln__hazard_kind_names[KILN__HAZARD_KIND_COUNT] = {"raw", "waw", "war"};
 
-/* One access in a written space. While inactive lo > hi. */
+/* One access in a written space; offsets count from the space's first byte. */
 typedef struct entry {
-    int64_t lo, hi; /* what is left of its hull, in the space */
+    int64_t lo, hi; /* hull of what is left of it; lo > hi while it is inactive */
     uint32_t access;
-    bool dense;
+    uint32_t rest; /* what is left: REST_RUN, REST_OWN, or REST_KEPT + an index in `rests` */
 } entry;
+
+enum { REST_RUN, REST_OWN, REST_KEPT }; /* the run [lo, hi); the access's own box; a box cut from it */
 
 typedef struct span {
     int64_t lo, hi;
@@ -67,6 +67,11 @@ typedef struct finder {
     group *groups;      /* [2 * n_spaces]: reads of space s at 2s, writes at 2s + 1 */
     span *tree;
     size_t n_tree;
+    struct {
+        kiln_box *items;
+        size_t count, capacity;
+    } rests;
+    uint32_t spare;  /* 1 + a rest that is free, whose offset is the next such number; 0 for none */
     uint32_t *met;   /* per node: 1 + the last node it got a hazard to */
     uint32_t opaque; /* the last opaque node, NO_NODE if none */
     kiln_status status;
@@ -245,7 +250,8 @@ static bool fill_groups(finder *f) {
     for (size_t i = 0; i < f->n_entries; i++) {
         uint32_t access = keys[i].index;
         f->entry_of[access] = (uint32_t)i;
-        f->entries[i] = (entry){NOTHING.lo, NOTHING.hi, access, kiln__box_dense(&list->items[access].box)};
+        bool run = kiln__box_dense(&list->items[access].box);
+        f->entries[i] = (entry){NOTHING.lo, NOTHING.hi, access, run ? REST_RUN : REST_OWN};
     }
     KILN_DELETE(f->a, keys, kiln__key, 2 * f->n_entries);
     return true;
@@ -287,38 +293,79 @@ static void add_hazard(finder *f, kiln__hazard hazard) {
 typedef struct probe {
     const kiln__access *access;
     uint32_t index;
-    int64_t lo, hi;
-    bool dense, retires; /* retires: a write, which takes what it covers off the active entries */
+    kiln_box box;   /* in the space */
+    int64_t lo, hi; /* its hull */
+    bool run;       /* is all of its hull */
+    bool retires;   /* a write: takes what it covers off the active entries */
 } probe;
 
-static void retire(const finder *f, const probe *p, entry *e) {
-    if (p->dense && p->lo <= e->lo && p->hi >= e->hi) {
+static kiln_box rest_of(const finder *f, const entry *e) {
+    if (e->rest == REST_RUN)
+        return (kiln_box){e->lo, e->hi - e->lo, {1, 1, 1}, {0, 0, 0}};
+    if (e->rest >= REST_KEPT)
+        return f->rests.items[e->rest - REST_KEPT];
+    const kiln__access *a = &f->h->list.items[e->access];
+    return kiln__box_moved(&a->box, f->h->places[a->storage].base);
+}
+
+/* Makes `box` what is left of an entry. */
+static void set_rest(finder *f, entry *e, const kiln_box *box) {
+    bool keep = !kiln__box_dense(box);
+    if (e->rest >= REST_KEPT && !keep) {
+        f->rests.items[e->rest - REST_KEPT].offset = f->spare;
+        f->spare = e->rest - REST_KEPT + 1;
+    } else if (e->rest < REST_KEPT && keep) {
+        if (f->spare == 0 && !KILN_GROW(f->a, f->rests, f->rests.count + 1)) {
+            f->status = KILN_ERROR_MEMORY;
+            return;
+        }
+        uint32_t at = f->spare != 0 ? f->spare - 1 : (uint32_t)f->rests.count++;
+        f->spare = f->spare != 0 ? (uint32_t)f->rests.items[at].offset : 0;
+        e->rest = REST_KEPT + at;
+    }
+    if (keep)
+        f->rests.items[e->rest - REST_KEPT] = *box;
+    else
+        e->rest = REST_RUN;
+    (void)kiln__box_hull(box, &e->lo, &e->hi); /* fits: it is part of one that did */
+    if (e->lo == e->hi) {
         e->lo = NOTHING.lo;
         e->hi = NOTHING.hi;
-    } else if (p->dense && p->lo <= e->lo) {
-        e->lo = p->hi;
-    } else if (p->dense && p->hi >= e->hi) {
-        e->hi = p->lo;
-    } else if (!p->dense && p->lo <= e->lo && p->hi >= e->hi) {
-        const kiln__access *a = &f->h->list.items[e->access];
-        int64_t by = f->h->places[a->storage].base - f->h->places[p->access->storage].base;
-        kiln_box box = kiln__box_moved(&a->box, by);
-        if (kiln__box_covers(&p->access->box, &box)) {
-            e->lo = NOTHING.lo;
-            e->hi = NOTHING.hi;
-        }
     }
 }
 
+static void retire(finder *f, const probe *p, entry *e) {
+    if (p->run && p->lo <= e->lo && p->hi >= e->hi) {
+        kiln_box nothing = {e->lo, 0, {1, 1, 1}, {0, 0, 0}};
+        set_rest(f, e, &nothing);
+    } else if (p->run && e->rest == REST_RUN) {
+        if (p->lo <= e->lo)
+            e->lo = p->hi;
+        else if (p->hi >= e->hi)
+            e->hi = p->lo;
+    } else {
+        kiln_box rest = rest_of(f, e);
+        if (kiln__box_trim(&rest, &p->box))
+            set_rest(f, e, &rest);
+    }
+}
+
+static bool meets(const finder *f, const probe *p, const entry *e) {
+    if (p->run && e->rest == REST_RUN)
+        return true; /* their hulls do */
+    kiln_box rest = rest_of(f, e);
+    return kiln__box_overlap(&rest, &p->box);
+}
+
+/* Entries first … last-1, in or out of a tree; returns their span afterwards. */
 static span scan(finder *f, const probe *p, size_t first, size_t last) {
     span all = NOTHING;
     for (size_t i = first; i < last; i++) {
         entry *e = &f->entries[i];
-        if (e->lo < p->hi && e->hi > p->lo) {
+        if (e->lo < p->hi && e->hi > p->lo && meets(f, p, e)) {
             const kiln__access *a = &f->h->list.items[e->access];
-            if ((p->dense && e->dense) || boxes_meet(f->h, a, p->access))
-                add_hazard(f, (kiln__hazard){a->node, p->access->node, e->access, p->index,
-                                             kind_of(a->mode, p->access->mode)});
+            add_hazard(f, (kiln__hazard){a->node, p->access->node, e->access, p->index,
+                                         kind_of(a->mode, p->access->mode)});
             if (p->retires)
                 retire(f, p, e);
         }
@@ -378,10 +425,9 @@ static void set_active(finder *f, uint32_t access, int64_t lo, int64_t hi) {
 
 static probe probe_of(const finder *f, uint32_t index) {
     const kiln__access *a = &f->h->list.items[index];
-    probe p = {.access = a, .index = index, .dense = f->entries[f->entry_of[index]].dense};
-    (void)kiln__box_hull(&a->box, &p.lo, &p.hi);
-    p.lo += f->h->places[a->storage].base;
-    p.hi += f->h->places[a->storage].base;
+    probe p = {.access = a, .index = index, .run = f->entries[f->entry_of[index]].rest == REST_RUN};
+    p.box = kiln__box_moved(&a->box, f->h->places[a->storage].base);
+    (void)kiln__box_hull(&p.box, &p.lo, &p.hi);
     return p;
 }
 
@@ -474,6 +520,7 @@ kiln_status kiln__hazards_find(const kiln_graph *graph, const kiln_allocator *al
         KILN_DELETE(f.a, f.entry_of, uint32_t, out->list.count);
         KILN_DELETE(f.a, f.met, uint32_t, out->n_nodes);
         KILN_DELETE(f.a, f.entries, entry, f.n_entries);
+        KILN_ARRAY_FREE(f.a, f.rests);
         KILN_DELETE(f.a, f.tree, span, f.n_tree);
     }
     if (status != KILN_OK)

@@ -1,5 +1,5 @@
 /* The GGML block formats, in one shape: value = d·(q − OFF) + m, with q an unsigned byte, d one float per 32
- * or 16 values and m one float per 32 (or none). Layouts as in GGUF files, see graph/dtype_list.inc and docs
+ * or 16 values and m one float per 32 (or none). Layouts as in GGUF files, see graph/kiln_dtype_list.h and docs
  * of the GGUF quantisation types; all little-endian.
  *
  * A format NAME has the constants NAME_OFF, NAME_GROUPS (scales per 32 values: 1 or 2), NAME_MIN (has m) and
@@ -174,7 +174,7 @@ KILN_INLINE u8x32 q6_K_bytes(const unsigned char *block, int part) {
 /* NAME_VALUES and NAME_BYTES per block, and NAME_PARTS of 32 values, from the dtype table. */
 #define KILN_DTYPE(NAME, lower, kind, block, bytes, align, text)                                             \
     enum { lower##_VALUES = block, lower##_BYTES = bytes, lower##_PARTS = block / 32 };
-#include "dtype_list.inc"
+#include "kiln_dtype_list.h"
 #undef KILN_DTYPE
 
 /* q8_a, the activations: f32 d, f32 s = d·Σq, 32 × i8. */

@@ -158,6 +158,6 @@ BLOCKS_EACH(BLOCK_DOT_Q8_A, )
 
 const kiln__dtype_fns KILN_LEVEL_FN(dtype)[KILN_DTYPE_COUNT] = {
 #define KILN_DTYPE(NAME, lower, kind, block, bytes, align, text) [KILN_##NAME] = ROW_##kind(lower),
-#include "dtype_list.inc"
+#include "kiln_dtype_list.h"
 #undef KILN_DTYPE
 };

@@ -119,7 +119,8 @@ static kiln_tensor add(kiln_graph *g, const kiln_op *op, const kiln_tensor *in, 
 void dag_touch(kiln_graph *g, const kiln_tensor *tensors, uint32_t n, const dag_access *accesses,
                uint32_t n_accesses) {
     dag_attrs attrs = {.n_accesses = n_accesses};
-    memcpy(attrs.accesses, accesses, n_accesses * sizeof *accesses);
+    for (uint32_t i = 0; i < n_accesses; i++)
+        attrs.accesses[i] = accesses[i];
     add(g, &dag_touch_op, tensors, n, &attrs);
 }
 

@@ -26,7 +26,8 @@ typedef struct kiln_llama_params {
     int64_t n_kv_heads;     /* divides n_heads */
     int64_t head_dim;       /* of queries and keys */
     int64_t value_dim;      /* of values */
-    int64_t n_ff;           /* hidden units of a feed-forward block, or of one expert */
+    int64_t n_ff;           /* hidden units of a dense feed-forward block */
+    int64_t n_expert_ff;    /* of one expert: by its key, else as the first expert's gate has; 0 when dense */
     int64_t n_vocab;        /* rows of token_embd */
     int64_t n_context;      /* positions it was trained for */
     int64_t n_experts;      /* 0: dense */

@@ -132,11 +132,11 @@ static void layer_tensors(finder *f, int64_t i) {
     }
     l->router = of_layer(f, false, i, "ffn_gate_inp.weight", p->n_experts, p->n_embd);
     if (f->status == KILN_OK)
-        expert_tensors(f, i, "ffn_gate", p->n_ff, p->n_embd, &l->gate_exps);
+        expert_tensors(f, i, "ffn_gate", p->n_expert_ff, p->n_embd, &l->gate_exps);
     if (f->status == KILN_OK)
-        expert_tensors(f, i, "ffn_up", p->n_ff, p->n_embd, &l->up_exps);
+        expert_tensors(f, i, "ffn_up", p->n_expert_ff, p->n_embd, &l->up_exps);
     if (f->status == KILN_OK)
-        expert_tensors(f, i, "ffn_down", p->n_embd, p->n_ff, &l->down_exps);
+        expert_tensors(f, i, "ffn_down", p->n_embd, p->n_expert_ff, &l->down_exps);
 }
 
 /* The vocabulary is as large as the embedding table says; the key, where present, must agree. */
@@ -155,6 +155,20 @@ static void find_outer(finder *f) {
     m->output_norm = find(f, false, "output_norm.weight", 1, &p->n_embd);
     m->output = find(f, true, "output.weight", 2, (int64_t[]){p->n_vocab, p->n_embd});
     p->tied = m->output == NULL;
+}
+
+/* Files whose experts are narrower than feed_forward_length need not say so in a key: then the first expert's
+ * gate does, and all others are held against it. */
+static void find_expert_width(finder *f) {
+    kiln_llama_params *p = &f->model->params;
+    llama_tensor all = kiln_gguf_tensor_find(f->model->gguf, "blk.0.ffn_gate_exps.weight");
+    llama_tensor first = kiln_gguf_tensor_find(f->model->gguf, "blk.0.ffn_gate.0.weight");
+    if (p->n_experts == 0)
+        p->n_expert_ff = 0;
+    else if (p->n_expert_ff == 0)
+        p->n_expert_ff = all != NULL && all->ndim == 3       ? all->dims[1]
+                         : first != NULL && first->ndim == 2 ? first->dims[0]
+                                                             : p->n_ff;
 }
 
 static int compare_tensors(const void *a, const void *b) {
@@ -222,6 +236,7 @@ static kiln_status find_tensors(kiln_llama_model *m, kiln_error *error) {
         return kiln_error_set(error, KILN_ERROR_MEMORY, "%s: out of memory for %lld layers", m->path,
                               (long long)n_layers);
     find_outer(&f);
+    find_expert_width(&f);
     for (int64_t i = 0; i < n_layers && f.status == KILN_OK; i++)
         layer_tensors(&f, i);
     if (f.status == KILN_OK && f.found != kiln_gguf_tensor_count(m->gguf))

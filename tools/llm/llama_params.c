@@ -20,6 +20,7 @@ static const int_key int_keys[] = {
     {"llama.context_length", FIELD(n_context), 1, MOST_CONTEXT, true},
     {"llama.embedding_length", FIELD(n_embd), 1, MOST_WIDTH, true},
     {"llama.feed_forward_length", FIELD(n_ff), 1, MOST_WIDTH, true},
+    {"llama.expert_feed_forward_length", FIELD(n_expert_ff), 1, MOST_WIDTH, false},
     {"llama.attention.head_count", FIELD(n_heads), 1, MOST_HEADS, true},
     {"llama.attention.head_count_kv", FIELD(n_kv_heads), 1, MOST_HEADS, false},
     {"llama.attention.key_length", FIELD(head_dim), 1, MOST_WIDTH, false},
