@@ -166,9 +166,9 @@ static void find_expert_width(finder *f) {
     if (p->n_experts == 0)
         p->n_expert_ff = 0;
     else if (p->n_expert_ff == 0)
-        p->n_expert_ff = all != NULL && all->ndim == 3       ? all->dims[1]
-                         : first != NULL && first->ndim == 2 ? first->dims[0]
-                                                             : p->n_ff;
+        p->n_expert_ff = all != NULL && all->ndim == 3 && all->dims[1] > 0         ? all->dims[1]
+                         : first != NULL && first->ndim == 2 && first->dims[0] > 0 ? first->dims[0]
+                                                                                   : p->n_ff;
 }
 
 static int compare_tensors(const void *a, const void *b) {
