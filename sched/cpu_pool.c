@@ -1,0 +1,357 @@
+/* The pool: how threads share the tiles of a region, and how they sleep.
+ *
+ * Properties
+ *   P1  Each tile of each region is computed exactly once, and no tile of a region before the last of the
+ *       region in front of it.
+ *   P2  A thread may be held up anywhere, for any time, by the system; unless it holds tiles, the others
+ *       finish without it, and it does no harm when it comes back, be it runs later.
+ *   P3  Nobody waits for a sleeper: whoever is awake goes on. Nobody sleeps while there is work that nobody
+ *       awake is going to take.
+ *   P4  Consecutive regions for one thread cost no atomic read-modify-write, no barrier and no waking.
+ *   P5  Several runs share the workers by turns.
+ *
+ * Problem. A token of a language model is some hundred regions of a few to a few hundred µs each. What is
+ * paid per region (handing tiles out, knowing that all are done, starting the next) is paid hundreds of times
+ * per token, while waking a parked thread takes 15-25 µs and a cache line takes 0.1 µs from core to core.
+ *
+ * Method
+ *   Claiming. One 64-bit word per run holds (region << 32 | next unit); a unit is a tile, or the whole of a
+ *   region that one thread computes alone. To claim, a thread loads the word, sees whether units are left,
+ * and adds how many it wants. The value that the addition returns, not the one loaded, says which units of
+ * which region they are: always a consistent pair, even if the region, or the run, has changed in between
+ * (P2). Adding only after having seen units bounds how far the word runs past the end: threads × one claim,
+ * which must stay below the 2^31 that KILN__CPU_MAX_TILES leaves free. The word is replaced only when every
+ * unit of its region is done, hence claimed; a claim that falls before the replacement found nothing, one
+ * that falls behind it belongs to the new region (P1). Finishing. `left` counts units not yet done. Who takes
+ * it to 0 has the run for itself: no other thread computes for it until a new word is published. It calls the
+ * observer's hook, computes single-unit regions one after another (P4), and publishes the first region with
+ * several units, or ends the run. Sleeping. A worker without work polls for a while (spin_us, as long as a
+ * wake-up takes, so never worse than twice the best choice), then parks. Publishing hands out wake-up tokens
+ * for parked threads, as many as there are units it cannot take itself; a region for one thread wakes nobody.
+ * A thread with a token counts as awake, so that none is signalled twice. No wake-up is lost: the publisher
+ * writes the claim word, then reads `parked`; the worker writes `parked`, then reads the claim words. All
+ * four are sequentially consistent, so at least one sees the other's write. The worker does its part under
+ * the lock, which tokens are given under too, up to its wait. The waiting thread is a worker of its own run
+ * only, with `caller_parked` in the place of `parked`. Leaving. `helpers` counts the threads that may look at
+ * a run; workers enter under the lock while the run is on the ring of active runs, and leave when its claim
+ * word says closed. Submit and release wait for 0. Taking turns. A worker that has made KILN__CPU_QUANTUM
+ * claims in one run while others are active goes on to the next on the ring (P5); if it was computing regions
+ * alone, it publishes the next one as a single unit.
+ *
+ * Alternatives
+ *   A barrier after each region (ggml, OpenMP): simple, but every thread must arrive: one that lost its
+ *   processor stops all, and regions for one thread cost as much as any. Here only a thread with tiles
+ * counts. Fixed shares per thread: no claims to pay for, but the slowest thread sets the pace, badly so on an
+ *   oversubscribed machine or with unequal cores. Claims of shrinking size are the compromise.
+ *   A deque per worker with stealing: better with hundreds of cores; one word per region is enough for the
+ *   sizes and core counts meant here, and it is the region order that matters.
+ *   A futex per worker: not portable; the condition variable is only touched on the slow path. */
+#include "cpu_pool.h"
+
+/* ---- waking ---------------------------------------------------------------------------------------------
+ */
+
+static bool claimable(kiln__cpu_run *run) {
+    /* Sequentially consistent: the sleeper's half of the handshake described above. */
+    uint64_t word = atomic_load_explicit(&run->claim, memory_order_seq_cst);
+    return (uint32_t)word < run->units[word >> 32];
+}
+
+/* Under the lock: gives up to `n` tokens; returns how many sleepers to signal. */
+static uint32_t give_tokens(kiln__cpu_pool *pool, uint32_t n) {
+    /* Relaxed: only changed under the lock. */
+    uint32_t parked = atomic_load_explicit(&pool->parked, memory_order_relaxed);
+    n = n < parked ? n : parked;
+    atomic_store_explicit(&pool->parked, parked - n, memory_order_relaxed);
+    pool->tokens += n;
+    return n;
+}
+
+/* Without the lock, so that those who wake do not queue for it. */
+static void signal_workers(kiln__cpu_pool *pool, uint32_t n) {
+    if (n > 2)
+        pthread_cond_broadcast(&pool->work); /* one system call; those without a token sleep on */
+    else
+        while (n-- > 0)
+            pthread_cond_signal(&pool->work);
+}
+
+/* After the claim word was published: finds up to `n` sleepers to share the region with. */
+static void wake(kiln__cpu_run *run, uint32_t n) {
+    kiln__cpu_pool *pool = run->pool;
+    /* Sequentially consistent: the publisher's half of the handshake, for both kinds of sleepers. */
+    bool caller = atomic_load_explicit(&run->caller_parked, memory_order_seq_cst) != 0;
+    if (!caller && atomic_load_explicit(&pool->parked, memory_order_seq_cst) == 0)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    /* Relaxed: under the lock. */
+    if (atomic_load_explicit(&run->caller_parked, memory_order_relaxed)) {
+        atomic_store_explicit(&run->caller_parked, 0, memory_order_relaxed);
+        pthread_cond_broadcast(&run->changed);
+        n--;
+    }
+    n = give_tokens(pool, n);
+    pthread_mutex_unlock(&pool->lock);
+    signal_workers(pool, n);
+}
+
+/* Makes region r claimable and wakes up to `n` threads (0: the publisher itself will come back to it). */
+static void publish(kiln__cpu_run *run, uint32_t r, uint32_t n) {
+    /* Relaxed: the word below orders it. */
+    atomic_store_explicit(&run->left, run->units[r], memory_order_relaxed);
+    /* Sequentially consistent: as a release, it orders all results so far, `left` and the tape before any
+     * claim in the region; beyond that it is the publisher's half of the handshake. */
+    atomic_store_explicit(&run->claim, (uint64_t)r << 32, memory_order_seq_cst);
+    if (n > 0)
+        wake(run, n);
+}
+
+void kiln__cpu_enter(kiln__cpu_run *run) {
+    kiln__cpu_pool *pool = run->pool;
+    pthread_mutex_lock(&pool->lock);
+    if (pool->active == NULL) {
+        run->next = run->prev = pool->active = run;
+    } else {
+        run->next = pool->active;
+        run->prev = pool->active->prev;
+        run->prev->next = run->next->prev = run;
+    }
+    /* Relaxed: a hint for spinning workers; the ring itself is under the lock. */
+    atomic_fetch_add_explicit(&pool->n_active, 1, memory_order_relaxed);
+    publish(run, 0, 0);
+    /* Last, so that no waiting thread finds the run half started; ending it takes the lock. */
+    kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
+    /* Sleepers look at the ring under the lock before they sleep, so no handshake is needed. Even a region
+     * for one thread wakes one: nobody may ever wait for this run. */
+    uint32_t n = give_tokens(pool, run->units[0]);
+    pthread_mutex_unlock(&pool->lock);
+    signal_workers(pool, n);
+}
+
+/* ---- computing ------------------------------------------------------------------------------------------
+ */
+
+static bool others_active(const kiln__cpu_pool *pool) {
+    /* Relaxed: a hint, for fairness only. */
+    return atomic_load_explicit(&pool->n_active, memory_order_relaxed) > 1;
+}
+
+/* Must the thread stop here, although it could go on alone? */
+static bool leaving(kiln__cpu_lane *lane) {
+    if (lane->index == 0)
+        return kiln__expired(lane->deadline);
+    if (lane->credit > 0)
+        lane->credit--;
+    return lane->credit == 0 && others_active(lane->pool);
+}
+
+/* Region r is done, and this thread has the run for itself: on to the next region to share, or to the end. */
+static void advance(kiln__cpu_lane *lane, uint32_t r) {
+    kiln__cpu_run *run = lane->run;
+    while (kiln__cpu_region_end(run, r)) {
+        r++;
+        if (run->units[r] > 1) {
+            publish(run, r, run->units[r] - 1);
+            return;
+        }
+        if (leaving(lane)) {
+            publish(run, r, lane->index == 0 ? 1 : 0); /* a worker comes back to it; the caller does not */
+            return;
+        }
+        kiln__cpu_alone(run, &run->slots[lane->index], r);
+    }
+}
+
+/* How many units to claim when `n` are left: shrinking shares, so that threads end together. */
+static uint32_t share(uint32_t n, uint32_t threads) {
+    uint32_t want = n / (4 * threads);
+    return want < 1 ? 1 : want > KILN__CPU_CHUNK ? KILN__CPU_CHUNK : want;
+}
+
+/* Claims units and computes them. False: there are none at present. */
+static bool claim(kiln__cpu_lane *lane) {
+    kiln__cpu_run *run = lane->run;
+    /* Relaxed: only to see whether to try; what counts is what the addition returns. */
+    uint64_t word = atomic_load_explicit(&run->claim, memory_order_relaxed);
+    uint32_t n = run->units[word >> 32], first = (uint32_t)word;
+    if (first >= n)
+        return false;
+    const bool skip = kiln__cpu_cancelled(run);
+    const uint32_t want = skip ? KILN__CPU_DRAIN : share(n - first, lane->pool->threads);
+    /* Acquire: what the publisher wrote, and through it all results of the regions before. Additions by
+     * others in between do not break that: they continue the publisher's release sequence. */
+    word = atomic_fetch_add_explicit(&run->claim, want, memory_order_acquire);
+    const uint32_t r = (uint32_t)(word >> 32);
+    n = run->units[r];
+    first = (uint32_t)word;
+    if (first >= n)
+        return false;
+    if (lane->credit > 0)
+        lane->credit--;
+
+    const uint32_t count = n - first < want ? n - first : want;
+    kiln__cpu_slot *slot = &run->slots[lane->index];
+    if (skip)
+        kiln__cpu_add_trouble(run, KILN__CPU_SKIPPED);
+    else if (n == 1)
+        kiln__cpu_alone(run, slot, r);
+    else
+        kiln__cpu_tiles(run, slot, r, first, first + count);
+    /* Release: orders this thread's results and reports before the end of the region. Acquire: for the last
+     * one, those of all the others. */
+    if (n == 1 || atomic_fetch_sub_explicit(&run->left, count, memory_order_acq_rel) == count)
+        advance(lane, r);
+    return true;
+}
+
+/* One turn of a loop without work. False: it has lasted spin_ns. */
+static bool spin(kiln__cpu_lane *lane, uint32_t *polls) {
+    kiln__pause();
+    if (++*polls % 16 != 0)
+        return true;
+    if (*polls % 4096 == 0)
+        sched_yield(); /* a long spin by request: let those with tiles run */
+    int64_t now = kiln__now_ns();
+    if (lane->idle_since == 0)
+        lane->idle_since = now;
+    if (now - lane->idle_since < lane->pool->spin_ns)
+        return true;
+    sched_yield(); /* if somebody with tiles waits for this processor, that may save the sleep */
+    return false;
+}
+
+/* ---- workers --------------------------------------------------------------------------------------------
+ */
+
+/* The next run to work for: the first on the ring with something to claim, else the next one to watch. NULL
+ * when none is active. The worker counts as its helper. */
+static kiln__cpu_run *enter_next(kiln__cpu_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    kiln__cpu_run *run = pool->active;
+    if (run != NULL) {
+        while (!claimable(run) && run->next != pool->active)
+            run = run->next;
+        if (!claimable(run))
+            run = pool->active;
+        pool->active = run->next;
+        /* Relaxed: the run is on the ring, so it has not ended; who ends it takes the lock behind us. */
+        atomic_fetch_add_explicit(&run->helpers, 1, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return run;
+}
+
+/* Works for one run until it ends, another's turn has come, or it gave nothing for too long. */
+static void work(kiln__cpu_lane *lane) {
+    kiln__cpu_run *run = lane->run;
+    uint32_t polls = 0;
+    lane->credit = KILN__CPU_QUANTUM;
+    for (;;) {
+        if (claim(lane)) {
+            lane->idle_since = 0;
+            polls = 0;
+            if (lane->credit == 0 && others_active(lane->pool))
+                return;
+            continue;
+        }
+        /* Relaxed: no data goes with "closed". */
+        uint64_t word = atomic_load_explicit(&run->claim, memory_order_relaxed);
+        if (run->units[word >> 32] == 0 || !spin(lane, &polls))
+            return;
+        if (polls >= KILN__CPU_WATCH_POLLS && others_active(lane->pool))
+            return;
+    }
+}
+
+static bool something_claimable(const kiln__cpu_pool *pool) {
+    kiln__cpu_run *run = pool->active;
+    if (run == NULL)
+        return false;
+    do {
+        if (claimable(run))
+            return true;
+        run = run->next;
+    } while (run != pool->active);
+    return false;
+}
+
+/* Sleeps until there is a token. */
+static void park(kiln__cpu_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    /* Sequentially consistent: the sleeper's half of the handshake; the other reads are in claimable. */
+    atomic_fetch_add_explicit(&pool->parked, 1, memory_order_seq_cst);
+    /* Relaxed: `stop` is set under the lock. */
+    if (something_claimable(pool) || atomic_load_explicit(&pool->stop, memory_order_relaxed)) {
+        atomic_fetch_sub_explicit(&pool->parked, 1, memory_order_relaxed); /* relaxed: under the lock */
+    } else {
+        while (pool->tokens == 0 && !atomic_load_explicit(&pool->stop, memory_order_relaxed))
+            pthread_cond_wait(&pool->work, &pool->lock);
+        if (pool->tokens > 0)
+            pool->tokens--; /* else it stops, and `parked` no longer matters */
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void *kiln__cpu_worker_main(void *context) {
+    const kiln__cpu_worker *worker = context;
+    kiln__cpu_pool *pool = worker->pool;
+    kiln__cpu_lane lane = {.pool = pool, .index = worker->index, .deadline = KILN__NO_DEADLINE};
+    kiln__enter_fp_mode();
+    /* Relaxed: nothing is read on the strength of it; destroy joins the thread. */
+    while (!atomic_load_explicit(&pool->stop, memory_order_relaxed)) {
+        uint32_t polls = 0;
+        bool tired = false;
+        lane.run = enter_next(pool);
+        if (lane.run != NULL) {
+            work(&lane);
+            /* Release: orders all reads of the run before its reuse or release. */
+            atomic_fetch_sub_explicit(&lane.run->helpers, 1, memory_order_release);
+            tired = lane.idle_since != 0 && kiln__now_ns() - lane.idle_since >= pool->spin_ns;
+        } else {
+            /* Relaxed: a hint; the ring is looked at under the lock. */
+            while (!tired && atomic_load_explicit(&pool->n_active, memory_order_relaxed) == 0 &&
+                   !atomic_load_explicit(&pool->stop, memory_order_relaxed))
+                tired = !spin(&lane, &polls);
+        }
+        if (tired) {
+            park(pool);
+            lane.idle_since = 0;
+        }
+    }
+    return NULL;
+}
+
+/* ---- the waiting thread ---------------------------------------------------------------------------------
+ */
+
+/* Sleeps until there is something to claim, the run is over, or the deadline. */
+static void park_caller(kiln__cpu_run *run, uint64_t serial, int64_t deadline) {
+    kiln__cpu_pool *pool = run->pool;
+    pthread_mutex_lock(&pool->lock);
+    /* Sequentially consistent: the sleeper's half of the handshake. */
+    atomic_store_explicit(&run->caller_parked, 1, memory_order_seq_cst);
+    if (!claimable(run))
+        /* Relaxed: cleared under the lock. */
+        while (atomic_load_explicit(&run->caller_parked, memory_order_relaxed) &&
+               !kiln__cpu_over(run, serial) && !kiln__expired(deadline))
+            kiln__cond_wait(&run->changed, &pool->lock, deadline);
+    atomic_store_explicit(&run->caller_parked, 0, memory_order_relaxed); /* relaxed: under the lock */
+    pthread_mutex_unlock(&pool->lock);
+}
+
+kiln_status kiln__cpu_help(kiln__cpu_run *run, uint64_t serial, int64_t deadline) {
+    kiln__cpu_lane lane = {.pool = run->pool, .run = run, .deadline = deadline};
+    uint32_t polls = 0;
+    while (!kiln__cpu_over(run, serial)) {
+        if (kiln__expired(deadline))
+            return KILN_ERROR_TIMEOUT;
+        if (claim(&lane)) {
+            lane.idle_since = 0;
+            polls = 0;
+        } else if (!spin(&lane, &polls)) {
+            park_caller(run, serial, deadline);
+            lane.idle_since = 0;
+        }
+    }
+    return KILN_OK;
+}

@@ -1,0 +1,199 @@
+/* The CPU executor's own types: the pool of workers, and what a prepared run consists of. Internal; the
+ * method is explained in cpu_pool.c.
+ *
+ *     cpu_executor.c  the table: create, prepare, submit, wait, cancel, destroy
+ *     cpu_pool.c      who computes what, and who sleeps: claims, regions, spinning, parking
+ *     cpu_run.c       computing tiles and what comes of it: refresh, kernels' reports, the outcome
+ */
+#ifndef KILN_CPU_POOL_H
+#define KILN_CPU_POOL_H
+
+#include "executor.h"
+#include "sync.h"
+#include "tile.h"
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+/* Two cache lines: processors fetch them in pairs, and Apple's are this long. */
+#define KILN__LINE 128
+
+enum {
+    KILN__CPU_MAX_THREADS = 1024,
+    KILN__CPU_CHUNK = 8,       /* tiles computed between two looks at cancel and deadline, at most */
+    KILN__CPU_PIECE = 64,      /* the same for one thread that waits without limit */
+    KILN__CPU_DRAIN = 4096,    /* tiles thrown away at once after a cancel */
+    KILN__CPU_QUANTUM = 16,    /* claims a worker makes in one run while others are active */
+    KILN__CPU_TINY = 16384,    /* bytes of operands below which handing over costs more than computing */
+    KILN__CPU_SPIN_US = 20,    /* as long as waking a parked thread takes */
+    KILN__CPU_WATCH_POLLS = 64 /* polls of one idle run before looking at the next */
+};
+
+/* A region's tiles: the claim word has 32 bits for them, half of which is room for late claims. */
+#define KILN__CPU_MAX_TILES INT64_C(0x7fffffff)
+
+/* What one worker needs for one run. Written by its worker while it holds tiles of the run; read by whoever
+ * ends the run. */
+typedef struct kiln__cpu_slot {
+    _Alignas(KILN__LINE) unsigned char *scratch;
+    kiln__tile_sink sink; /* of the present kernel call */
+    bool failed, bad_index;
+    kiln_status status; /* the first failure in record order, then tile order */
+    uint32_t fail_record;
+    int64_t fail_tile;
+    char fail_text[256];
+    uint32_t bad_record; /* the first bad index in record order, then row, then tile */
+    int64_t bad_row, bad_tile, bad_value, bad_limit;
+} kiln__cpu_slot;
+
+/* A run's phase, in the low bits of its phase word; the rest counts submissions. */
+enum { KILN__CPU_AT_REST, KILN__CPU_STARTING, KILN__CPU_RUNNING, KILN__CPU_CANCELLING, KILN__CPU_PHASES };
+
+/* Bits of kiln__cpu_run.trouble. */
+enum { KILN__CPU_FAILED = 1, KILN__CPU_BAD_INDEX = 2, KILN__CPU_SKIPPED = 4 };
+
+typedef struct kiln__cpu_pool kiln__cpu_pool;
+
+/* A prepared run: one allocation with its unit counts, its slots and their scratch behind it. */
+typedef struct kiln__cpu_run {
+    kiln__cpu_pool *pool;
+    kiln__run *run;
+    uint32_t *units; /* [n_regions + 1]: what is claimed of a region: its tiles, or 1 when one thread computes
+                        it alone. The last entry is 0: nothing left to claim */
+    kiln__cpu_slot *slots; /* [threads]: 0 is the waiting thread's, then the workers' */
+    size_t bytes;          /* of the whole allocation */
+
+    uint32_t region, record; /* threads = 1: where the next wait goes on */
+    int64_t tile;
+
+    struct kiln__cpu_run *next, *prev; /* ring of active runs; pool->lock */
+    pthread_cond_t changed;            /* with pool->lock: ended, or the caller's place or work is free */
+
+    /* Mostly read. */
+    _Alignas(KILN__LINE) _Atomic uint64_t phase; /* submissions × KILN__CPU_PHASES + phase */
+    _Atomic uint32_t trouble;
+
+    /* Of the waiting threads. */
+    _Alignas(KILN__LINE) _Atomic uint32_t caller_taken; /* one of them computes */
+    _Atomic uint32_t caller_parked;                     /* and it sleeps, wanting work */
+    _Atomic uint32_t blocked;                           /* others, that wait for its place or the end */
+    _Atomic uint32_t users;                             /* threads inside wait */
+    _Atomic uint32_t helpers; /* threads that may look at the tape: submit and release wait for 0 */
+
+    _Alignas(KILN__LINE) _Atomic uint64_t claim; /* region << 32 | next unit */
+    _Alignas(KILN__LINE) _Atomic uint32_t left;  /* units of the published region not yet done */
+} kiln__cpu_run;
+
+typedef struct kiln__cpu_worker {
+    kiln__cpu_pool *pool;
+    uint32_t index; /* from 1 */
+    pthread_t thread;
+} kiln__cpu_worker;
+
+struct kiln__cpu_pool {
+    kiln_executor base;
+    uint32_t threads; /* that compute, the waiting one included */
+    uint32_t features;
+    int64_t spin_ns;
+    pid_t pid;    /* of the process that has the workers */
+    size_t bytes; /* of this allocation */
+
+    pthread_mutex_t lock;
+    pthread_cond_t work;   /* tokens, or stop */
+    kiln__cpu_run *active; /* ring; where the next worker looks first. lock */
+    uint32_t tokens;       /* wake-ups given and not yet taken. lock */
+
+    _Alignas(KILN__LINE) _Atomic uint32_t n_active; /* changed under the lock; spinning workers watch it */
+    _Atomic uint32_t stop;
+    _Alignas(
+        KILN__LINE) _Atomic uint32_t parked; /* sleeping workers without a token; changed under the lock */
+    _Atomic uint32_t prepared;               /* runs that exist */
+
+    kiln__cpu_worker workers[]; /* [threads - 1] */
+};
+
+/* One thread's view while it computes for a run. */
+typedef struct kiln__cpu_lane {
+    kiln__cpu_pool *pool;
+    kiln__cpu_run *run;
+    uint32_t index;     /* 0: the waiting thread */
+    uint32_t credit;    /* worker: claims it may still make while other runs wait */
+    int64_t deadline;   /* waiting thread: when to leave */
+    int64_t idle_since; /* 0: it has just computed */
+} kiln__cpu_lane;
+
+/* ---- cpu_run.c ------------------------------------------------------------------------------------------
+ */
+
+/* Brings tiles, first tiles, region sums and units up to date for stale records. Nobody else may look at the
+ * tape. KILN_ERROR_OVERFLOW: a kernel gave a negative count; KILN_ERROR_LIMIT: too many tiles; *record says
+ * whose. */
+kiln_status kiln__cpu_refresh(kiln__cpu_run *run, uint32_t *record);
+
+/* Forgets what the last run reported. */
+void kiln__cpu_reset(kiln__cpu_run *run);
+
+/* Computes tiles first ≤ i < last of a region, whatever records they belong to. */
+void kiln__cpu_tiles(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, int64_t first, int64_t last);
+
+/* Computes a region alone, up to the first failure. */
+void kiln__cpu_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region);
+
+/* threads = 1: computes records in order until the run ended (true) or the deadline has passed (false). */
+bool kiln__cpu_serial(kiln__cpu_run *run, int64_t deadline);
+
+/* All units of the region are done, and this thread alone is left: calls the hook and decides whether the run
+ * goes on. False: it has ended. */
+bool kiln__cpu_region_end(kiln__cpu_run *run, uint32_t region);
+
+/* Ends the run: outcome, done hook, off the ring, waiters woken. The calling thread counts as a helper. */
+void kiln__cpu_end(kiln__cpu_run *run, kiln_status status);
+
+/* ---- cpu_pool.c -----------------------------------------------------------------------------------------
+ */
+
+void *kiln__cpu_worker_main(void *worker);
+
+/* Starts a run with at least one region: on the ring, first region published, phase set, workers woken. */
+void kiln__cpu_enter(kiln__cpu_run *run);
+
+/* The waiting thread computes until submission `serial` is over (KILN_OK) or the deadline has passed
+ * (KILN_ERROR_TIMEOUT). It holds the caller's place and counts as a helper. */
+kiln_status kiln__cpu_help(kiln__cpu_run *run, uint64_t serial, int64_t deadline);
+
+/* ---- small ----------------------------------------------------------------------------------------------
+ */
+
+static inline bool kiln__cpu_phase_running(uint64_t phase) {
+    return phase % KILN__CPU_PHASES >= KILN__CPU_RUNNING;
+}
+
+/* Is submission `serial` over? */
+static inline bool kiln__cpu_over(kiln__cpu_run *run, uint64_t serial) {
+    /* Acquire: who sees the end also sees the outcome and everything that was computed. */
+    uint64_t phase = atomic_load_explicit(&run->phase, memory_order_acquire);
+    return phase / KILN__CPU_PHASES != serial || !kiln__cpu_phase_running(phase);
+}
+
+static inline bool kiln__cpu_cancelled(kiln__cpu_run *run) {
+    uint64_t phase = atomic_load_explicit(&run->phase, memory_order_relaxed);
+    return phase % KILN__CPU_PHASES == KILN__CPU_CANCELLING;
+}
+
+/* By the one thread that starts or ends the run. A cancel that comes at the same moment came too late. */
+static inline void kiln__cpu_set_phase(kiln__cpu_run *run, uint32_t phase) {
+    uint64_t now = atomic_load_explicit(&run->phase, memory_order_relaxed);
+    /* Release: orders the tape as refreshed (start), or the outcome and all results (end), before it. */
+    atomic_store_explicit(&run->phase, now - now % KILN__CPU_PHASES + phase, memory_order_release);
+}
+
+static inline uint32_t kiln__cpu_trouble(kiln__cpu_run *run) {
+    return atomic_load_explicit(&run->trouble, memory_order_relaxed);
+}
+
+/* Relaxed: whoever needs to know is ordered behind this thread by `left` or by having called it. */
+static inline void kiln__cpu_add_trouble(kiln__cpu_run *run, uint32_t bits) {
+    atomic_fetch_or_explicit(&run->trouble, bits, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,312 @@
+/* Computing tiles, and what comes of it.
+ *
+ * The outcome of a run does not depend on the number of threads. A kernel computes the tiles it is given in
+ * ascending order and stops at the first that fails, and all tiles of a region are tried even when one of
+ * them has failed; so the lowest (record, first tile of the call) among the failed calls belongs to the
+ * lowest failing tile, however the tiles were cut into calls. Each worker keeps its lowest in its slot, and
+ * the thread that ends the run takes the lowest of all. One thread alone meets the lowest failure first, and
+ * stops there. Bad indices are kept the same way, by (record, row, tile). */
+#include "checked.h"
+#include "cpu_pool.h"
+
+_Static_assert(sizeof(((kiln__tile_sink *)0)->text) == sizeof(((kiln__outcome *)0)->text), "copied whole");
+
+/* ---- counts ---------------------------------------------------------------------------------------------
+ */
+
+/* Bytes of the operands, as they are counted rather than as they lie; INT64_MAX when there are none to judge
+ * by. */
+static int64_t operand_bytes(const kiln_args *args) {
+    int64_t sum = 0;
+    for (uint32_t i = 0; i < args->n_in + args->n_out; i++) {
+        const kiln_operand *o = i < args->n_in ? &args->in[i] : &args->out[i - args->n_in];
+        const kiln_dtype_info *info = kiln_dtype_get((kiln_dtype)o->dtype);
+        if (info == NULL)
+            continue;
+        int64_t bytes = info->bytes;
+        bool ok = true;
+        for (int d = 0; d < KILN_MAX_DIMS; d++)
+            ok = ok && kiln__mul(bytes, o->ne[d], &bytes);
+        if (!ok || !kiln__add(sum, bytes / info->block, &sum))
+            return INT64_MAX;
+    }
+    return args->n_in + args->n_out > 0 ? sum : INT64_MAX;
+}
+
+/* Should one thread compute the region alone? Yes with one tile; yes with several records that do not split
+ * and touch little. A kernel that asks for several tiles always gets them: bytes do not tell how much it
+ * computes. */
+static bool is_solo(const kiln__tape *tape, const kiln__region *region) {
+    if (region->tiles <= 1)
+        return true;
+    int64_t sum = 0;
+    for (uint32_t i = region->first; i < region->last; i++) {
+        const kiln__record *record = &tape->records[i];
+        if (record->tiles > 1 || !kiln__add(sum, operand_bytes(&record->args), &sum))
+            return false;
+    }
+    return sum <= KILN__CPU_TINY;
+}
+
+/* A region of which some record is stale. *at: the record that a failure belongs to. */
+static kiln_status refresh_region(kiln__tape *tape, kiln__region *region, uint32_t *at) {
+    int64_t sum = 0;
+    for (uint32_t i = region->first; i < region->last; i++) {
+        kiln__record *record = &tape->records[i];
+        const kiln_kernel *kernel = record->kernel;
+        *at = i;
+        if (record->stale)
+            record->tiles = kernel->tiles ? kernel->tiles(&record->args) : 1;
+        if (record->tiles < 0)
+            return KILN_ERROR_OVERFLOW;
+        record->first_tile = sum;
+        if (!kiln__add(sum, record->tiles, &sum) || sum > KILN__CPU_MAX_TILES)
+            return KILN_ERROR_LIMIT;
+    }
+    region->tiles = sum;
+    for (uint32_t i = region->first; i < region->last; i++)
+        tape->records[i].stale = 0;
+    return KILN_OK;
+}
+
+kiln_status kiln__cpu_refresh(kiln__cpu_run *run, uint32_t *at) {
+    kiln__tape *tape = run->run->tape;
+    if (!tape->stale)
+        return KILN_OK;
+    for (uint32_t r = 0; r < tape->n_regions; r++) {
+        kiln__region *region = &tape->regions[r];
+        uint32_t i = region->first;
+        while (i < region->last && !tape->records[i].stale)
+            i++;
+        if (i == region->last)
+            continue;
+        kiln_status status = refresh_region(tape, region, at);
+        if (status != KILN_OK)
+            return status; /* its records stay stale, so the next submit comes here again */
+        run->units[r] = is_solo(tape, region) ? 1 : (uint32_t)region->tiles;
+    }
+    tape->stale = 0;
+    return KILN_OK;
+}
+
+/* ---- reports --------------------------------------------------------------------------------------------
+ */
+
+void kiln__cpu_reset(kiln__cpu_run *run) {
+    run->run->outcome = (kiln__outcome){0};
+    run->region = run->record = 0;
+    run->tile = 0;
+    if (kiln__cpu_trouble(run) == 0)
+        return;
+    for (uint32_t i = 0; i < run->pool->threads; i++)
+        run->slots[i].failed = run->slots[i].bad_index = false;
+    atomic_store_explicit(&run->trouble, 0, memory_order_relaxed); /* ordered by the start of the run */
+}
+
+static void note_failure(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t record, int64_t tile,
+                         kiln_status status) {
+    if (slot->failed &&
+        (slot->fail_record < record || (slot->fail_record == record && slot->fail_tile <= tile)))
+        return;
+    slot->failed = true;
+    slot->status = status;
+    slot->fail_record = record;
+    slot->fail_tile = tile;
+    memcpy(slot->fail_text, slot->sink.text, sizeof slot->fail_text);
+    kiln__cpu_add_trouble(run, KILN__CPU_FAILED);
+}
+
+static bool bad_index_before(const kiln__cpu_slot *a, const kiln__cpu_slot *b) {
+    if (a->bad_record != b->bad_record)
+        return a->bad_record < b->bad_record;
+    return a->bad_row != b->bad_row ? a->bad_row < b->bad_row : a->bad_tile < b->bad_tile;
+}
+
+static void note_bad_index(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t record, int64_t tile) {
+    kiln__cpu_slot found = {.bad_record = record, .bad_row = slot->sink.row, .bad_tile = tile};
+    if (slot->bad_index && !bad_index_before(&found, slot))
+        return;
+    slot->bad_index = true;
+    slot->bad_record = record;
+    slot->bad_row = slot->sink.row;
+    slot->bad_tile = tile;
+    slot->bad_value = slot->sink.index;
+    slot->bad_limit = slot->sink.limit;
+    kiln__cpu_add_trouble(run, KILN__CPU_BAD_INDEX);
+}
+
+static void take_failure(const kiln__cpu_run *run, kiln__outcome *outcome) {
+    const kiln__cpu_slot *best = NULL;
+    for (uint32_t i = 0; i < run->pool->threads; i++) {
+        const kiln__cpu_slot *s = &run->slots[i];
+        if (s->failed && (best == NULL || s->fail_record < best->fail_record ||
+                          (s->fail_record == best->fail_record && s->fail_tile < best->fail_tile)))
+            best = s;
+    }
+    outcome->status = best->status;
+    outcome->record = best->fail_record;
+    memcpy(outcome->text, best->fail_text, sizeof outcome->text);
+}
+
+static void take_bad_index(const kiln__cpu_run *run, kiln__outcome *outcome) {
+    const kiln__cpu_slot *best = NULL;
+    for (uint32_t i = 0; i < run->pool->threads; i++) {
+        const kiln__cpu_slot *s = &run->slots[i];
+        if (s->bad_index && (best == NULL || bad_index_before(s, best)))
+            best = s;
+    }
+    outcome->status = KILN_ERROR_INDEX;
+    outcome->record = best->bad_record;
+    outcome->row = best->bad_row;
+    outcome->index = best->bad_value;
+    outcome->limit = best->bad_limit;
+}
+
+/* ---- tiles ----------------------------------------------------------------------------------------------
+ */
+
+/* One kernel call: tiles first ≤ i < last of one record. */
+static void call(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t index, int64_t first, int64_t last) {
+    const kiln__record *record = &run->run->tape->records[index];
+    const kiln_kernel *kernel = record->kernel;
+    kiln_tile tile = {first, last, slot->scratch, &slot->sink};
+    slot->sink.bad_index = false;
+    slot->sink.text[0] = '\0';
+    kiln_status status = kernel->run(&record->args, &tile);
+    if (slot->sink.bad_index)
+        note_bad_index(run, slot, index, first);
+    if (status != KILN_OK)
+        note_failure(run, slot, index, first, status);
+}
+
+/* The record that a tile of the region belongs to: the last with first_tile ≤ tile. (Records without tiles
+ * share first_tile with the one behind them, and those at the end lie beyond every tile.) */
+static uint32_t record_of(const kiln__tape *tape, const kiln__region *region, int64_t tile) {
+    uint32_t low = region->first, high = region->last;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (tape->records[middle].first_tile <= tile)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+void kiln__cpu_tiles(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, int64_t first, int64_t last) {
+    const kiln__tape *tape = run->run->tape;
+    for (uint32_t i = record_of(tape, &tape->regions[region], first); first < last; i++) {
+        const kiln__record *record = &tape->records[i];
+        int64_t end = record->first_tile + record->tiles < last ? record->first_tile + record->tiles : last;
+        if (first < end)
+            call(run, slot, i, first - record->first_tile, end - record->first_tile);
+        first = end;
+    }
+}
+
+void kiln__cpu_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region) {
+    const kiln__tape *tape = run->run->tape;
+    const kiln__region *g = &tape->regions[region];
+    for (uint32_t i = g->first; i < g->last; i++) {
+        if (tape->records[i].tiles > 0)
+            call(run, slot, i, 0, tape->records[i].tiles);
+        if (slot->failed)
+            return;
+    }
+}
+
+/* Goes on with a region where the last wait left it. False: the deadline has passed, and there is more. */
+static bool serial_region(kiln__cpu_run *run, const kiln__region *region, int64_t piece, int64_t deadline) {
+    const kiln__tape *tape = run->run->tape;
+    kiln__cpu_slot *slot = &run->slots[0];
+    for (; run->record < region->last; run->record++, run->tile = 0) {
+        const int64_t tiles = tape->records[run->record].tiles;
+        while (run->tile < tiles) {
+            if (kiln__cpu_cancelled(run)) {
+                kiln__cpu_add_trouble(run, KILN__CPU_SKIPPED);
+                return true;
+            }
+            int64_t end = tiles - run->tile < piece ? tiles : run->tile + piece;
+            call(run, slot, run->record, run->tile, end);
+            if (slot->failed)
+                return true;
+            run->tile = end;
+            /* Looked at behind the piece: even a wait of 0 ns makes progress. */
+            if (kiln__expired(deadline) && (end < tiles || run->record + 1 < region->last))
+                return false;
+        }
+    }
+    return true;
+}
+
+bool kiln__cpu_serial(kiln__cpu_run *run, int64_t deadline) {
+    const kiln__tape *tape = run->run->tape;
+    const int64_t piece = deadline == KILN__NO_DEADLINE ? KILN__CPU_PIECE : KILN__CPU_CHUNK;
+    for (;;) {
+        const kiln__region *region = &tape->regions[run->region];
+        if (run->record < region->first)
+            run->record = region->first;
+        if (!serial_region(run, region, piece, deadline))
+            return false;
+        if (!kiln__cpu_region_end(run, run->region))
+            return true;
+        run->region++;
+        run->tile = 0;
+        if (region->tiles > 0 && kiln__expired(deadline))
+            return false;
+    }
+}
+
+/* ---- ends -----------------------------------------------------------------------------------------------
+ */
+
+bool kiln__cpu_region_end(kiln__cpu_run *run, uint32_t r) {
+    const kiln__tape *tape = run->run->tape;
+    const kiln__run_hooks *hooks = run->run->hooks;
+    kiln_status status = KILN_OK;
+    uint32_t trouble = kiln__cpu_trouble(run);
+    if (trouble & KILN__CPU_FAILED) {
+        take_failure(run, &run->run->outcome);
+        status = run->run->outcome.status;
+    } else if (trouble & KILN__CPU_SKIPPED) {
+        status = KILN_ERROR_CANCELLED;
+    } else {
+        if (tape->regions[r].observed && hooks != NULL && hooks->region_done != NULL)
+            status = hooks->region_done(run->run, r);
+        if (status == KILN_OK && r + 1 < tape->n_regions) {
+            if (!kiln__cpu_cancelled(run))
+                return true;
+            status = KILN_ERROR_CANCELLED;
+        }
+    }
+    kiln__cpu_end(run, status);
+    return false;
+}
+
+void kiln__cpu_end(kiln__cpu_run *run, kiln_status status) {
+    kiln__cpu_pool *pool = run->pool;
+    const kiln__run_hooks *hooks = run->run->hooks;
+    run->run->outcome.status = status;
+    if (status == KILN_OK && (kiln__cpu_trouble(run) & KILN__CPU_BAD_INDEX))
+        take_bad_index(run, &run->run->outcome);
+    if (hooks != NULL && hooks->done != NULL)
+        hooks->done(run->run);
+
+    /* Closed: workers that still look at the run leave it. Relaxed, as no data goes with it. */
+    atomic_store_explicit(&run->claim, (uint64_t)run->run->tape->n_regions << 32, memory_order_relaxed);
+    pthread_mutex_lock(&pool->lock);
+    if (run->next != NULL) {
+        pool->active = run->next == run ? NULL : run->next;
+        run->next->prev = run->prev;
+        run->prev->next = run->next;
+        run->next = run->prev = NULL;
+        /* Relaxed: a hint for spinning workers; the ring itself is under the lock. */
+        atomic_fetch_sub_explicit(&pool->n_active, 1, memory_order_relaxed);
+    }
+    /* Under the lock: nobody can go to sleep between its look at the phase and this broadcast. */
+    kiln__cpu_set_phase(run, KILN__CPU_AT_REST);
+    /* Relaxed: only changed under the lock, but for the publisher's look at it. */
+    atomic_store_explicit(&run->caller_parked, 0, memory_order_relaxed);
+    pthread_cond_broadcast(&run->changed);
+    pthread_mutex_unlock(&pool->lock);
+}

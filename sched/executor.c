@@ -1,0 +1,9 @@
+#include "executor.h"
+
+kiln_status kiln_executor_destroy(kiln_executor *executor, kiln_error *error) {
+    return executor != NULL ? executor->table->destroy(executor, error) : KILN_OK;
+}
+
+const char *kiln_executor_name(const kiln_executor *executor) {
+    return executor != NULL ? executor->table->name : "";
+}
