@@ -23,15 +23,20 @@ void KILN_LEVEL_FN(row_softmax)(float *y, const float *x, int64_t n) {
     if (i < n)
         most = vf_max(most, vf_load_part(x + i, n - i, -INFINITY));
     vf m = finite_max(vf_set(vf_most(most)));
-    for (i = 0; i + KILN_VL <= n; i += KILN_VL) {
-        vf e = vf_exp(vf_load(x + i) - m);
-        sum += e;
-        vf_store(y + i, e);
-    }
-    if (i < n) {
-        vf e = vf_exp(vf_load_part(x + i, n - i, -INFINITY) - m);
-        sum += e;
-        vf_store_part(y + i, e, n - i);
+    for (int64_t b = 0; b < n; b += 1024) { /* sums of blocks, so that rounding errors do not grow with n */
+        int64_t end = n - b < 1024 ? n : b + 1024;
+        vf some = {0};
+        for (i = b; i + KILN_VL <= end; i += KILN_VL) {
+            vf e = vf_exp(vf_load(x + i) - m);
+            some += e;
+            vf_store(y + i, e);
+        }
+        if (i < end) {
+            vf e = vf_exp(vf_load_part(x + i, end - i, -INFINITY) - m);
+            some += e;
+            vf_store_part(y + i, e, end - i);
+        }
+        sum += some;
     }
     vf s = inverse(vf_set(vf_sum(sum)));
     VEC_MAP1(y, y, n, v, v * s);
