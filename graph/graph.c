@@ -1,5 +1,6 @@
 /* Life of a graph, names, slots and storages. */
 #include "graph.h"
+#include "json_scan.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -177,6 +178,10 @@ static kiln_status name_add(kiln_graph *g, kiln__name_kind kind, const char *nam
     if (n == 0 || n > KILN_NAME_MAX)
         return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "a %s's name has %zu bytes; 1 to %d are allowed",
                                 what[kind], n, KILN_NAME_MAX);
+    for (size_t i = 0, step; i < n; i += step)
+        if ((step = kiln__utf8_length(name + i, n - i)) == 0)
+            return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "a %s's name is not valid UTF-8 at byte %zu",
+                                    what[kind], i);
     if (kiln__name_find(g, kind, name) != 0)
         return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "%s name '%s' is taken already", what[kind], name);
     if (!names_grow(g) || g->text.count + n + 1 > UINT32_MAX ||
@@ -216,8 +221,15 @@ void kiln_name(kiln_graph *g, kiln_tensor tensor, const char *format, ...) {
     char name[KILN_NAME_MAX + 1];
     va_list args;
     va_start(args, format);
-    vsnprintf(name, sizeof name, format, args);
+    int n = vsnprintf(name, sizeof name, format, args);
     va_end(args);
+    if (n > KILN_NAME_MAX) { /* cut: but not in the middle of a character */
+        size_t end = KILN_NAME_MAX;
+        while (end > 0 && ((unsigned char)name[end - 1] & 0xc0) == 0x80)
+            end--;
+        if (end > 0 && (unsigned char)name[end - 1] >= 0xc0)
+            name[end - 1] = '\0';
+    }
     (void)kiln__tensor_set_name(g, tensor.id, name);
 }
 

@@ -268,57 +268,65 @@ static uint32_t make_output(kiln_graph *g, const uint32_t *in, const kiln_desc *
     return storage ? kiln__tensor_new(g, storage, 0, &dense) : 0;
 }
 
-enum { MAX_OUTPUTS = 8 };
+enum { MAX_OUTPUTS = 8, MAX_ATTRS = 256 };
 
-kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *inputs, uint32_t n_inputs,
-                          const void *attrs, kiln_tensor *outputs) {
-    for (uint32_t j = 0; j < op->n_out; j++)
-        outputs[j] = (kiln_tensor){0, 0};
-    if (g->error.status != KILN_OK)
-        return g->error.status;
-    char label[KILN__LABEL_SIZE];
-    snprintf(label, sizeof label, "%.100s.%zu", op->name, g->nodes.count);
-    if (n_inputs > MAX_OPERANDS || op->n_out > MAX_OUTPUTS || op->attrs_size > 256)
-        return kiln__graph_fail(g, KILN_ERROR_LIMIT,
-                                "node '%s' (%s): %u operands, %u outputs or %u attribute "
-                                "bytes; at most %d, %d and 256",
-                                label, op->name, n_inputs, op->n_out, op->attrs_size, MAX_OPERANDS,
-                                MAX_OUTPUTS);
-    uint32_t in[MAX_OPERANDS], out[MAX_OUTPUTS] = {0}, n_out;
-    for (uint32_t i = 0; i < n_inputs; i++) {
-        in[i] = inputs[i].id;
-        if (inputs[i].id != 0 && inputs[i].graph != g->tag)
-            return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
-                                    "node '%s' (%s): operand %u is a tensor of another "
-                                    "graph, or of this one before its reset",
-                                    label, op->name, i);
-    }
-    while (n_inputs > op->n_in_min && in[n_inputs - 1] == 0)
-        n_inputs--; /* absent optional operands at the end need no room */
+/* kiln_node_add with ids instead of handles; *n_out outputs go to out. */
+static kiln_status add(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in, uint32_t n_in,
+                       const void *attrs, uint32_t *out, uint32_t *n_out) {
     kiln_desc descs[MAX_OUTPUTS];
     int32_t alias[MAX_OUTPUTS];
-    _Alignas(8) unsigned char defaults[256];
+    _Alignas(8) unsigned char defaults[MAX_ATTRS];
     if (attrs == NULL) {
         kiln_op_defaults(op, defaults);
         attrs = defaults;
     }
-    kiln_status status = kiln__node_infer(g, op, label, in, n_inputs, attrs, descs, alias, &n_out);
+    kiln_status status = kiln__node_infer(g, op, label, in, n_in, attrs, descs, alias, n_out);
     if (status != KILN_OK)
         return status;
     mark before = mark_of(g);
-    for (uint32_t j = 0; j < n_out; j++) {
+    for (uint32_t j = 0; j < *n_out; j++) {
         if (alias[j] >= 0 && (status = check_written(g, op, label, in[alias[j]])) != KILN_OK)
             return rollback(g, before, status);
         out[j] = make_output(g, in, &descs[j], alias[j]);
         if (out[j] == 0)
             return rollback(g, before, g->error.status);
     }
-    status = append(g, op, label, in, n_inputs, out, n_out, attrs);
-    if (status != KILN_OK)
-        return rollback(g, before, status);
-    for (uint32_t j = 0; j < n_out; j++)
-        outputs[j] = (kiln_tensor){out[j], g->tag};
-    return KILN_OK;
+    status = append(g, op, label, in, n_in, out, *n_out, attrs);
+    return status != KILN_OK ? rollback(g, before, status) : KILN_OK;
+}
+
+kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *inputs, uint32_t n_inputs,
+                          const void *attrs, kiln_tensor *outputs) {
+    char label[KILN__LABEL_SIZE];
+    snprintf(label, sizeof label, "%.100s.%zu", op->name, g->nodes.count);
+    uint32_t in[MAX_OPERANDS], out[MAX_OUTPUTS] = {0}, n_out = 0, n_in = 0;
+    kiln_status status = g->error.status;
+    if (status == KILN_OK &&
+        (n_inputs > MAX_OPERANDS || op->n_out > MAX_OUTPUTS || op->attrs_size > MAX_ATTRS))
+        status = kiln__graph_fail(
+            g, KILN_ERROR_LIMIT,
+            "node '%s' (%s): %u operands, %u outputs or %u attribute bytes; at most %d, "
+            "%d and %d",
+            label, op->name, n_inputs, op->n_out, op->attrs_size, MAX_OPERANDS, MAX_OUTPUTS, MAX_ATTRS);
+    for (; status == KILN_OK && n_in < n_inputs; n_in++) {
+        in[n_in] = inputs[n_in].id;
+        if (inputs[n_in].id != 0 && inputs[n_in].graph != g->tag)
+            status =
+                kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                 "node '%s' (%s): operand %u is a tensor of another graph, or of this one "
+                                 "before its reset",
+                                 label, op->name, n_in);
+    }
+    while (n_in > op->n_in_min && in[n_in - 1] == 0)
+        n_in--; /* absent optional operands at the end need no room */
+    if (status == KILN_OK)
+        status = add(g, op, label, in, n_in, attrs, out, &n_out);
+    /* Only now: `outputs` may be the array that the inputs came in. */
+    for (uint32_t j = 0; j < op->n_out; j++) {
+        bool made = status == KILN_OK && j < n_out;
+        outputs[j] = (kiln_tensor){made ? out[j] : 0, made ? g->tag : 0};
+    }
+    return status;
 }
 
 /* One output of an emitted node against what infer says it must be. */

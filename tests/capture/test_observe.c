@@ -126,13 +126,13 @@ static void test_stops(void **unused) {
         setup(&b, taps, 1, threads);
         CHECK_OK(kiln_session_observe(b.session, KILN_WATCH_FINITE, NULL, NULL, error));
         CHECK_OK(tiny_eval(b.session, &b.model, prompt, 0, 3, error));
-        /* Poison one value of a cache: the attention that reads it is the first to show it. */
+        /* Poison one value of a cache: the append to it is the first node whose output has it. */
         float *v = kiln_state_buffer_data(b.states.buffers[1]);
         v[TINY_H + 5] = NAN;
         kiln_error why;
         assert_int_equal(tiny_eval(b.session, &b.model, prompt, 3, 2, &why), KILN_ERROR_NUMERIC);
-        assert_non_null(strstr(why.text, "(attention): '"));
-        assert_non_null(strstr(why.text, "holds NaN or Inf, first at element 5"));
+        assert_non_null(strstr(why.text, "(set_rows): '"));
+        assert_non_null(strstr(why.text, "holds NaN or Inf, first at element 69"));
         assert_true(kiln_state_buffer_is_dirty(b.states.buffers[0]));
         for (int i = 0; i < b.states.count; i++)
             kiln_state_buffer_acknowledge(b.states.buffers[i]);
@@ -155,7 +155,7 @@ static void test_errors(void **unused) {
     setup(&b, tap, 1, 2);
     CHECK_OK(kiln_session_observe(b.session, KILN_WATCH_VALUES, refuse, NULL, error));
     CHECK_FAILS(tiny_eval(b.session, &b.model, prompt, 0, 3, error), KILN_ERROR_NUMERIC,
-                "node 'resid.0' (add): the observer of 'resid.0' stopped the run");
+                "node 'resid.0' (weighted_sum): the observer of 'resid.0' stopped the run");
     kiln_plan *plan;
     kiln_bake_options options = {.taps = missing, .n_taps = 1};
     CHECK_FAILS(kiln_bake(b.graph, &options, &plan, error), KILN_ERROR_ARGUMENT,

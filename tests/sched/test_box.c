@@ -106,6 +106,57 @@ static void random_pairs(void **state) {
     assert_true(proven > contained / 2);
 }
 
+/* What trim takes off is held by the other box, and what it leaves is the rest. */
+static void random_trims(void **state) {
+    (void)state;
+    static unsigned char before[SPACE], by_set[SPACE], after[SPACE];
+    long trimmed = 0, emptied = 0;
+    seed = 0x853C49E6748FEA9Bu;
+    for (long i = 0; i < PAIRS; i++) {
+        family f = (family)(i % FAMILIES);
+        kiln_box rest = random_box(f), by = random_box(f);
+        bytes_of(&rest, before);
+        bytes_of(&by, by_set);
+        kiln_box was = rest;
+        bool took = kiln__box_trim(&rest, &by), changed = false, right = true;
+        bytes_of(&rest, after);
+        for (int x = 0; x < SPACE; x++) {
+            changed |= before[x] != after[x];
+            right &= before[x] ? (after[x] || by_set[x]) : !after[x];
+        }
+        if (changed != took || !right) {
+            print_box("rest", &was);
+            print_box("by", &by);
+            print_box("left", &rest);
+            fail_msg("pair %ld: trim says %d, by bytes %d, %s", i, took, changed, right ? "right" : "wrong");
+        }
+        trimmed += took;
+        emptied += took && kiln__box_empty(&rest);
+    }
+    printf("%d pairs: %ld trimmed, %ld of them to nothing\n", PAIRS, trimmed, emptied);
+    assert_true(trimmed > PAIRS / 40 && emptied > 1000);
+}
+
+static void trims(void **state) {
+    (void)state;
+    kiln_box whole = box(0, 64), column = box1(0, 4, 4, 16), last = box1(12, 4, 4, 16);
+    assert_true(kiln__box_trim(&whole, &column)); /* a run less its first column: rows */
+    assert_true(whole.offset == 4 && whole.length == 12 && whole.count[0] == 4 && whole.stride[0] == 16);
+    assert_true(kiln__box_trim(&whole, &last));
+    assert_true(whole.offset == 4 && whole.length == 8);
+    kiln_box top = box(0, 32), middle = box1(8, 4, 4, 16);
+    assert_true(kiln__box_trim(&whole, &top)); /* two whole rows */
+    assert_true(whole.offset == 36 && whole.count[0] == 2);
+    assert_true(kiln__box_trim(&whole, &middle));
+    assert_true(whole.offset == 36 && whole.length == 4);
+    middle.length = 1; /* not at an end */
+    middle.offset = 5;
+    assert_false(kiln__box_trim(&whole, &middle));
+    assert_true(kiln__box_trim(&whole, &column) == false);
+    column = box1(4, 4, 4, 16);
+    assert_true(kiln__box_trim(&whole, &column) && kiln__box_empty(&whole));
+}
+
 /* Large boxes as models have them, against a row-by-row comparison of runs. */
 static void large_strides(void **state) {
     (void)state;
@@ -186,8 +237,9 @@ static void far_away(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_pairs), cmocka_unit_test(large_strides), cmocka_unit_test(edges),
-        cmocka_unit_test(bounded),      cmocka_unit_test(far_away),
+        cmocka_unit_test(random_pairs),  cmocka_unit_test(random_trims), cmocka_unit_test(trims),
+        cmocka_unit_test(large_strides), cmocka_unit_test(edges),        cmocka_unit_test(bounded),
+        cmocka_unit_test(far_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -131,57 +131,89 @@ static void duplicate_keys_of_real_files_count_once(void **state) {
 
 /* ---- Keys ---------------------------------------------------------------------------------------------- */
 
-#define GET(NAME, CTYPE, KEY, EXPECT)                                                                        \
-    do {                                                                                                     \
-        CTYPE got = 0;                                                                                       \
-        kiln_error why = {0};                                                                                \
-        if (kiln_gguf_get_##NAME(g, "some.parameter." KEY, &got, &why) != KILN_OK)                           \
-            fail_msg("%s", why.text);                                                                        \
-        assert_true(got == (EXPECT));                                                                        \
-    } while (0)
-
-#define GET_BAD(NAME, CTYPE, KEY, TEXT)                                                                      \
-    do {                                                                                                     \
-        CTYPE got = 1;                                                                                       \
-        kiln_error why = {0};                                                                                \
-        assert_int_equal(kiln_gguf_get_##NAME(g, "some.parameter." KEY, &got, &why), KILN_ERROR_FORMAT);     \
-        assert_true(got == 1);                                                                               \
-        expect_text(&why, "docker_dummy.gguf");                                                              \
-        expect_text(&why, TEXT);                                                                             \
-    } while (0)
-
 static void scalars_convert_where_they_fit(void **state) {
     (void)state;
     char path[TESTDATA_PATH_SIZE];
     kiln_gguf *g = open_good(need("gguf/docker_dummy.gguf", path), KILN_GGUF_MMAP);
-    GET(u32, uint32_t, "uint8", 18);
-    GET(i32, int32_t, "int8", -19);
-    GET(i64, int64_t, "int16", -4661);
-    GET(u64, uint64_t, "uint16", 4660);
-    GET(f32, float, "int8", -19.0f);
-    GET(f64, double, "int32", -305419897.0);
-    GET(u64, uint64_t, "uint64", 1311768467463790320u);
-    GET(i64, int64_t, "int64", -1311768467463790321);
-    GET(f64, double, "float64", 0.12345678901234568);
-    GET(f32, float, "float64", 0.12345679f);
-    GET(f64, double, "float32", (double)0.12345679f);
-    GET(bool, bool, "bool", true);
-    GET_BAD(u32, uint32_t, "int8", "key 'some.parameter.int8' is -19, which does not fit a u32");
-    GET_BAD(u64, uint64_t, "int64", "does not fit a u64");
-    GET_BAD(u32, uint32_t, "uint64", "is 1311768467463790320, which does not fit a u32");
-    GET_BAD(i32, int32_t, "int64", "does not fit an i32");
-    GET_BAD(f64, double, "uint64", "does not fit an f64");
-    GET_BAD(f32, float, "uint32", "is 305419896, which does not fit an f32");
-    GET_BAD(u32, uint32_t, "float32", "holds an f32, expected a u32");
-    GET_BAD(u32, uint32_t, "bool", "holds a bool, expected a u32");
-    GET_BAD(f32, float, "string", "holds a string, expected an f32");
-    GET_BAD(i64, int64_t, "arr.i16", "holds an array of 4 i16, expected an i64");
-    GET_BAD(bool, bool, "uint8", "holds a u8, expected a bool");
-    GET_BAD(u32, uint32_t, "absent", "has no key 'some.parameter.absent', expected a u32");
-    assert_int_equal(kiln_gguf_get_u32(g, NULL, NULL, NULL), KILN_ERROR_ARGUMENT);
+    uint32_t u32 = 0;
+    int32_t i32 = 0;
+    uint64_t u64 = 0;
+    int64_t i64 = 0;
+    float f32 = 0;
+    double f64 = 0;
+    bool flag = false;
+    assert_int_equal(kiln_gguf_get_u32(g, "some.parameter.uint8", &u32, NULL), KILN_OK);
+    assert_true(u32 == 18);
+    assert_int_equal(kiln_gguf_get_i32(g, "some.parameter.int8", &i32, NULL), KILN_OK);
+    assert_true(i32 == -19);
+    assert_int_equal(kiln_gguf_get_i64(g, "some.parameter.int16", &i64, NULL), KILN_OK);
+    assert_true(i64 == -4661);
+    assert_int_equal(kiln_gguf_get_u64(g, "some.parameter.uint16", &u64, NULL), KILN_OK);
+    assert_true(u64 == 4660);
+    assert_int_equal(kiln_gguf_get_f32(g, "some.parameter.int8", &f32, NULL), KILN_OK);
+    assert_true(f32 == -19.0f);
+    assert_int_equal(kiln_gguf_get_f64(g, "some.parameter.int32", &f64, NULL), KILN_OK);
+    assert_true(f64 == -305419897.0);
+    assert_int_equal(kiln_gguf_get_u64(g, "some.parameter.uint64", &u64, NULL), KILN_OK);
+    assert_true(u64 == 1311768467463790320u);
+    assert_int_equal(kiln_gguf_get_i64(g, "some.parameter.int64", &i64, NULL), KILN_OK);
+    assert_true(i64 == -1311768467463790321);
+    assert_int_equal(kiln_gguf_get_f64(g, "some.parameter.float64", &f64, NULL), KILN_OK);
+    assert_true(f64 == 0.12345678901234568);
+    assert_int_equal(kiln_gguf_get_f32(g, "some.parameter.float64", &f32, NULL), KILN_OK);
+    assert_true(f32 == 0.12345679f);
+    assert_int_equal(kiln_gguf_get_f64(g, "some.parameter.float32", &f64, NULL), KILN_OK);
+    assert_true(f64 == (double)0.12345679f);
+    assert_int_equal(kiln_gguf_get_bool(g, "some.parameter.bool", &flag, NULL), KILN_OK);
+    assert_true(flag == true);
     assert_true(kiln_gguf_has(g, "some.parameter.bool"));
     assert_false(kiln_gguf_has(g, "some.parameter.boo"));
     assert_false(kiln_gguf_has(g, NULL));
+    kiln_gguf_destroy(g);
+}
+
+static void expect_unfit(kiln_status status, const kiln_error *error, const char *text) {
+    assert_int_equal(status, KILN_ERROR_FORMAT);
+    expect_text(error, "docker_dummy.gguf");
+    expect_text(error, text);
+}
+
+static void scalars_that_do_not_fit_are_refused(void **state) {
+    (void)state;
+    char path[TESTDATA_PATH_SIZE];
+    kiln_gguf *g = open_good(need("gguf/docker_dummy.gguf", path), KILN_GGUF_MMAP);
+    kiln_error error = {0};
+    uint32_t u32 = 1;
+    int32_t i32 = 1;
+    uint64_t u64 = 1;
+    int64_t i64 = 1;
+    float f32 = 1;
+    double f64 = 1;
+    bool flag = true;
+    expect_unfit(kiln_gguf_get_u32(g, "some.parameter.int8", &u32, &error), &error,
+                 "key 'some.parameter.int8' is -19, which does not fit a u32");
+    expect_unfit(kiln_gguf_get_u64(g, "some.parameter.int64", &u64, &error), &error, "does not fit a u64");
+    expect_unfit(kiln_gguf_get_u32(g, "some.parameter.uint64", &u32, &error), &error,
+                 "is 1311768467463790320, which does not fit a u32");
+    expect_unfit(kiln_gguf_get_i32(g, "some.parameter.int64", &i32, &error), &error, "does not fit an i32");
+    expect_unfit(kiln_gguf_get_f64(g, "some.parameter.uint64", &f64, &error), &error, "does not fit an f64");
+    expect_unfit(kiln_gguf_get_f32(g, "some.parameter.uint32", &f32, &error), &error,
+                 "is 305419896, which does not fit an f32");
+    expect_unfit(kiln_gguf_get_u32(g, "some.parameter.float32", &u32, &error), &error,
+                 "holds an f32, expected a u32");
+    expect_unfit(kiln_gguf_get_u32(g, "some.parameter.bool", &u32, &error), &error,
+                 "holds a bool, expected a u32");
+    expect_unfit(kiln_gguf_get_f32(g, "some.parameter.string", &f32, &error), &error,
+                 "holds a string, expected an f32");
+    expect_unfit(kiln_gguf_get_i64(g, "some.parameter.arr.i16", &i64, &error), &error,
+                 "holds an array of 4 i16, expected an i64");
+    expect_unfit(kiln_gguf_get_bool(g, "some.parameter.uint8", &flag, &error), &error,
+                 "holds a u8, expected a bool");
+    expect_unfit(kiln_gguf_get_u32(g, "some.parameter.absent", &u32, &error), &error,
+                 "has no key 'some.parameter.absent', expected a u32");
+    assert_true(u32 == 1 && i32 == 1 && u64 == 1 && i64 == 1 && f32 == 1 && f64 == 1 && flag); /* untouched */
+    assert_int_equal(kiln_gguf_get_u32(g, NULL, &u32, NULL), KILN_ERROR_ARGUMENT);
+    assert_int_equal(kiln_gguf_get_u32(g, "k", NULL, NULL), KILN_ERROR_ARGUMENT);
     kiln_gguf_destroy(g);
 }
 
@@ -455,6 +487,7 @@ int main(void) {
         cmocka_unit_test(dims_are_outermost_first),
         cmocka_unit_test(duplicate_keys_of_real_files_count_once),
         cmocka_unit_test(scalars_convert_where_they_fit),
+        cmocka_unit_test(scalars_that_do_not_fit_are_refused),
         cmocka_unit_test(limits_of_conversions),
         cmocka_unit_test(arrays_and_strings_read),
         cmocka_unit_test(values_show_as_text),

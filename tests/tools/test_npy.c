@@ -4,13 +4,16 @@
 #include "gguf_help.h"
 #include "tools/npy/npy.h"
 
+static const unsigned char magic[8] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
+
 /* A .npy file of version 1.0 with this header text, and `data` bytes that count up from 0. */
 static size_t make_file(const char *header, size_t data, unsigned char *out) {
     size_t length = strlen(header);
-    memcpy(out, "\x93NUMPY\x01\x00", 8);
+    memcpy(out, magic, sizeof magic);
     out[8] = (unsigned char)(length & 0xFF);
     out[9] = (unsigned char)(length >> 8);
-    memcpy(out + 10, header, length);
+    for (size_t i = 0; i < length; i++)
+        out[10 + i] = (unsigned char)header[i];
     for (size_t i = 0; i < data; i++)
         out[10 + length + i] = (unsigned char)i;
     return 10 + length + data;
@@ -71,13 +74,13 @@ static void headers_of_other_writers_parse(void **state) {
 static void version_2_parses(void **state) {
     (void)state;
     static const char header[] = "{'descr': '|u1', 'fortran_order': False, 'shape': (3,), }\n";
-    unsigned char bytes[256] = {0};
+    unsigned char first[256], bytes[256] = {0};
     kiln_npy npy = {0};
-    size_t length = strlen(header);
-    memcpy(bytes, "\x93NUMPY\x02\x00", 8);
-    bytes[8] = (unsigned char)length;
-    memcpy(bytes + 12, header, length);
-    memcpy(bytes + 12 + length, "abc", 3);
+    size_t length = sizeof header - 1;
+    make_file(header, 3, first);
+    memcpy(bytes, first, 10); /* two more bytes of length */
+    memcpy(bytes + 12, first + 10, length + 3);
+    bytes[6] = 2;
     assert_int_equal(kiln_npy_parse(bytes, 15 + length, NULL, &npy, NULL), KILN_OK);
     assert_ptr_equal(npy.data, bytes + 12 + length);
     assert_int_equal(npy.bytes, 3);

@@ -157,7 +157,7 @@ static const char *article(kiln_gguf_type type) {
 static kiln_status find(const kiln_gguf *gguf, const char *key, const char *what, const void *out,
                         const kiln_gguf_kv **kv, kiln_error *error) {
     if (gguf == NULL || key == NULL || out == NULL)
-        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "getting a GGUF key: gguf, key or out is NULL");
+        return GGUF_ERROR(error, KILN_ERROR_ARGUMENT, "getting a GGUF key: gguf, key or out is NULL");
     *kv = kiln_gguf_kv_find(gguf, key);
     if (*kv == NULL)
         return GGUF_FAIL(label_of(gguf), error, KILN_ERROR_FORMAT, "has no key '%.120s', expected %s", key,

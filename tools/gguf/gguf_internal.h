@@ -84,9 +84,12 @@ struct kiln_gguf {
     gguf_tensors tensors;
 };
 
-/* `error` is set to STATUS and a text that begins with the file; takes at least one argument after FORMAT. */
+/* Sets `error` and gives STATUS, which the compiler can thus see to be no success. */
+#define GGUF_ERROR(ERROR, STATUS, ...) (kiln_error_set((ERROR), (STATUS), __VA_ARGS__), (STATUS))
+
+/* The same with a text that begins with the file; takes at least one argument after FORMAT. */
 #define GGUF_FAIL(LABEL, ERROR, STATUS, FORMAT, ...)                                                         \
-    kiln_error_set((ERROR), (STATUS), "%s: " FORMAT, (LABEL)->text, __VA_ARGS__)
+    GGUF_ERROR((ERROR), (STATUS), "%s: " FORMAT, (LABEL)->text, __VA_ARGS__)
 
 /* For "%.*s": `size` bytes of UTF-8, or as many whole characters as leave room for the rest of a message. */
 static inline int kiln_gguf__clip(const char *text, size_t size) {

@@ -182,11 +182,11 @@ static kiln_status open_bytes(kiln_gguf *g, const kiln_gguf_bytes *parts, size_t
 static kiln_status create(const kiln_gguf_options *options, kiln_gguf **out, kiln_error *error) {
     kiln_allocator a = kiln__allocator_or_default(options != NULL ? &options->allocator : NULL);
     if (options != NULL && options->access != KILN_GGUF_MMAP && options->access != KILN_GGUF_READ)
-        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "opening GGUF: access %d is neither MMAP nor READ",
-                              (int)options->access);
+        return GGUF_ERROR(error, KILN_ERROR_ARGUMENT, "opening GGUF: access %d is neither MMAP nor READ",
+                          (int)options->access);
     kiln_gguf *g = KILN_NEW(&a, kiln_gguf, 1);
     if (g == NULL)
-        return kiln_error_set(error, KILN_ERROR_MEMORY, "opening GGUF: no memory (%zu bytes)", sizeof *g);
+        return GGUF_ERROR(error, KILN_ERROR_MEMORY, "opening GGUF: no memory (%zu bytes)", sizeof *g);
     g->allocator = a;
     *out = g;
     return KILN_OK;
@@ -206,7 +206,7 @@ kiln_status kiln_gguf_open(const char *path, const kiln_gguf_options *options, k
     if (out != NULL)
         *out = NULL;
     if (path == NULL || out == NULL)
-        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "opening GGUF: path or out is NULL");
+        return GGUF_ERROR(error, KILN_ERROR_ARGUMENT, "opening GGUF: path or out is NULL");
     kiln_status status = create(options, &g, error);
     if (status != KILN_OK)
         return status;
@@ -219,8 +219,7 @@ kiln_status kiln_gguf_open_memory(const kiln_gguf_bytes *parts, size_t count,
     if (out != NULL)
         *out = NULL;
     if (parts == NULL || count == 0 || out == NULL)
-        return kiln_error_set(error, KILN_ERROR_ARGUMENT,
-                              "opening GGUF: parts or out is NULL, or count is 0");
+        return GGUF_ERROR(error, KILN_ERROR_ARGUMENT, "opening GGUF: parts or out is NULL, or count is 0");
     kiln_status status = create(options, &g, error);
     if (status != KILN_OK)
         return status;

@@ -13,7 +13,7 @@ static const struct {
 };
 
 static const kiln_gguf_tensor_type tensor_types[] = {
-#define GGUF_TENSOR_TYPE(id, name, block, bytes, dtype) {id, name, block, bytes, dtype},
+#define GGUF_TENSOR_TYPE(id, name, block, bytes, dtype) {name, id, block, bytes, dtype},
 #include "gguf_types.inc"
 #undef GGUF_TENSOR_TYPE
 };

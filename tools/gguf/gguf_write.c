@@ -30,11 +30,11 @@ static int compare_written_names(const void *items, uint32_t a, uint32_t b) {
 static kiln_status check_twice(kiln_gguf_writer *w, size_t count, kiln_gguf__compare compare, bool keys,
                                kiln_error *error) {
     if (count > INT32_MAX)
-        return kiln_error_set(error, KILN_ERROR_OVERFLOW, "GGUF writer: %zu %s, at most 2^31 are allowed",
-                              count, keys ? "keys" : "tensors");
+        return GGUF_ERROR(error, KILN_ERROR_OVERFLOW, "GGUF writer: %zu %s, at most 2^31 are allowed", count,
+                          keys ? "keys" : "tensors");
     uint32_t *index = KILN_NEW(&w->allocator, uint32_t, count);
     if (index == NULL)
-        return kiln_error_set(error, KILN_ERROR_MEMORY, "GGUF writer: no memory to sort %zu names", count);
+        return GGUF_ERROR(error, KILN_ERROR_MEMORY, "GGUF writer: no memory to sort %zu names", count);
     kiln_gguf__index_sort(w, compare, index, count);
     kiln_status status = KILN_OK;
     for (size_t i = 1; i < count && status == KILN_OK; i++) {
@@ -42,9 +42,9 @@ static kiln_status check_twice(kiln_gguf_writer *w, size_t count, kiln_gguf__com
             continue;
         const gguf_written_kv *kv = keys ? &w->kvs.items[index[i]] : NULL;
         const char *name = keys ? (const char *)w->keys.items + kv->key : name_of(w, index[i]);
-        status = kiln_error_set(error, KILN_ERROR_ARGUMENT, "GGUF writer: %s '%.*s' was added twice",
-                                keys ? "key" : "tensor",
-                                kiln_gguf__clip(name, keys ? kv->key_size : strlen(name)), name);
+        status = GGUF_ERROR(error, KILN_ERROR_ARGUMENT, "GGUF writer: %s '%.*s' was added twice",
+                            keys ? "key" : "tensor",
+                            kiln_gguf__clip(name, keys ? kv->key_size : strlen(name)), name);
     }
     KILN_DELETE(&w->allocator, index, uint32_t, count);
     return status;
@@ -54,21 +54,21 @@ static kiln_status check_twice(kiln_gguf_writer *w, size_t count, kiln_gguf__com
 static kiln_status lay_out(kiln_gguf_writer *w, gguf_buffer *head, int64_t *size, kiln_error *error) {
     int64_t offset = 0;
     if (!gguf_reserve(w, head, GGUF_HEADER_SIZE))
-        return kiln_error_set(error, KILN_ERROR_MEMORY, "GGUF writer: no memory for the header");
+        return GGUF_ERROR(error, KILN_ERROR_MEMORY, "GGUF writer: no memory for the header");
     gguf_append(head, "GGUF", 4);
     gguf_append_u32(head, 3);
     gguf_append_u64(head, w->tensors.count);
     gguf_append_u64(head, w->kvs.count);
     if (!gguf_reserve(w, head, w->keys.count))
-        return kiln_error_set(error, KILN_ERROR_MEMORY, "GGUF writer: no memory for %zu bytes of keys",
-                              w->keys.count);
+        return GGUF_ERROR(error, KILN_ERROR_MEMORY, "GGUF writer: no memory for %zu bytes of keys",
+                          w->keys.count);
     gguf_append(head, w->keys.items, w->keys.count);
     for (size_t i = 0; i < w->tensors.count; i++) {
         const gguf_written_tensor *t = &w->tensors.items[i];
         size_t name_size = strlen(name_of(w, i));
         if (!gguf_reserve(w, head, name_size + 24 + 8 * KILN_GGUF_MAX_DIMS))
-            return kiln_error_set(error, KILN_ERROR_MEMORY,
-                                  "GGUF writer: no memory for the infos of %zu tensors", w->tensors.count);
+            return GGUF_ERROR(error, KILN_ERROR_MEMORY, "GGUF writer: no memory for the infos of %zu tensors",
+                              w->tensors.count);
         gguf_append_u64(head, name_size);
         gguf_append(head, name_of(w, i), name_size);
         gguf_append_u32(head, (uint32_t)t->ndim);
@@ -78,16 +78,16 @@ static kiln_status lay_out(kiln_gguf_writer *w, gguf_buffer *head, int64_t *size
         gguf_append_u64(head, (uint64_t)offset);
         if (!kiln__add(offset, t->size, &offset) ||
             !kiln__align_up(offset, KILN_GGUF_DEFAULT_ALIGNMENT, &offset))
-            return kiln_error_set(error, KILN_ERROR_OVERFLOW, "GGUF writer: the file does not fit 63 bits");
+            return GGUF_ERROR(error, KILN_ERROR_OVERFLOW, "GGUF writer: the file does not fit 63 bits");
     }
     size_t padding = (KILN_GGUF_DEFAULT_ALIGNMENT - head->count % KILN_GGUF_DEFAULT_ALIGNMENT) %
                      KILN_GGUF_DEFAULT_ALIGNMENT;
     if (!gguf_reserve(w, head, padding))
-        return kiln_error_set(error, KILN_ERROR_MEMORY, "GGUF writer: no memory for the header");
+        return GGUF_ERROR(error, KILN_ERROR_MEMORY, "GGUF writer: no memory for the header");
     memset(head->items + head->count, 0, padding);
     head->count += padding;
     if (!kiln__add(offset, (int64_t)head->count, size))
-        return kiln_error_set(error, KILN_ERROR_OVERFLOW, "GGUF writer: the file does not fit 63 bits");
+        return GGUF_ERROR(error, KILN_ERROR_OVERFLOW, "GGUF writer: the file does not fit 63 bits");
     return KILN_OK;
 }
 
@@ -115,7 +115,7 @@ static bool put_all(const kiln_gguf_writer *w, const gguf_buffer *head, sink *s)
 /* Checks, and makes the head; the caller frees it even on failure. */
 static kiln_status prepare(kiln_gguf_writer *w, gguf_buffer *head, int64_t *size, kiln_error *error) {
     if (w->failed.status != KILN_OK)
-        return kiln_error_set(error, w->failed.status, "%s", w->failed.text);
+        return GGUF_ERROR(error, w->failed.status, "%s", w->failed.text);
     kiln_status status = check_twice(w, w->kvs.count, compare_written_keys, true, error);
     if (status == KILN_OK)
         status = check_twice(w, w->tensors.count, compare_written_names, false, error);
@@ -137,7 +137,7 @@ kiln_status kiln_gguf_writer_write_memory(kiln_gguf_writer *writer, void **out, 
     if (size != NULL)
         *size = 0;
     if (writer == NULL || out == NULL || size == NULL)
-        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "GGUF writer: writer, bytes or size is NULL");
+        return GGUF_ERROR(error, KILN_ERROR_ARGUMENT, "GGUF writer: writer, bytes or size is NULL");
     gguf_buffer head = {0};
     int64_t total = 0;
     kiln_status status = prepare(writer, &head, &total, error);
@@ -148,8 +148,8 @@ kiln_status kiln_gguf_writer_write_memory(kiln_gguf_writer *writer, void **out, 
             *out = memory;
             *size = (size_t)total;
         } else {
-            status = kiln_error_set(error, KILN_ERROR_MEMORY, "GGUF writer: no memory for %" PRId64 " bytes",
-                                    total);
+            status =
+                GGUF_ERROR(error, KILN_ERROR_MEMORY, "GGUF writer: no memory for %" PRId64 " bytes", total);
         }
     }
     KILN_ARRAY_FREE(&writer->allocator, head);
@@ -202,7 +202,7 @@ static kiln_status write_and_rename(kiln_gguf_writer *w, const gguf_buffer *head
 
 kiln_status kiln_gguf_writer_write(kiln_gguf_writer *writer, const char *path, kiln_error *error) {
     if (writer == NULL || path == NULL)
-        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "GGUF writer: writer or path is NULL");
+        return GGUF_ERROR(error, KILN_ERROR_ARGUMENT, "GGUF writer: writer or path is NULL");
     gguf_buffer head = {0};
     int64_t total = 0;
     kiln_status status = prepare(writer, &head, &total, error);
@@ -210,7 +210,7 @@ kiln_status kiln_gguf_writer_write(kiln_gguf_writer *writer, const char *path, k
         size_t length = strlen(path), room = length + sizeof ".partial";
         char *partial = KILN_NEW(&writer->allocator, char, room);
         if (partial == NULL) {
-            status = kiln_error_set(error, KILN_ERROR_MEMORY, "GGUF writer: no memory for a path");
+            status = GGUF_ERROR(error, KILN_ERROR_MEMORY, "GGUF writer: no memory for a path");
         } else {
             snprintf(partial, room, "%s.partial", path);
             status = write_and_rename(writer, &head, partial, path, error);

@@ -4,16 +4,16 @@
 #include <inttypes.h>
 
 /* Remembers the first error. */
-#define WRITE_FAIL(W, STATUS, ...) kiln_error_set(&(W)->failed, (STATUS), __VA_ARGS__)
+#define WRITE_FAIL(W, STATUS, ...) GGUF_ERROR(&(W)->failed, (STATUS), __VA_ARGS__)
 
 kiln_status kiln_gguf_writer_create(kiln_allocator allocator, kiln_gguf_writer **out, kiln_error *error) {
     if (out == NULL)
-        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "GGUF writer: out is NULL");
+        return GGUF_ERROR(error, KILN_ERROR_ARGUMENT, "GGUF writer: out is NULL");
     *out = NULL;
     kiln_allocator a = kiln__allocator_or_default(&allocator);
     kiln_gguf_writer *w = KILN_NEW(&a, kiln_gguf_writer, 1);
     if (w == NULL)
-        return kiln_error_set(error, KILN_ERROR_MEMORY, "GGUF writer: no memory (%zu bytes)", sizeof *w);
+        return GGUF_ERROR(error, KILN_ERROR_MEMORY, "GGUF writer: no memory (%zu bytes)", sizeof *w);
     w->allocator = a;
     *out = w;
     return KILN_OK;

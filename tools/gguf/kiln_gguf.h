@@ -72,8 +72,8 @@ KILN_API const char *kiln_gguf_type_name(kiln_gguf_type type);
 
 /* A tensor type as ggml numbers it. */
 typedef struct kiln_gguf_tensor_type {
-    uint32_t id;      /* ggml's number, as in the file */
     const char *name; /* ggml's name: "f32", "q4_K", "iq2_xxs", … */
+    uint32_t id;      /* ggml's number, as in the file */
     uint32_t block;   /* values per block */
     uint32_t bytes;   /* bytes per block */
     kiln_dtype

@@ -15,7 +15,7 @@
 #error "elements are used in place, which needs a little-endian machine"
 #endif
 
-#define MAGIC "\x93NUMPY"
+static const unsigned char magic[8] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0}; /* and version 1.0 */
 
 static const struct {
     const char *descr;
@@ -207,7 +207,7 @@ static kiln_status size_of(const char *name, kiln_npy *npy, kiln_error *error) {
 /* The header's place. */
 static kiln_status find_header(const unsigned char *b, size_t size, const char *name, size_t *start,
                                size_t *length, kiln_error *error) {
-    if (size < 10 || memcmp(b, MAGIC, 6) != 0)
+    if (size < 10 || memcmp(b, magic, 6) != 0)
         return kiln_error_set(
             error, KILN_ERROR_FORMAT, "%s: not a .npy file (%zu bytes)%s", name, size,
             size > 1 && b[0] == 'P' && b[1] == 'K' ? ": an .npz archive must be unpacked first" : "");
@@ -341,7 +341,7 @@ static size_t make_header(const char *descr, int32_t ndim, const int64_t *dims, 
     size_t whole = (at + 1 + 63) / 64 * 64;
     memset(out + at, ' ', whole - at);
     out[whole - 1] = '\n';
-    memcpy(out, MAGIC "\x01\x00", 8);
+    memcpy(out, magic, sizeof magic);
     out[8] = (char)((whole - 10) & 0xFF);
     out[9] = (char)((whole - 10) >> 8);
     return whole;
