@@ -130,14 +130,14 @@ static bool evict(kiln_capture *c, const entry *keep) {
     return true;
 }
 
-/* The cached plan with the most equal nodes says why nothing matched. */
+/* The cached plan with the most equal nodes, the latest used of them, says why nothing matched. */
 static void explain(kiln_capture *c) {
     const entry *nearest = NULL;
     size_t most = 0;
     for (uint32_t i = 0; i < c->n_entries; i++) {
         kiln__difference d;
         kiln__graph_compare(c->entries[i].plan->graph, c->graph, false, &d);
-        if (nearest == NULL || d.node > most) {
+        if (nearest == NULL || d.node > most || (d.node == most && c->entries[i].used > nearest->used)) {
             nearest = &c->entries[i];
             most = d.node;
         }
