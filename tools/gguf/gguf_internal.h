@@ -85,7 +85,7 @@ struct kiln_gguf {
 };
 
 /* Sets `error` and gives STATUS, which the compiler can thus see to be no success. */
-#define GGUF_ERROR(ERROR, STATUS, ...) (kiln_error_set((ERROR), (STATUS), __VA_ARGS__), (STATUS))
+#define GGUF_ERROR(ERROR, STATUS, ...) (kiln_error_set((ERROR), (STATUS), __VA_ARGS__), (kiln_status)(STATUS))
 
 /* The same with a text that begins with the file; takes at least one argument after FORMAT. */
 #define GGUF_FAIL(LABEL, ERROR, STATUS, FORMAT, ...)                                                         \

@@ -45,12 +45,14 @@ struct kiln_gguf_writer {
 /* Room for `n` more bytes. */
 static inline bool gguf_reserve(kiln_gguf_writer *w, gguf_buffer *b, size_t n) {
     size_t want;
-    return !__builtin_add_overflow(b->count, n, &want) && KILN_GROW(&w->allocator, *b, want);
+    return !__builtin_add_overflow(b->count, n, &want) && KILN_GROW(&w->allocator, *b, want) &&
+           (b->items != NULL || n == 0);
 }
 
 static inline void gguf_append(gguf_buffer *b, const void *data, size_t n) {
-    if (n != 0)
-        memcpy(b->items + b->count, data, n);
+    if (data == NULL || n == 0)
+        return;
+    memcpy(b->items + b->count, data, n);
     b->count += n;
 }
 

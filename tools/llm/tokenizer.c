@@ -7,7 +7,7 @@
 #include <math.h>
 
 #define TOK_FAIL(G, ERROR, STATUS, FORMAT, ...)                                                              \
-    (kiln_error_set((ERROR), (STATUS), "%s: " FORMAT, file_of(G), __VA_ARGS__), (STATUS))
+    (kiln_error_set((ERROR), (STATUS), "%s: " FORMAT, file_of(G), __VA_ARGS__), (kiln_status)(STATUS))
 
 /* The end of the file's path, for messages. */
 static const char *file_of(const kiln_gguf *gguf) {
