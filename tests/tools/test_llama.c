@@ -1,0 +1,489 @@
+/* Decoding with real weights: texts, logits and routes against the goldens, in every way a plan can be made.
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include "gguf_help.h"
+#include "kiln_ops.h"
+#include "tests/support/eager.h"
+#include "tools/llm/llama.h"
+#include "tools/llm/tokenizer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct variant {
+    const char *gguf, *golden;
+} variant;
+
+static const variant variants[] = {
+    {"stories260K/stories260K-f32.gguf", "dense_f32"},
+    {"stories260K/stories260K-f16.gguf", "dense_f16"},
+    {"stories260K/stories260K-q8_0.gguf", "dense_q8_0"},
+    {"stories260K/stories260K-q4_0.gguf", "dense_q4_0"},
+    {"stories260K/stories260K-iq4_nl.gguf", "dense_iq4_nl"},
+    {"stories260K/stories260K-moe4x-permuted-f32.gguf", "moe4_permuted_f32"},
+    {"stories260K/stories260K-moe4x-split-f32.gguf", "moe4_split_f32"},
+    {"stories260K/stories260K-moe8x-permuted-q8_0.gguf", "moe8_permuted_q8_0"},
+};
+enum { STEPS = 256, FIRST = 32, MAX_LAYERS = 8 };
+
+typedef struct fixture {
+    kiln_gguf *gguf;
+    kiln_llama_model *model;
+    kiln_tok *tok;
+} fixture;
+
+static void must(kiln_status status, const kiln_error *error) {
+    if (status != KILN_OK)
+        fail_msg("%s: %s", kiln_status_name(status), error->text);
+}
+
+static void open_variant(fixture *f, const variant *v) {
+    char path[TESTDATA_PATH_SIZE];
+    kiln_error error;
+    f->gguf = open_good(need(v->gguf, path), KILN_GGUF_MMAP);
+    must(kiln_llama_open(f->gguf, NULL, &f->model, &error), &error);
+    must(kiln_tok_create(f->gguf, (kiln_allocator){0}, &f->tok, &error), &error);
+}
+
+static void close_variant(fixture *f) {
+    kiln_tok_destroy(f->tok);
+    kiln_llama_destroy(f->model);
+    kiln_gguf_destroy(f->gguf);
+}
+
+static kiln_executor *executor_of(uint32_t threads, uint32_t without) {
+    kiln_executor *e;
+    kiln_error error;
+    must(kiln_cpu_executor_create(NULL, &(kiln_cpu_options){.threads = threads, .without = without}, &e,
+                                  &error),
+         &error);
+    return e;
+}
+
+static kiln_llama_decoder *decoder_of(const fixture *f, kiln_executor *e, kiln_llama_options graph,
+                                      kiln_bake_options bake) {
+    kiln_llama_decoder *d;
+    kiln_error error;
+    kiln_llama_decoder_options o = {graph, bake};
+    must(kiln_llama_decoder_create(f->model, &o, e, NULL, &d, &error), &error);
+    return d;
+}
+
+static int32_t best_of(const float *logits, int64_t n) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < n; i++)
+        if (logits[i] > logits[best])
+            best = i;
+    return (int32_t)best;
+}
+
+/* The golden tokens: BOS, then the 256 that are generated. */
+static size_t golden_tokens(const variant *v, int32_t tokens[STEPS + 1]) {
+    char path[128];
+    size_t size, n = 0;
+    snprintf(path, sizeof path, "stories260K/%s.greedy.tokens", v->golden);
+    char *text = (char *)need_bytes(path, &size), *copy = calloc(size + 1, 1);
+    assert_non_null(copy);
+    memcpy(copy, text, size);
+    free(text);
+    for (char *word = strtok(copy, " \n"); word != NULL && n <= STEPS; word = strtok(NULL, " \n"))
+        tokens[n++] = (int32_t)strtol(word, NULL, 10);
+    free(copy);
+    return n;
+}
+
+/* ---- texts
+ * ------------------------------------------------------------------------------------------------- */
+
+/* Decodes greedily as run.c does, from `n` tokens fed in chunks of `chunk`, into text (of at least 4096
+ * bytes). */
+static size_t decode(const fixture *f, kiln_llama_decoder *d, const int32_t *prompt, int64_t n, char *text) {
+    int64_t n_vocab = kiln_llama_get_params(f->model)->n_vocab;
+    size_t size = 0;
+    const float *logits;
+    kiln_error error;
+    int32_t previous = prompt[n - 1];
+    for (int64_t i = 1; i < n; i++) {
+        kiln_gguf_string s = kiln_tok_decode(f->tok, prompt[i - 1], prompt[i]);
+        memcpy(text + size, s.data, s.size);
+        size += s.size;
+    }
+    must(kiln_llama_eval(d, prompt, n, 0, &logits, &error), &error);
+    for (int64_t position = n;; position++) {
+        int32_t next = best_of(logits, n_vocab);
+        if (next == kiln_tok_bos(f->tok) || next == kiln_tok_eos(f->tok))
+            break;
+        kiln_gguf_string s = kiln_tok_decode(f->tok, previous, next);
+        memcpy(text + size, s.data, s.size);
+        size += s.size;
+        if (position == STEPS || size > 4000)
+            break;
+        previous = next;
+        must(kiln_llama_step(d, &next, 1, position, 1, &logits, &error), &error);
+    }
+    return size;
+}
+
+static void check_text(const variant *v, const char *how, const char *text, size_t size) {
+    char path[128];
+    size_t want_size;
+    snprintf(path, sizeof path, "stories260K/%s.greedy.txt", v->golden);
+    char *want = (char *)need_bytes(path, &want_size);
+    if (size != want_size || memcmp(text, want, size) != 0)
+        fail_msg("%s, %s: the text is\n%.*s\nexpected\n%.*s", v->golden, how, (int)size, text, (int)want_size,
+                 want);
+    free(want);
+}
+
+static void text_of(const fixture *f, const variant *v, kiln_executor *e, kiln_bake_options bake,
+                    const char *how) {
+    char text[4096];
+    const int32_t bos = kiln_tok_bos(f->tok);
+    bake.precision = KILN_PRECISION_EXACT;
+    kiln_llama_decoder *d = decoder_of(f, e, (kiln_llama_options){.context = STEPS}, bake);
+    size_t size = decode(f, d, &bos, 1, text);
+    check_text(v, how, text, size);
+    assert_int_equal(kiln_llama_decoder_replays(d), STEPS);
+    kiln_llama_decoder_destroy(d);
+}
+
+static void test_texts(void **state) {
+    (void)state;
+    kiln_executor *pools[] = {executor_of(1, 0), executor_of(2, 0)};
+    for (size_t i = 0; i < COUNT(variants); i++) {
+        fixture f;
+        open_variant(&f, &variants[i]);
+        for (unsigned how = 0; how < 8; how++) {
+            char text[80];
+            bool no_fuse = how & 2, no_reuse = how & 4;
+            snprintf(text, sizeof text, "%u threads%s%s", 1 + (how & 1), no_fuse ? ", not fused" : "",
+                     no_reuse ? ", no reuse" : "");
+            text_of(&f, &variants[i], pools[how & 1],
+                    (kiln_bake_options){
+                        .no_fuse = no_fuse ? KILN_FUSE_ALL : 0, .no_reuse = no_reuse, .no_inplace = no_reuse},
+                    text);
+        }
+        close_variant(&f);
+    }
+    for (size_t i = 0; i < COUNT(pools); i++)
+        assert_int_equal(kiln_executor_destroy(pools[i], NULL), KILN_OK);
+}
+
+/* Serial order and lower CPU levels give the same text; so does run.c, but for its final newline. */
+static void test_texts_of_other_plans(void **state) {
+    (void)state;
+    const uint32_t without[] = {0, KILN_CPU_AVX512, KILN_CPU_AVX512 | KILN_CPU_AVX2};
+    for (size_t i = 0; i < COUNT(variants); i++) {
+        fixture f;
+        open_variant(&f, &variants[i]);
+        for (size_t level = 0; level < COUNT(without); level++) {
+            kiln_executor *e = executor_of(2, without[level]);
+            text_of(&f, &variants[i], e, (kiln_bake_options){.serial = true}, kiln_executor_level(e));
+            assert_int_equal(kiln_executor_destroy(e, NULL), KILN_OK);
+        }
+        close_variant(&f);
+    }
+    size_t a_size, b_size;
+    char *a = (char *)need_bytes("stories260K/run_c_greedy_n256.txt", &a_size);
+    char *b = (char *)need_bytes("stories260K/dense_f32.greedy.txt", &b_size);
+    assert_int_equal(a_size, b_size + 1);
+    assert_memory_equal(a, b, b_size);
+    free(a);
+    free(b);
+}
+
+/* However a prompt is cut, the text goes on the same. */
+static void test_chunks(void **state) {
+    (void)state;
+    kiln_executor *e = executor_of(2, 0);
+    for (size_t i = 0; i < COUNT(variants); i++) {
+        fixture f;
+        int32_t tokens[STEPS + 1];
+        open_variant(&f, &variants[i]);
+        golden_tokens(&variants[i], tokens);
+        const int64_t chunks[] = {1, 3, 7, 40};
+        for (size_t c = 0; c < COUNT(chunks); c++) {
+            char text[4096], how[40];
+            snprintf(how, sizeof how, "chunks of %d", (int)chunks[c]);
+            kiln_llama_decoder *d =
+                decoder_of(&f, e, (kiln_llama_options){.max_tokens = chunks[c], .context = STEPS},
+                           (kiln_bake_options){.precision = KILN_PRECISION_EXACT});
+            size_t size = decode(&f, d, tokens, 40, text);
+            check_text(&variants[i], how, text, size);
+            kiln_llama_decoder_destroy(d);
+        }
+        close_variant(&f);
+    }
+    assert_int_equal(kiln_executor_destroy(e, NULL), KILN_OK);
+}
+
+/* ---- logits
+ * ------------------------------------------------------------------------------------------------ */
+
+/* Teacher-forced logits of the first 32 tokens, `chunk` at a time. */
+static void logits_of(const fixture *f, kiln_executor *e, const int32_t *tokens, int64_t chunk,
+                      kiln_llama_options graph, kiln_bake_options bake, float *out) {
+    int64_t n_vocab = kiln_llama_get_params(f->model)->n_vocab;
+    graph.max_tokens = graph.max_logits = chunk;
+    graph.context = FIRST;
+    kiln_llama_decoder *d = decoder_of(f, e, graph, bake);
+    for (int64_t at = 0; at < FIRST; at += chunk) {
+        int64_t n = FIRST - at < chunk ? FIRST - at : chunk;
+        const float *logits;
+        kiln_error error;
+        must(kiln_llama_step(d, tokens + at, n, at, n, &logits, &error), &error);
+        memcpy(out + at * n_vocab, logits, (size_t)(n * n_vocab) * sizeof *out);
+    }
+    kiln_llama_decoder_destroy(d);
+}
+
+static double worst(const float *a, const float *b, size_t n) {
+    double most = 0;
+    for (size_t i = 0; i < n; i++) {
+        double difference = fabs((double)a[i] - (double)b[i]);
+        most = difference > most || isnan(difference) ? difference : most;
+    }
+    return most;
+}
+
+/* Bounds: exact mode by the goldens' own rule; fast mode and 16-bit caches by the size of their rounding,
+ * against logits of magnitude 10 and a random error of a percent per layer. */
+static void test_logits(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t chunk;
+        kiln_precision precision;
+        kiln_dtype cache;
+        double bound;
+    } rows[] = {
+        {"exact", 1, KILN_PRECISION_EXACT, KILN_F32, 1e-3},
+        {"exact", 7, KILN_PRECISION_EXACT, KILN_F32, 1e-3},
+        {"exact", 32, KILN_PRECISION_EXACT, KILN_F32, 1e-3},
+        {"exact, f16 cache", 5, KILN_PRECISION_EXACT, KILN_F16, 2e-2},
+        {"exact, bf16 cache", 5, KILN_PRECISION_EXACT, KILN_BF16, 2e-1},
+        {"fast", 1, KILN_PRECISION_FAST, KILN_F32, 0.6},
+        {"fast", 32, KILN_PRECISION_FAST, KILN_F16, 0.6},
+    };
+    kiln_executor *e = executor_of(2, 0);
+    float *got = malloc(FIRST * 512 * sizeof *got);
+    assert_non_null(got);
+    for (size_t i = 0; i < COUNT(variants); i++) {
+        fixture f;
+        int32_t tokens[STEPS + 1];
+        char path[128];
+        size_t size;
+        open_variant(&f, &variants[i]);
+        golden_tokens(&variants[i], tokens);
+        snprintf(path, sizeof path, "stories260K/%s.logits.first32.f32", variants[i].golden);
+        float *want = (float *)(void *)need_bytes(path, &size);
+        assert_int_equal(size, FIRST * 512 * sizeof *want);
+        for (size_t r = 0; r < COUNT(rows); r++) {
+            logits_of(&f, e, tokens, rows[r].chunk, (kiln_llama_options){.cache = rows[r].cache},
+                      (kiln_bake_options){.precision = rows[r].precision}, got);
+            double most = worst(got, want, FIRST * 512);
+            if (!(most <= rows[r].bound))
+                fail_msg("%s, %s, chunks of %d: logits are off by up to %g; at most %g", variants[i].golden,
+                         rows[r].name, (int)rows[r].chunk, most, rows[r].bound);
+        }
+        free(want);
+        close_variant(&f);
+    }
+    free(got);
+    assert_int_equal(kiln_executor_destroy(e, NULL), KILN_OK);
+}
+
+/* A plan against the same graph run node by node, without plan, order or shared memory: the same bits. */
+static void test_eager(void **state) {
+    (void)state;
+    enum { N = 5 };
+    kiln_executor *e = executor_of(2, KILN_CPU_AVX512 | KILN_CPU_AVX2);
+    for (size_t i = 0; i < COUNT(variants); i++) {
+        fixture f;
+        int32_t tokens[STEPS + 1];
+        kiln_error error;
+        kiln_graph *g;
+        const float *logits;
+        open_variant(&f, &variants[i]);
+        golden_tokens(&variants[i], tokens);
+        kiln_llama_options o = {.max_tokens = N, .context = 16};
+        must(kiln_graph_create(NULL, &g, &error), &error);
+        must(kiln_llama_build(f.model, &o, g, &error), &error);
+        eager *run = eager_new(g, 0);
+        memcpy(eager_data(run, kiln_tensor_find(g, "tokens")), tokens, N * sizeof *tokens);
+        *(int32_t *)eager_data(run, kiln_tensor_find(g, "rows")) = N - 1;
+        eager_set_i64(run, kiln_slot_find(g, "n_tokens"), N);
+        eager_set_i64(run, kiln_slot_find(g, "n_kv"), N);
+        eager_set_i64(run, kiln_slot_find(g, "n_logits"), 1);
+        assert_int_equal(eager_run(run, 3).status, KILN_OK);
+        kiln_llama_decoder *d = decoder_of(
+            &f, e, o, (kiln_bake_options){.precision = KILN_PRECISION_EXACT, .no_fuse = KILN_FUSE_ALL});
+        must(kiln_llama_eval(d, tokens, N, 0, &logits, &error), &error);
+        assert_memory_equal(logits, eager_data(run, kiln_tensor_find(g, "logits")), 512 * sizeof *logits);
+        kiln_llama_decoder_destroy(d);
+        eager_free(run);
+        kiln_graph_destroy(g);
+        close_variant(&f);
+    }
+    assert_int_equal(kiln_executor_destroy(e, NULL), KILN_OK);
+}
+
+/* ---- routes
+ * ------------------------------------------------------------------------------------------------ */
+
+typedef struct routes {
+    FILE *file;
+} routes;
+
+/* Every tap is one layer's chosen experts; a line per token. Layers come in order, as each needs the one
+ * before. */
+static kiln_status note_route(void *context, const kiln_observation *o) {
+    routes *r = context;
+    const unsigned char *row = o->data;
+    for (int64_t t = 0; t < o->dims[0]; t++, row += o->strides[0])
+        for (int64_t s = 0; s < o->dims[1]; s++) {
+            int32_t id;
+            memcpy(&id, row + s * o->strides[1], sizeof id);
+            fprintf(r->file, "%d%c", id, s + 1 < o->dims[1] ? ' ' : '\n');
+        }
+    return KILN_OK;
+}
+
+static void route_of(const variant *v, kiln_executor *e, uint32_t no_fuse) {
+    char names[MAX_LAYERS][32], path[128], *got = NULL;
+    kiln_tap taps[MAX_LAYERS];
+    size_t got_size = 0, want_size;
+    int32_t tokens[STEPS + 1];
+    fixture f;
+    kiln_error error;
+    open_variant(&f, v);
+    golden_tokens(v, tokens);
+    uint32_t layers = (uint32_t)kiln_llama_get_params(f.model)->n_layers;
+    assert_true(layers <= MAX_LAYERS);
+    for (uint32_t i = 0; i < layers; i++) {
+        snprintf(names[i], sizeof names[i], "blk.%u.route", i);
+        taps[i] = (kiln_tap){names[i], KILN_WATCH_VALUES};
+    }
+    kiln_llama_decoder *d = decoder_of(
+        &f, e, (kiln_llama_options){.context = STEPS},
+        (kiln_bake_options){
+            .precision = KILN_PRECISION_EXACT, .no_fuse = no_fuse, .taps = taps, .n_taps = layers});
+    routes r = {open_memstream(&got, &got_size)};
+    assert_non_null(r.file);
+    must(kiln_session_observe(kiln_llama_decoder_session(d), KILN_WATCH_VALUES, note_route, &r, &error),
+         &error);
+    for (int64_t i = 0; i < STEPS; i++)
+        must(kiln_llama_step(d, &tokens[i], 1, i, 0, NULL, &error), &error);
+    fclose(r.file);
+    snprintf(path, sizeof path, "stories260K/%s.route.txt", v->golden);
+    char *want = (char *)need_bytes(path, &want_size);
+    assert_int_equal(got_size, want_size);
+    assert_memory_equal(got, want, want_size);
+    free(want);
+    free(got);
+    kiln_llama_decoder_destroy(d);
+    close_variant(&f);
+}
+
+static void test_routes(void **state) {
+    (void)state;
+    kiln_executor *e = executor_of(2, 0);
+    for (size_t i = 0; i < COUNT(variants); i++)
+        if (strncmp(variants[i].golden, "moe", 3) == 0) {
+            route_of(&variants[i], e, 0);
+            route_of(&variants[i], e, KILN_FUSE_ALL);
+        }
+    assert_int_equal(kiln_executor_destroy(e, NULL), KILN_OK);
+}
+
+/* ---- the decoder's own rules
+ * -------------------------------------------------------------------------------- */
+
+static void test_refusals(void **state) {
+    (void)state;
+    fixture f;
+    kiln_error error;
+    const float *logits;
+    int32_t tokens[STEPS + 1], bad[] = {1, 512, -1};
+    open_variant(&f, &variants[0]);
+    golden_tokens(&variants[0], tokens);
+    kiln_executor *e = executor_of(1, 0);
+    kiln_llama_decoder *d = decoder_of(&f, e, (kiln_llama_options){.max_tokens = 4, .context = 10},
+                                       (kiln_bake_options){.precision = KILN_PRECISION_EXACT});
+    assert_int_equal(kiln_llama_step(d, bad, 2, 0, 1, &logits, &error), KILN_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.text, "token 512 at position 1"));
+    assert_null(logits);
+    assert_int_equal(kiln_llama_step(d, bad + 2, 1, 0, 1, &logits, &error), KILN_ERROR_ARGUMENT);
+    assert_int_equal(kiln_llama_step(d, tokens, 5, 0, 1, &logits, &error), KILN_ERROR_ARGUMENT);
+    assert_int_equal(kiln_llama_step(d, tokens, 2, 0, 2, &logits, &error), KILN_ERROR_ARGUMENT);
+    assert_int_equal(kiln_llama_step(d, tokens, -1, 0, 0, &logits, &error), KILN_ERROR_ARGUMENT);
+    assert_int_equal(kiln_llama_step(d, tokens, 1, 10, 1, &logits, &error), KILN_ERROR_LIMIT);
+    assert_int_equal(kiln_llama_step(d, tokens, 1, -1, 1, &logits, &error), KILN_ERROR_LIMIT);
+    assert_int_equal(kiln_llama_eval(d, tokens, 0, 0, &logits, &error), KILN_ERROR_ARGUMENT);
+    assert_int_equal(kiln_llama_eval(d, tokens, 11, 0, &logits, &error), KILN_ERROR_LIMIT);
+    /* None of that disturbs what follows, and going back to an earlier position gives the same again. */
+    float first[512];
+    must(kiln_llama_eval(d, tokens, 10, 0, &logits, &error), &error);
+    memcpy(first, logits, sizeof first);
+    must(kiln_llama_step(d, tokens, 0, 10, 0, &logits, &error), &error); /* no tokens: nothing to do */
+    assert_null(logits);
+    must(kiln_llama_eval(d, tokens, 10, 0, &logits, &error), &error);
+    assert_memory_equal(logits, first, sizeof first);
+    kiln_llama_decoder_destroy(d);
+
+    kiln_llama_decoder_options o = {.graph = {.context = 513}};
+    assert_int_equal(kiln_llama_decoder_create(f.model, &o, e, NULL, &d, &error), KILN_ERROR_LIMIT);
+    o.graph = (kiln_llama_options){.max_tokens = 3, .max_logits = 4};
+    assert_int_equal(kiln_llama_decoder_create(f.model, &o, e, NULL, &d, &error), KILN_ERROR_LIMIT);
+    o.graph = (kiln_llama_options){.cache = KILN_Q8_0};
+    assert_int_not_equal(kiln_llama_decoder_create(f.model, &o, e, NULL, &d, &error), KILN_OK);
+    assert_null(d);
+    assert_int_equal(kiln_executor_destroy(e, NULL), KILN_OK);
+    close_variant(&f);
+}
+
+/* A run that an observer stops leaves the caches half written; decoding goes on from the same position. */
+static kiln_status stop(void *context, const kiln_observation *o) {
+    (void)o;
+    return --*(int *)context == 0 ? KILN_ERROR_NUMERIC : KILN_OK;
+}
+
+static void test_stopped_run(void **state) {
+    (void)state;
+    fixture f;
+    kiln_error error;
+    const float *logits;
+    float want[512];
+    int32_t tokens[STEPS + 1];
+    open_variant(&f, &variants[0]);
+    golden_tokens(&variants[0], tokens);
+    kiln_executor *e = executor_of(2, 0);
+    kiln_tap tap = {"blk.2.mid", KILN_WATCH_VALUES};
+    kiln_llama_decoder *d =
+        decoder_of(&f, e, (kiln_llama_options){.context = 16},
+                   (kiln_bake_options){.precision = KILN_PRECISION_EXACT, .taps = &tap, .n_taps = 1});
+    must(kiln_llama_eval(d, tokens, 8, 0, &logits, &error), &error);
+    memcpy(want, logits, sizeof want);
+    int countdown = 6;
+    must(kiln_session_observe(kiln_llama_decoder_session(d), KILN_WATCH_VALUES, stop, &countdown, &error),
+         &error);
+    assert_int_equal(kiln_llama_eval(d, tokens, 8, 0, &logits, &error), KILN_ERROR_NUMERIC);
+    must(kiln_session_observe(kiln_llama_decoder_session(d), 0, NULL, NULL, &error), &error);
+    must(kiln_llama_eval(d, tokens + 5, 3, 5, &logits, &error), &error);
+    assert_memory_equal(logits, want, sizeof want);
+    kiln_llama_decoder_destroy(d);
+    assert_int_equal(kiln_executor_destroy(e, NULL), KILN_OK);
+    close_variant(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_texts),    cmocka_unit_test(test_texts_of_other_plans),
+        cmocka_unit_test(test_chunks),   cmocka_unit_test(test_logits),
+        cmocka_unit_test(test_eager),    cmocka_unit_test(test_routes),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_stopped_run),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
