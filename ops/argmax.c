@@ -13,7 +13,7 @@ static kiln_status infer(kiln_infer *infer) {
     char shape[KILN__TEXT_SIZE];
     if (n < 1 || n > INT32_MAX)
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
-                               "the rows of x %s have %lld elements; it must be 1 to %d",
+                               "the rows of x %s have %lld elements; they must have 1 to %d",
                                kiln__infer_shape(infer, x, shape), (long long)n, INT32_MAX);
     kiln__out_like(infer, 0, x, KILN_I32);
     if (x->ndim > 1)
