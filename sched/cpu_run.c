@@ -93,9 +93,14 @@ kiln_status kiln__cpu_refresh(kiln__cpu_run *run, uint32_t *at) {
  */
 
 void kiln__cpu_reset(kiln__cpu_run *run) {
+    const kiln__tape *tape = run->run->tape;
     run->run->outcome = (kiln__outcome){0};
-    run->region = run->record = 0;
+    run->region = 0;
+    run->record = tape->n_regions > 0 ? tape->regions[0].first : 0;
     run->tile = 0;
+    for (uint32_t i = 0; tape->timed && i < tape->n_records; i++)
+        atomic_store_explicit(&tape->records[i].ns, 0,
+                              memory_order_relaxed); /* ordered by the start of the run */
     if (kiln__cpu_trouble(run) == 0)
         return;
     for (uint32_t i = 0; i < run->pool->threads; i++)
@@ -172,7 +177,12 @@ static void call(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t index, int64
     kiln_tile tile = {first, last, slot->scratch, &slot->sink};
     slot->sink.bad_index = false;
     slot->sink.text[0] = '\0';
+    const bool timed = run->run->tape->timed;
+    const int64_t start = timed ? kiln__now_ns() : 0;
     kiln_status status = kernel->run(&record->args, &tile);
+    if (timed) /* relaxed: read after the region is done */
+        atomic_fetch_add_explicit(&run->run->tape->records[index].ns, kiln__now_ns() - start,
+                                  memory_order_relaxed);
     if (slot->sink.bad_index)
         note_bad_index(run, slot, index, first);
     if (status != KILN_OK)
@@ -244,13 +254,12 @@ bool kiln__cpu_serial(kiln__cpu_run *run, int64_t deadline) {
     const int64_t piece = deadline == KILN__NO_DEADLINE ? KILN__CPU_PIECE : KILN__CPU_CHUNK;
     for (;;) {
         const kiln__region *region = &tape->regions[run->region];
-        if (run->record < region->first)
-            run->record = region->first;
         if (!serial_region(run, region, piece, deadline))
             return false;
         if (!kiln__cpu_region_end(run, run->region))
             return true;
         run->region++;
+        run->record = tape->regions[run->region].first;
         run->tile = 0;
         if (region->tiles > 0 && kiln__expired(deadline))
             return false;

@@ -65,6 +65,7 @@ struct job {
     uint32_t hook_region;
     atomic_int flag;
     job *other;
+    kiln_executor *executor;
 };
 
 static inline void violation(job *j, const char *what) {

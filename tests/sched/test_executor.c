@@ -3,6 +3,7 @@
 #include "executor_job.h"
 #include "../support/fault_alloc.h"
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -432,6 +433,40 @@ static void after_fork(void **state) {
     executor_free(alone);
 }
 
+/* Threads that the system refuses: an error, nothing left behind, and a smaller executor still works. */
+static void threads_refused(void **state) {
+    (void)state;
+#if SLOW
+    print_message("skipped: the sanitizers need the address space that is taken away here\n");
+    skip();
+#endif
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        static const int64_t sizes[] = {4, -1, -2};
+        const struct rlimit limit = {100 << 20, 100 << 20}; /* room for some 8 MiB stacks, not for 200 */
+        kiln_cpu_options options = {.threads = 200};
+        kiln_executor *e = NULL;
+        kiln_error error;
+        alarm(20);
+        setrlimit(RLIMIT_AS, &limit);
+        kiln_status status = kiln_cpu_executor_create(NULL, &options, &e, &error);
+        if (status == KILN_OK) /* a system that does not count stacks */
+            _exit(kiln_executor_destroy(e, NULL) == KILN_OK ? 0 : 1);
+        if (status != KILN_ERROR_SYSTEM || e != NULL || strstr(error.text, "of 199") == NULL)
+            _exit(2);
+        e = executor_new(2, 0);
+        job *j = job_new(sizes);
+        prepare(e, j);
+        _exit(run_once(e, j) == KILN_OK && job_complete(j) ? 0 : 3);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void) {
     alarm(HANG_SECONDS); /* a hang ends the process */
     const struct CMUnitTest tests[] = {
@@ -448,6 +483,7 @@ int main(void) {
         cmocka_unit_test(allocation_failures),
         cmocka_unit_test(floating_point_mode),
         cmocka_unit_test(after_fork),
+        cmocka_unit_test(threads_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

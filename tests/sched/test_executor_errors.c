@@ -67,6 +67,12 @@ static void *canceller_main(void *context) {
     return NULL;
 }
 
+/* From inside, so that it hits at every point of a run, and on workers as well as on the waiting thread. */
+static void cancel_inside(node *n, int64_t tile) {
+    if (tile == n->tiles / 2)
+        n->job->executor->table->cancel(n->job->executor, &n->job->run);
+}
+
 static void cancel_anywhere(void **state) {
     (void)state;
     seed = 3;
@@ -78,9 +84,16 @@ static void cancel_anywhere(void **state) {
             prepare(e, j);
             client c = {.executor = e, .shared = j, .seed = 77 + (uint64_t)tape};
             assert_int_equal(pthread_create(&c.thread, NULL, canceller_main, &c), 0);
+            j->executor = e;
             for (int again = 0; again < 40; again++) {
                 job_reset(j);
+                node *n =
+                    j->tape.n_records > 0 && again % 2 == 0 ? &j->nodes[below((int)j->tape.n_records)] : NULL;
+                if (n != NULL)
+                    n->before = cancel_inside;
                 kiln_status status = run_once(e, j);
+                if (n != NULL)
+                    n->before = NULL;
                 assert_int_equal(atomic_load(&j->done_calls), 1);
                 assert_int_equal(atomic_load(&j->violations), 0);
                 if (status == KILN_OK) {
@@ -100,6 +113,7 @@ static void cancel_anywhere(void **state) {
         }
         executor_free(e);
     }
+    assert_true(cancelled > 0 && finished > 0);
     print_message("%ld cancelled, %ld finished\n", cancelled, finished);
 }
 
