@@ -48,8 +48,9 @@ static inline void kiln__free_array(const kiln_allocator *a, void *p, size_t cou
 #define KILN_DELETE(a, p, type, count) kiln__free_array((a), (p), (count), sizeof(type))
 
 /* A growable array: struct { T *items; size_t count, capacity; }. Grows to at least `want` items, doubling;
- * false when memory is out, and then nothing has changed. New room is not zeroed. */
-static inline bool kiln__grow(const kiln_allocator *a, void **items, size_t *capacity, size_t want,
+ * false when memory is out, and then nothing has changed. New room is not zeroed. `place` is the address of
+ * `items`, a pointer of any type: it is read and written as bytes. */
+static inline bool kiln__grow(const kiln_allocator *a, void *place, size_t *capacity, size_t want,
                               size_t size, size_t align) {
     if (want <= *capacity)
         return true;
@@ -62,18 +63,19 @@ static inline bool kiln__grow(const kiln_allocator *a, void **items, size_t *cap
     void *p = a->alloc(a->context, bytes, align);
     if (p == NULL)
         return false;
-    if (*items != NULL) {
-        memcpy(p, *items, *capacity * size);
-        a->free(a->context, *items, *capacity * size);
+    void *old;
+    memcpy(&old, place, sizeof old);
+    if (old != NULL) {
+        memcpy(p, old, *capacity * size);
+        a->free(a->context, old, *capacity * size);
     }
-    *items = p;
+    memcpy(place, &p, sizeof p);
     *capacity = next;
     return true;
 }
 
 #define KILN_GROW(a, array, want)                                                                            \
-    kiln__grow((a), (void **)&(array).items, &(array).capacity, (want), sizeof *(array).items,               \
-               _Alignof(max_align_t))
+    kiln__grow((a), &(array).items, &(array).capacity, (want), sizeof *(array).items, _Alignof(max_align_t))
 #define KILN_ARRAY_FREE(a, array)                                                                            \
     do {                                                                                                     \
         if ((array).items != NULL)                                                                           \
