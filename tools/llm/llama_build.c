@@ -10,6 +10,7 @@ typedef struct builder {
     kiln_llama_options options; /* defaults filled in */
     kiln_graph *graph;
     kiln_storage *parts; /* a weight storage per part of the file */
+    kiln_tensor *each;   /* room for one tensor per expert */
     kiln_slot n_tokens, n_kv, n_logits, position;
     int64_t layer;
 } builder;
@@ -94,15 +95,9 @@ static kiln_tensor dense_ffn(const builder *b, const llama_layer *l, kiln_tensor
 static kiln_tensor by_expert(const builder *b, const llama_experts *w, kiln_tensor x, kiln_tensor ids) {
     if (w->all != NULL)
         return kiln_matmul_id(b->graph, weight(b, w->all), x, ids);
-    size_t n = (size_t)b->params->n_experts;
-    kiln_tensor *each = KILN_NEW(&b->model->allocator, kiln_tensor, n);
-    if (each == NULL)
-        return none; /* the op that gets it refuses it */
-    for (size_t e = 0; e < n; e++)
-        each[e] = weight(b, w->each[e]);
-    kiln_tensor y = kiln_matmul_id_split(b->graph, each, (uint32_t)n, x, ids);
-    KILN_DELETE(&b->model->allocator, each, kiln_tensor, n);
-    return y;
+    for (int64_t e = 0; e < b->params->n_experts; e++)
+        b->each[e] = weight(b, w->each[e]);
+    return kiln_matmul_id_split(b->graph, b->each, (uint32_t)b->params->n_experts, x, ids);
 }
 
 /* Mixtral: the k best experts by router logit, weighted by a softmax over those k. */
@@ -192,10 +187,17 @@ kiln_status kiln_llama_build(const kiln_llama_model *model, const kiln_llama_opt
     kiln_status status = check_options(&b, error);
     if (status != KILN_OK)
         return status;
-    b.parts = KILN_NEW(&model->allocator, kiln_storage, n_parts);
-    if (b.parts == NULL)
-        return kiln_error_set(error, KILN_ERROR_MEMORY, "%s: out of memory", model->path);
-    build(&b);
-    KILN_DELETE(&model->allocator, b.parts, kiln_storage, n_parts);
-    return kiln_graph_check(graph, error);
+    const kiln_allocator *a = &model->allocator;
+    size_t n_experts = (size_t)model->params.n_experts;
+    b.parts = KILN_NEW(a, kiln_storage, n_parts);
+    b.each = KILN_NEW(a, kiln_tensor, n_experts);
+    if (b.parts != NULL && b.each != NULL) {
+        build(&b);
+        status = kiln_graph_check(graph, error);
+    } else {
+        status = kiln_error_set(error, KILN_ERROR_MEMORY, "%s: out of memory", model->path);
+    }
+    KILN_DELETE(a, b.parts, kiln_storage, n_parts);
+    KILN_DELETE(a, b.each, kiln_tensor, n_experts);
+    return status;
 }
