@@ -1,0 +1,197 @@
+/* Baking: what it refuses, memory caps, storages that overlap in memory, symbols in products, ops that declare nothing. */
+#include "kiln.h"
+#include "check.h"
+#include "test_ops.h"
+#include "tiny_model.h"
+
+static kiln_graph *graph;
+static kiln_executor *executor;
+
+static int setup(void **unused) {
+    (void)unused;
+    kiln_cpu_options cpu = {.threads = 2};
+    CHECK_OK(kiln_graph_create(NULL, &graph, error));
+    CHECK_OK(kiln_cpu_executor_create(NULL, &cpu, &executor, error));
+    return 0;
+}
+
+static int teardown(void **unused) {
+    (void)unused;
+    kiln_graph_destroy(graph);
+    CHECK_OK(kiln_executor_destroy(executor, error));
+    return 0;
+}
+
+static void test_refusals(void **unused) {
+    (void)unused;
+    kiln_plan *plan;
+    /* An intermediate that nothing has written. */
+    kiln_storage hole = kiln_storage_add(graph, KILN_STORAGE_ARENA, "hole", 32);
+    kiln_tensor x = kiln_tensor_at(graph, hole, 0, KILN_F32, KILN_SHAPE(kiln_n(8)), NULL);
+    kiln_name(graph, x, "nothing");
+    kiln_output(graph, kiln_silu(graph, x), "y");
+    CHECK_FAILS(kiln_bake(graph, NULL, &plan, error), KILN_ERROR_ARGUMENT,
+                "node 'y' (silu) reads 'nothing', which no earlier node writes");
+    assert_null(plan);
+    kiln_bake_options odd = {.precision = (kiln_precision)7};
+    CHECK_FAILS(kiln_bake(graph, &odd, &plan, error), KILN_ERROR_ARGUMENT, "kiln_bake: unknown precision");
+    kiln_bake_options negative = {.max_arena = -1};
+    CHECK_FAILS(kiln_bake(graph, &negative, &plan, error), KILN_ERROR_ARGUMENT,
+                "kiln_bake: max_arena is negative");
+    /* The graph's first error is what baking reports. */
+    kiln_graph_reset(graph);
+    kiln_tensor a = kiln_input(graph, "a", KILN_F32, KILN_SHAPE(kiln_n(2), kiln_n(3)));
+    kiln_tensor b = kiln_input(graph, "b", KILN_F32, KILN_SHAPE(kiln_n(4), kiln_n(5)));
+    kiln_tensor bad = kiln_matmul(graph, b, a);
+    assert_false(kiln_tensor_valid(bad));
+    assert_false(kiln_tensor_valid(kiln_silu(graph, bad)));
+    kiln_error first;
+    assert_int_equal(kiln_graph_check(graph, &first), KILN_ERROR_SHAPE);
+    CHECK_FAILS(kiln_bake(graph, NULL, &plan, error), KILN_ERROR_SHAPE, first.text);
+    /* An empty graph is a plan with nothing to do. */
+    kiln_graph_reset(graph);
+    kiln_session *session;
+    CHECK_OK(kiln_bake(graph, NULL, &plan, error));
+    CHECK_OK(kiln_session_create(plan, executor, NULL, &session, error));
+    CHECK_OK(kiln_run(session, error));
+    CHECK_OK(kiln_session_destroy(session, error));
+    kiln_plan_release(plan);
+}
+
+/* y = sum of eight branches that are all independent: wide, so the arena is large unless it is made narrow. */
+static void test_memory_cap(void **unused) {
+    (void)unused;
+    kiln_graph_reset(graph);
+    kiln_dim shape[] = {kiln_n(64), kiln_n(64)};
+    kiln_tensor x = kiln_input(graph, "x", KILN_F32, 2, shape), sum = kiln_zeros(graph, 2, shape);
+    for (int i = 0; i < 8; i++) {
+        kiln_tensor branch = kiln_silu(graph, kiln_copy(graph, x, KILN_F32));
+        sum = kiln_accumulate_by(graph, sum, branch, kiln_f32_const((float)i));
+    }
+    kiln_output(graph, kiln_copy(graph, sum, KILN_F32), "y");
+    kiln_plan *wide, *narrow, *none;
+    kiln_plan_summary w, n;
+    CHECK_OK(kiln_bake(graph, NULL, &wide, error));
+    kiln_plan_get_summary(wide, &w);
+    kiln_bake_options cap = {.max_arena = w.arena_bytes / 2};
+    CHECK_OK(kiln_bake(graph, &cap, &narrow, error));
+    kiln_plan_get_summary(narrow, &n);
+    assert_true(n.arena_bytes <= cap.max_arena);
+    assert_true(n.regions >= w.regions);
+    assert_int_equal(w.regions, w.longest_chain);
+    cap.max_arena = 1024; /* less than one tensor */
+    assert_int_equal(kiln_bake(graph, &cap, &none, NULL), KILN_ERROR_LIMIT);
+    float first[64 * 64];
+    kiln_plan *plans[] = {wide, narrow};
+    for (int i = 0; i < 2; i++) {
+        kiln_session *session;
+        CHECK_OK(kiln_session_create(plans[i], executor, NULL, &session, error));
+        float *in = kiln_session_data(session, x);
+        for (int j = 0; j < 64 * 64; j++)
+            in[j] = (float)(j % 13) - 6;
+        CHECK_OK(kiln_run(session, error));
+        const float *y = kiln_session_data(session, kiln_plan_tensor(plans[i], "y"));
+        if (i == 0)
+            memcpy(first, y, sizeof first);
+        else
+            assert_memory_equal(first, y, sizeof first);
+        CHECK_OK(kiln_session_destroy(session, error));
+        kiln_plan_release(plans[i]);
+    }
+}
+
+/* Two storages whose memory overlaps when the plan is baked: ordered as one. */
+static void test_overlapping_storages(void **unused) {
+    (void)unused;
+    static float memory[32], elsewhere[32];
+    kiln_graph_reset(graph);
+    kiln_tensor x = kiln_input(graph, "x", KILN_F32, KILN_SHAPE(kiln_n(16)));
+    kiln_storage window = kiln_storage_add(graph, KILN_STORAGE_OUTPUT, "window", 64);
+    kiln_tensor w = kiln_tensor_at(graph, window, 0, KILN_F32, KILN_SHAPE(kiln_n(16)), NULL);
+    kiln_storage_data(graph, kiln_storage_of(graph, x), memory, 64, 0);
+    kiln_storage_data(graph, window, memory + 8, 64, 0); /* x[8] is w[0] */
+    kiln_tensor before = kiln_output(graph, kiln_copy(graph, x, KILN_F32), "before");
+    kiln_zero(graph, w);
+    kiln_tensor after = kiln_output(graph, kiln_copy(graph, x, KILN_F32), "after");
+    kiln_plan *plan;
+    kiln_session *session;
+    CHECK_OK(kiln_bake(graph, NULL, &plan, error));
+    kiln_plan_summary s;
+    kiln_plan_get_summary(plan, &s);
+    assert_int_equal(s.regions, 3); /* copy, zero, copy: nothing in the graph alone says so */
+    CHECK_OK(kiln_session_create(plan, executor, NULL, &session, error));
+    for (int i = 0; i < 32; i++)
+        memory[i] = 1;
+    CHECK_OK(kiln_run(session, error));
+    const float *b = kiln_session_data(session, before), *a = kiln_session_data(session, after);
+    for (int i = 0; i < 16; i++)
+        assert_true(b[i] == 1 && a[i] == (i < 8 ? 1.0f : 0.0f));
+    /* The same overlap at another address is fine, another overlap is not, none is. */
+    kiln_storage xs = kiln_plan_storage(plan, "x");
+    CHECK_OK(kiln_session_bind(session, xs, elsewhere, 64, error));
+    CHECK_OK(kiln_session_bind(session, window, elsewhere + 8, 64, error));
+    CHECK_OK(kiln_run(session, error));
+    CHECK_OK(kiln_session_bind(session, window, elsewhere + 4, 64, error));
+    CHECK_FAILS(kiln_run(session, error), KILN_ERROR_BINDING,
+                "'x' and 'window' overlap in memory and a node writes to one of them; they did not overlap "
+                "when the plan "
+                "was baked");
+    CHECK_OK(kiln_session_bind(session, window, elsewhere + 16, 64, error));
+    CHECK_OK(kiln_run(session, error));
+    CHECK_OK(kiln_session_destroy(session, error));
+    kiln_plan_release(plan);
+}
+
+/* [T, 3, 8] seen as [3·T, 8]: the count follows three times the symbol. */
+static void test_symbol_products(void **unused) {
+    (void)unused;
+    kiln_graph_reset(graph);
+    kiln_slot tokens = kiln_slot_i64(graph, "n_tokens", 0, 5);
+    kiln_tensor x = kiln_input(graph, "x", KILN_F32, KILN_SHAPE(kiln_sym(tokens), kiln_n(3), kiln_n(8)));
+    kiln_tensor rows = kiln_reshape(graph, x, KILN_SHAPE(kiln_sym_times(tokens, 3), kiln_n(8)));
+    kiln_tensor y = kiln_output(graph, kiln_silu(graph, rows), "y");
+    kiln_plan *plan;
+    kiln_session *session;
+    CHECK_OK(kiln_bake(graph, NULL, &plan, error));
+    CHECK_OK(kiln_session_create(plan, executor, NULL, &session, error));
+    float *in = kiln_session_data(session, x), *out = kiln_session_data(session, y);
+    for (int i = 0; i < 5 * 24; i++)
+        in[i] = 1;
+    for (int64_t t = 0; t <= 5; t++) {
+        for (int i = 0; i < 5 * 24; i++)
+            out[i] = -1;
+        CHECK_OK(kiln_session_set_i64(session, tokens, t, error));
+        CHECK_OK(kiln_run(session, error));
+        for (int i = 0; i < 5 * 24; i++)
+            assert_true(i < t * 24 ? out[i] > 0.7f : out[i] == -1);
+    }
+    CHECK_OK(kiln_session_destroy(session, error));
+    kiln_plan_release(plan);
+}
+
+/* An op that declares no accesses stands alone between two barriers. */
+static void test_opaque(void **unused) {
+    (void)unused;
+    for (int opaque = 0; opaque < 2; opaque++) {
+        kiln_graph_reset(graph);
+        kiln_tensor x = kiln_input(graph, "x", KILN_F32, KILN_SHAPE(kiln_n(4), kiln_n(4))), y;
+        kiln_output(graph, kiln_silu(graph, x), "a");
+        assert_int_equal(kiln_node_add(graph, opaque ? &test_opaque_op : &test_gate_op, &x, 1, NULL, &y),
+                         KILN_OK);
+        kiln_output(graph, y, "b");
+        kiln_output(graph, kiln_silu(graph, x), "c");
+        kiln_plan *plan;
+        kiln_plan_summary s;
+        CHECK_OK(kiln_bake(graph, NULL, &plan, error));
+        kiln_plan_get_summary(plan, &s);
+        assert_int_equal(s.regions, opaque ? 3 : 1);
+        kiln_plan_release(plan);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_refusals), cmocka_unit_test(test_memory_cap),
+                                       cmocka_unit_test(test_overlapping_storages),
+                                       cmocka_unit_test(test_symbol_products), cmocka_unit_test(test_opaque)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
