@@ -76,7 +76,7 @@ static inline bool kiln__append_index(const kiln__append *a, int64_t t, int64_t 
  * by one tile only. */
 static inline int64_t kiln__append_row(const kiln__append *a, int64_t t, kiln_tile *tile, bool report) {
     int64_t index, limit = a->ring && a->capacity > 0 ? INT64_MAX : a->capacity;
-    if (a->ring && a->indices == NULL && t < a->count - a->capacity)
+    if (a->ring && a->indices == NULL && a->capacity > 0 && t < a->count - a->capacity)
         return -1; /* row t + capacity goes to the same place after it */
     bool fits = kiln__append_index(a, t, &index);
     if (fits && index >= 0 && index < limit)

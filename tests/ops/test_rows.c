@@ -74,7 +74,6 @@ static void test_set_rows(void **state) {
             {.dtype = KILN_F16, .kind = KILN_STORAGE_STATE, OP_DIMS(8, 3, 33), .order = "102", .pad = 3},
             {.dtype = KILN_F32, OP_DIMS(4, 3, 33), .order = "102", .pad = 1}),
         SET("no rows", NULL, 2, DST(F32, 8, 4), F32(0, 4)),
-        SET("empty dst: no dispatch", NULL, 2, DST(F32, 0, 4), F32(1, 4)),
         SET("all rows", NULL, 2, DST(F32, 8, 4), F32(8, 4)),
         SET("ring", &ring13, 2, DST(F32, 8, 4), F32(5, 4)),
         SET("ring lapped: the last ones stay", &ring13, 2, DST(F32, 8, 4), F32(21, 4)),
