@@ -202,6 +202,7 @@ static int parse_option(const arg_spec *spec, int argc, char **argv, int *next) 
 }
 
 int args_parse(const arg_spec *spec, int argc, char **argv, const char **operands) {
+    const char *extra = NULL; /* reported last, so that --help behind it still helps */
     int n = 0;
     bool options = true;
     for (int i = 0; i < argc;) {
@@ -213,11 +214,13 @@ int args_parse(const arg_spec *spec, int argc, char **argv, const char **operand
             if (code != ARGS_GO_ON)
                 return code;
         } else if (n == spec->max_operands) {
-            return args_usage(spec->command, "one argument too many: '%s'", arg);
+            extra = extra ? extra : arg;
         } else {
             operands[n++] = arg;
         }
     }
+    if (extra != NULL)
+        return args_usage(spec->command, "one argument too many: '%s'", extra);
     if (n < spec->min_operands)
         return args_usage(spec->command, "no %s given", spec->operand);
     return ARGS_GO_ON;

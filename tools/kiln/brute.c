@@ -13,6 +13,7 @@
  *    input of its own node, as its op permits; and the numbers it reports are these numbers.
  */
 #include "brute.h"
+#include "box.h"
 #include "plan.h"
 
 #include <stdarg.h>
@@ -95,14 +96,20 @@ static uint32_t space_of(const brute *b, uint32_t storage, int64_t *base) {
     return s->data ? 0 : storage;
 }
 
-static bool conflict(brute *b, const kiln__access *x, const kiln__access *y) {
+typedef enum verdict { APART, INTERLACED, CONFLICT } verdict;
+
+static verdict judge(brute *b, const kiln__access *x, const kiln__access *y) {
     int64_t x_base, y_base;
     if (((x->mode | y->mode) & KILN_WRITE) == 0)
-        return false;
+        return APART;
     if (x->operand == KILN__OPERAND_ANY || y->operand == KILN__OPERAND_ANY)
-        return true;
-    return space_of(b, x->storage, &x_base) == space_of(b, y->storage, &y_base) &&
-           overlap(b, &x->box, x_base, &y->box, y_base);
+        return CONFLICT;
+    if (space_of(b, x->storage, &x_base) != space_of(b, y->storage, &y_base))
+        return APART;
+    if (overlap(b, &x->box, x_base, &y->box, y_base))
+        return CONFLICT;
+    kiln_box there = kiln__box_moved(&y->box, y_base - x_base);
+    return kiln__box_overlap(&x->box, &there) ? INTERLACED : APART;
 }
 
 /* ---- hazards
@@ -116,12 +123,14 @@ static void compare(brute *b, const kiln__access *x, const kiln__access *y) {
     char from[KILN__LABEL_SIZE], to[KILN__LABEL_SIZE];
     const uint32_t *region_of = b->schedule->region_of;
     b->report->pairs++;
-    if (!conflict(b, x, y))
+    verdict v = judge(b, x, y);
+    if (v == APART)
         return;
-    b->report->conflicts++;
+    b->report->conflicts += v == CONFLICT;
+    b->report->cautious += v == INTERLACED;
     if (b->chain[x->node] + 1 > b->chain[y->node])
         b->chain[y->node] = b->chain[x->node] + 1;
-    if (region_of[x->node] >= region_of[y->node])
+    if (v == CONFLICT && region_of[x->node] >= region_of[y->node])
         wrong(b, "missed hazard: '%s' (region %u) must come before '%s' (region %u); both access '%s'",
               label(b, x->node, from), region_of[x->node], label(b, y->node, to), region_of[y->node],
               x->storage ? kiln__text(b->program, b->program->storages.items[x->storage].name)
@@ -149,7 +158,7 @@ static void check_hazards(brute *b) {
         const kiln__access *x = &h->list.items[h->items[i].from_access];
         const kiln__access *y = &h->list.items[h->items[i].to_access];
         if (x->node != h->items[i].from || y->node != h->items[i].to || x->node >= y->node ||
-            !conflict(b, x, y))
+            judge(b, x, y) == APART)
             wrong(b, "invented hazard: '%s' and '%s' share no byte that one of them writes",
                   label(b, h->items[i].from, from), label(b, h->items[i].to, to));
     }

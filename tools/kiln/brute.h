@@ -11,7 +11,8 @@ typedef struct brute_report {
     uint64_t accesses;  /* byte boxes they declare */
     uint64_t pairs;     /* pairs of accesses compared, all of them */
     uint64_t conflicts; /* pairs that share a byte of which one writes it */
-    uint64_t hazards;   /* of the plan, each confirmed */
+    uint64_t cautious; /* pairs that share no byte, but whose strides interlace so that the rule may say so */
+    uint64_t hazards;  /* of the plan, each confirmed */
     uint32_t regions, longest_chain;
     uint64_t storages;  /* in the arena; each pair of them compared */
     uint64_t sharing;   /* pairs of them that lie over each other, none alive at the same time */

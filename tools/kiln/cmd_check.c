@@ -29,6 +29,9 @@ static void print_report(const char *what, const brute_report *r) {
            r->longest_chain);
     printf("  %llu intermediates: %llu pairs share bytes, none alive at the same time\n",
            (unsigned long long)r->storages, (unsigned long long)r->sharing);
+    if (r->cautious > 0)
+        printf("  %llu pairs only interlace, and are kept apart all the same\n",
+               (unsigned long long)r->cautious);
     if (r->undecided > 0)
         printf("  %llu boxes were too intricate to enumerate and taken to overlap\n",
                (unsigned long long)r->undecided);

@@ -187,7 +187,7 @@ void print_plan_summary(FILE *file, const char *prefix, const kiln_plan *plan) {
             s.records, s.regions, s.fusions, s.inplace);
     fprintf(file, "%sbarriers: %u kept, %u avoided against one after every op\n", prefix, s.barriers,
             s.barriers_avoided);
-    fprintf(file, "%sarena: %s of %s without reuse; no order of these regions needs less than %s\n", prefix,
+    fprintf(file, "%sarena: %s; %s without reuse; these regions need at least %s\n", prefix,
             bytes_text(s.arena_bytes, arena), bytes_text(s.sum_bytes, sum), bytes_text(s.lower_bound, bound));
 }
 

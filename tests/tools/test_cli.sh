@@ -1,0 +1,296 @@
+#!/bin/sh
+# The kiln command as a user meets it: exit codes, what goes to stdout and what to stderr, and the way from a model
+# to a graph, a plan, a check and a run. $KILN is the binary; $KILN_TEST_DATA or ../shared/data adds real models.
+set -u
+LC_ALL=C
+export LC_ALL
+if [ -z "${KILN:-}" ] || [ ! -x "$KILN" ]; then
+    echo "skipped: no kiln command (set KILN to the binary)"
+    exit 0
+fi
+case $KILN in /*) ;; *) KILN=$PWD/$KILN ;; esac
+data=${KILN_TEST_DATA:-../shared/data}
+case $data in /*) ;; *) data=$PWD/$data ;; esac
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+failed=0 checks=0
+
+problem() {
+    failed=$((failed + 1))
+    echo "FAILED: $*"
+    sed 's/^/    stdout: /' out 2>/dev/null | head -n 5
+    sed 's/^/    stderr: /' err 2>/dev/null | head -n 5
+}
+
+# expect CODE ARGUMENT...: runs kiln; stdout to `out`, stderr to `err`.
+expect() {
+    want=$1
+    shift
+    command="kiln $*"
+    ${RUNNER:-} "$KILN" "$@" >out 2>err </dev/null
+    got=$?
+    checks=$((checks + 1))
+    [ "$got" = "$want" ] || problem "$command: exit $got, expected $want"
+}
+out_has() { grep -q -- "$1" out || problem "$command: stdout lacks '$1'"; }
+err_has() { grep -q -- "$1" err || problem "$command: stderr lacks '$1'"; }
+no_out() { [ ! -s out ] || problem "$command: stdout is not empty"; }
+no_err() { [ ! -s err ] || problem "$command: stderr is not empty"; }
+# Every line on stderr says whose it is.
+prefixed() { ! grep -qv '^kiln: ' err || problem "$command: a line on stderr lacks 'kiln: '"; }
+# usage TEXT ARGUMENT...: a mistake in the command line.
+usage() {
+    text=$1
+    shift
+    expect 2 "$@"
+    no_out
+    prefixed
+    err_has "$text"
+    err_has "--help'"
+}
+# failure TEXT ARGUMENT...: a well-formed command that cannot be done.
+failure() {
+    text=$1
+    shift
+    expect 1 "$@"
+    prefixed
+    err_has "$text"
+}
+same() { cmp -s "$1" "$2" || problem "$command: $1 and $2 differ"; }
+
+# ---- help, versions and mistakes -----------------------------------------------------------------------------
+
+expect 2
+no_out
+err_has '^Usage: kiln COMMAND'
+for word in --help -h help; do
+    expect 0 $word
+    no_err
+    out_has '^Usage: kiln COMMAND'
+done
+expect 0 --version
+no_err
+out_has '^kiln [0-9]*\.[0-9]*\.[0-9]*$'
+for name in generate logits dump run check demo demo-model; do
+    expect 0 $name --help
+    no_err
+    out_has "^Usage: kiln $name "
+    cp out help1
+    expect 0 help $name
+    same help1 out
+    expect 0 $name nonsense -h
+    same help1 out
+    usage "unknown option '--nonsense'" $name --nonsense
+done
+usage "unknown command 'genrate'; did you mean 'generate'?" genrate
+usage "unknown command 'xyzzy'" xyzzy
+usage "unknown option '--frobnicate'" --frobnicate
+usage "did you mean '--no-fuse'?" generate m.gguf --no-fuze
+usage "did you mean '--threads'?" generate m.gguf --thread=2
+usage "unknown option '-z'" generate m.gguf -z
+usage "no model given" generate
+usage "one argument too many: 'b'" generate a b
+usage "one argument too many: '--no-fuse'" generate -- a --no-fuse
+usage "--threads is '0'; expected an integer from 1 to 1024" generate m.gguf --threads 0
+usage "--threads is '2x'" generate m.gguf -t 2x
+usage "--steps is '99999999999999999999'" generate m.gguf -n 99999999999999999999
+usage "--mode is 'slow'; expected fast or exact" generate m.gguf --mode slow
+usage "--no-fuse takes no value" generate m.gguf --no-fuse=1
+usage "--prompt needs a value (TEXT)" generate m.gguf -p
+usage "--tokens is missing" logits m.gguf --out o
+usage "--out is missing" logits m.gguf --tokens t
+usage "one argument too many" demo here
+
+# ---- files that are not there, or not what they should be ----------------------------------------------------
+
+: >empty
+printf 'no model\n' >text
+printf 'GGUF\003\000\000\000' >torn.gguf
+printf '{"format": "kiln.graph", "version": 1' >torn.json
+printf '{"format": "something else"}' >other.json
+for name in generate dump check; do
+    failure "cannot open 'nowhere.gguf': No such file" $name nowhere.gguf
+    no_out
+    err_has 'hint: '
+    failure "'empty' is empty" $name empty
+    failure "'text' is neither a GGUF file nor a JSON object" $name text
+    failure "torn.gguf" $name torn.gguf
+    failure "" $name .
+done
+failure "cannot open 'nowhere.json'" run nowhere.json
+for name in dump check run; do
+    failure 'torn.json' $name torn.json
+    failure 'other.json' $name other.json
+    no_out
+done
+failure "cannot create" demo-model nowhere/m.gguf
+failure "cannot create 'nowhere/there'" demo --dir nowhere/there
+
+# ---- the demo ------------------------------------------------------------------------------------------------
+
+expect 0 demo --dir d -t 2
+no_err
+sentence='Kiln bakes a graph once, then replays it for every token. Barriers stand only where two byte ranges meet;'
+sentence="$sentence experts that nobody chose cost nothing and you see why in the dump!"
+out_has "^text      $sentence Kiln bakes"
+for line in 'tokens    [0-9]' 'speed     [0-9]* tokens/s' 'plan      [0-9]* nodes became [0-9]* records' \
+    'barriers  [0-9]* kept, [0-9]* avoided' 'arena     ' 'bakes     1$' 'replays   128$' \
+    'graph     d/demo-moe.graph.json$' 'plan JSON d/demo-moe.plan.json$'; do
+    out_has "^$line"
+done
+model=d/demo-moe.gguf
+expect 0 demo-model again.gguf
+no_out
+same $model again.gguf
+
+# The text is the whole of stdout; statistics go to stderr, and -q leaves them out. It is the same in every way a
+# plan can be made.
+expect 0 generate $model -n 32
+prefixed
+err_has 'generated: 32 tokens'
+printf '%s\n' "$sentence" >want
+same out want
+for how in '-t 1' '-t 2 -m exact' '--no-fuse' '--no-reuse' '--serial' '-m exact --no-fuse --no-reuse --serial' \
+    '--cache f32' '--cache bf16 -m exact'; do
+    # shellcheck disable=SC2086
+    expect 0 generate $model -n 32 -q $how
+    no_err
+    same out want
+done
+for chunk in 1 3 7 100; do
+    expect 0 generate $model -n 32 -q -p 'Kiln bakes a graph once, then' --chunk $chunk
+    no_err
+    same out want
+done
+expect 0 generate $model -q -n 1 -p ''
+printf 'Kiln\n' >want
+same out want
+failure 'the prompt has .* tokens, which leaves no room in 3 positions' generate $model -n 3 -p "$sentence"
+failure 'context is 5000, but the model was trained for 1024' generate $model --context 5000
+failure 'max_arena\|arena' generate $model --max-arena 16
+if [ -w /dev/full ]; then
+    "$KILN" generate $model -q -n 8 >/dev/full 2>err
+    [ $? = 1 ] || problem 'generate to a full disk does not exit with 1'
+    grep -q '^kiln: cannot write to standard output' err || problem 'generate to a full disk does not say so'
+fi
+"$KILN" dump $model 2>err | head -n 1 >out
+[ -s err ] && problem 'dump into a closed pipe complains'
+
+# ---- dump, check, run ----------------------------------------------------------------------------------------
+
+expect 0 dump $model
+no_err
+out_has 'llama.expert_count  *u32 *8$'
+out_has 'blk.0.ffn_gate_exps.weight  *q4_0'
+out_has '^plan: [0-9]* nodes'
+expect 0 dump $model --graph g.json --plan p.json --dot p.dot -m exact
+no_out
+no_err
+grep -q '^digraph plan {' p.dot && grep -q 'barrier 0: hazard, raw' p.dot || problem 'the picture lacks its barriers'
+[ "$(grep -c 'subgraph cluster' p.dot)" -gt 10 ] || problem 'the picture lacks its regions'
+if command -v dot >/dev/null; then dot -Tsvg p.dot >/dev/null || problem 'Graphviz refuses the picture'; fi
+expect 0 dump $model --graph - -m exact
+same out g.json
+expect 0 dump g.json --plan - -m exact
+same out p.json
+expect 0 dump p.json --graph - # a plan dump holds its graph
+same out g.json
+expect 0 dump p.json
+out_has '^plan: '
+failure "cannot create 'nowhere/g.json'" dump $model --graph nowhere/g.json
+
+expect 0 check $model
+no_err
+[ "$(grep -c 'no hazard is missed' out)" = 4 ] || problem "check does not check four plans"
+expect 0 check g.json --mode exact --no-fuse
+[ "$(grep -c 'no hazard is missed' out)" = 1 ] || problem "check --mode exact --no-fuse does not check one plan"
+expect 0 check $model -q --chunk 16 --no-reuse
+no_out
+expect 0 check g.json --serial -q
+expect 0 check p.json
+out_has 'p.json: the plan in it is the one that is baked afresh'
+expect 0 check d/demo-moe.plan.json
+sed 's/"arena_bytes": [0-9]*/"arena_bytes": 12/; t
+     s/"n_regions": [0-9]*/"n_regions": 12/; t
+     s/"offset": 128/"offset": 0/' p.json >bad.json
+cmp -s p.json bad.json && problem 'nothing in the plan was there to tamper with'
+failure 'bad.json: ' check bad.json
+
+# A run of the graph gives the logits that decoding gives, bit for bit. The file is the token 1 (BOS) as .npy.
+npy() { # npy DESCR SHAPE BYTES
+    printf '\223NUMPY\001\000\166\000'
+    printf '%-117s\n' "{'descr': '$1', 'fortran_order': False, 'shape': $2, }"
+    printf "$3"
+}
+npy '<i4' '(1,)' '\001\000\000\000' >bos.npy
+npy '<i4' '(1,)' '\000\000\000\000' >row.npy
+echo 1 >tokens
+expect 0 logits $model --tokens tokens --out l.npy -m exact
+no_out
+expect 0 run g.json --weights $model --input tokens=bos.npy --input rows=row.npy --set position=0 --set n_kv=1 \
+    --output logits=r.npy -m exact
+out_has '^logits f32 \[1, [0-9]*\]: from -*[0-9]'
+prefixed
+same l.npy r.npy
+expect 0 run p.json -w $model -i tokens=bos.npy -i rows=row.npy -s n_kv=1 -o logits=r2.npy -m exact -t 2 --no-reuse
+same l.npy r2.npy
+expect 0 run g.json --weights $model --input tokens=random:7:200
+err_has "input 'rows' is not given; it is all zeros"
+cp out first
+expect 0 run g.json --weights $model --input tokens=random:7:200
+same out first
+expect 0 logits $model --tokens tokens --out - -m exact
+tail -c +129 l.npy >raw
+same out raw
+printf '1, 292 297\n304\t308 275' >tokens
+for chunk in 1 2 100; do
+    expect 0 logits $model --tokens tokens --out l$chunk.f32 -m exact --chunk $chunk
+    err_has 'wrote 6 rows'
+done
+"$KILN" logits $model --tokens - -n 2 --out l.f32 -m exact <tokens 2>err || problem 'logits does not read stdin'
+head -c "$(wc -c <l.f32 | tr -d ' ')" l1.f32 | cmp -s - l.f32 || problem 'logits from stdin differ'
+failure 'run g.json\|has no data' run g.json
+failure "no input or weight 'nothing'" run g.json -w $model -i nothing=bos.npy
+err_has 'there are: tokens, rows'
+failure "no output 'nothing'" run g.json -w $model -o nothing=x.npy
+failure "no slot 'nothing'" run g.json -w $model -s nothing=1
+failure "slot 'n_kv' is '-1'" run g.json -w $model -s n_kv=-1
+failure "nowhere.npy" run g.json -w $model -i tokens=nowhere.npy
+failure "dimension 0 is 1" run g.json -w $model -i tokens=bos.npy -s n_tokens=0
+failure "out of range\|KILN_ERROR_INDEX\|index" run g.json -w $model -i rows=random:1:2 -i tokens=random:1:2 -s n_tokens=0
+usage "expected NAME=FILE.npy" run g.json -w $model -i tokens
+usage "expected SLOT=VALUE" run g.json -w $model -s n_kv
+usage "expected NAME=FILE.npy" run g.json -w $model -o logits
+usage "random:SEED" run g.json -w $model -i tokens=random:x
+printf '1 x' >bad_tokens
+failure "'x' is no token number" logits $model --tokens bad_tokens --out l.f32
+printf '99999' >bad_tokens
+failure "token 99999 at position 0 is not in the vocabulary" logits $model --tokens bad_tokens --out l.f32
+failure "no tokens in it" logits $model --tokens empty --out l.f32
+
+# ---- real models ---------------------------------------------------------------------------------------------
+
+stories=$data/stories260K
+if [ -r "$stories/stories260K-f32.gguf" ]; then
+    expect 0 generate "$stories/stories260K-f32.gguf" --mode exact
+    same out "$stories/run_c_greedy_n256.txt"
+    expect 0 generate "$stories/stories260K-f32.gguf" --mode exact -n 512 -q
+    same out "$stories/run_c_greedy_n512.txt"
+    expect 0 check "$stories/stories260K-moe8x-permuted-q8_0.gguf"
+    for file in "$data"/malformed/gguf/sem_*.gguf; do
+        failure "${file##*/}: llama" generate "$file"
+        no_out
+    done
+    for file in "$data"/gguf/*.gguf; do
+        case $file in *-0000[2-9]-of-*) continue ;; esac
+        expect 0 dump "$file" # every GGUF file may be looked at
+        no_err
+        out_has '^graph: none ('
+    done
+else
+    echo "skipped: no test data ($stories)"
+fi
+
+echo "$checks commands, $failed problems"
+[ $failed = 0 ]
