@@ -104,8 +104,33 @@ static void merge_regions(const maker *m, const trial *from, uint32_t r, trial *
     to->n_regions = from->n_regions - 1;
 }
 
-/* Removes regions that neither a hazard nor the cap needs. Each try plans anew; their number is bounded so
- * that large graphs stay fast. */
+/* One pass over the boundaries; *merged when one went. */
+static kiln_status merge_pass(const maker *m, trial *best, trial *spare, bool *own, uint32_t *tries,
+                              bool *merged) {
+    *merged = false;
+    mark_own(m, best, own);
+    for (uint32_t r = best->n_regions - 1; r-- > 0 && *tries > 0;) {
+        if (own[r])
+            continue;
+        --*tries;
+        merge_regions(m, best, r, spare);
+        kiln_status status = trial_plan(m, spare);
+        if (status != KILN_OK)
+            return status;
+        if (!fits(m, spare))
+            continue;
+        trial t = *best;
+        *best = *spare;
+        *spare = t;
+        *merged = true;
+        mark_own(m, best, own);
+    }
+    return KILN_OK;
+}
+
+/* Removes regions that neither a hazard nor the cap needs, until none is left: placing is not monotonic, so a
+ * merge may make room for one that was refused before. Each try plans anew; their number is bounded so that large
+ * graphs stay fast. */
 static kiln_status merge_where_possible(const maker *m, trial *best, trial *spare) {
     uint32_t tries = 8 + 2000000 / (m->h->n_nodes + 1);
     tries = tries < 256 ? tries : 256;
@@ -114,20 +139,8 @@ static kiln_status merge_where_possible(const maker *m, trial *best, trial *spar
     if (own == NULL)
         return out_of_memory(m);
     kiln_status status = KILN_OK;
-    mark_own(m, best, own);
-    for (uint32_t r = best->n_regions - 1; status == KILN_OK && r-- > 0 && tries > 0;) {
-        if (own[r])
-            continue;
-        tries--;
-        merge_regions(m, best, r, spare);
-        status = trial_plan(m, spare);
-        if (status != KILN_OK || !fits(m, spare))
-            continue;
-        trial t = *best;
-        *best = *spare;
-        *spare = t;
-        mark_own(m, best, own);
-    }
+    for (bool merged = true; status == KILN_OK && merged;)
+        status = merge_pass(m, best, spare, own, &tries, &merged);
     KILN_DELETE(m->a, own, bool, n_own);
     return status;
 }

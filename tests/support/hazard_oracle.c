@@ -30,14 +30,15 @@ typedef struct layout {
 } layout;
 
 static layout layout_of(const kiln_graph *g) {
-    layout l = {must(calloc(g->storages.count, sizeof(int64_t))), DAG_MEMORY};
+    layout l = {must(calloc(g->storages.count, sizeof(int64_t))),
+                DAG_MEMORY}; /* a multiple of 8 in the end */
     for (size_t s = 1; s < g->storages.count; s++) {
         const kiln__storage *storage = &g->storages.items[s];
         if (storage->data != NULL) {
             l.base[s] = (unsigned char *)storage->data - dag_memory;
         } else {
             l.base[s] = l.size;
-            l.size += storage->size;
+            l.size += (storage->size + 7) / 8 * 8;
         }
     }
     return l;
@@ -69,6 +70,21 @@ static void free_touched(const oracle *o, unsigned char **all) {
     free(all);
 }
 
+/* Is there a byte that both touch and one writes? Eight at a time. */
+static bool share_bytes(const unsigned char *a, const unsigned char *b, int64_t n) {
+    const uint64_t ones = 0x0101010101010101u;
+    for (int64_t x = 0; x < n; x += 8) {
+        uint64_t va, vb;
+        memcpy(&va, a + x, 8);
+        memcpy(&vb, b + x, 8);
+        uint64_t writes_a = va / KILN_WRITE & ones, writes_b = vb / KILN_WRITE & ones;
+        uint64_t touches_a = (va | writes_a) & ones, touches_b = (vb | writes_b) & ones;
+        if ((writes_a & touches_b) | (touches_a & writes_b))
+            return true;
+    }
+    return false;
+}
+
 static bool accesses_something(const kiln__hazards *h, uint32_t node) {
     return h->first_access[node] < h->first_access[node + 1];
 }
@@ -87,8 +103,7 @@ void oracle_init(oracle *o, const kiln_graph *g, const kiln__hazards *h) {
     for (uint32_t j = 0; j < o->n; j++) {
         depth[j] = 1;
         for (uint32_t i = 0; i < j; i++) {
-            for (int64_t x = 0; x < l.size && !o->by_bytes[i][j]; x++)
-                o->by_bytes[i][j] = bytes[i][x] && bytes[j][x] && ((bytes[i][x] | bytes[j][x]) & KILN_WRITE);
+            o->by_bytes[i][j] = share_bytes(bytes[i], bytes[j], l.size);
             for (uint32_t a = h->first_access[i]; a < h->first_access[i + 1]; a++)
                 for (uint32_t b = h->first_access[j]; b < h->first_access[j + 1]; b++)
                     o->by_predicate[i][j] |=
