@@ -80,7 +80,7 @@ kiln_status kiln__rewrite(kiln_graph *program, const kiln__rewrite_options *opti
     size_t n = program->nodes.count, capacity = program->nodes.capacity;
     program->nodes.items = NULL;
     program->nodes.count = program->nodes.capacity = 0;
-    status = kiln__rewriter_init(&rw, program, options, out);
+    status = kiln__rewriter_init(&rw, program, n, options, out);
     if (status == KILN_OK)
         status = lower(&rw, nodes, n, options->exact);
     if (status == KILN_OK)

@@ -81,15 +81,17 @@ static kiln__home *space_of(const kiln__rewriter *rw, uint32_t tensor) {
 /* ---- life
  * --------------------------------------------------------------------------------------------------- */
 
-kiln_status kiln__rewriter_init(kiln__rewriter *rw, kiln_graph *g, const kiln__rewrite_options *options,
-                                kiln__rewrites *out) {
+kiln_status kiln__rewriter_init(kiln__rewriter *rw, kiln_graph *g, size_t n_nodes,
+                                const kiln__rewrite_options *options, kiln__rewrites *out) {
     memset(rw, 0, sizeof *rw);
     rw->g = g;
     rw->allocator = out->allocator;
     rw->out = out;
     rw->mine.graph = rw->theirs.graph = g;
     rw->mine.allocator = rw->theirs.allocator = rw->allocator;
-    if (!KILN_GROW(&rw->allocator, rw->touches, g->operands.count + 1) ||
+    if (!KILN_GROW(&g->allocator, g->nodes, n_nodes + 1) ||
+        !KILN_GROW(&rw->allocator, rw->work, n_nodes + 1) ||
+        !KILN_GROW(&rw->allocator, rw->touches, g->operands.count + 1) ||
         !KILN_GROW(&rw->allocator, rw->copies, 1) || !add_homes(rw) || !find_spaces(rw))
         return KILN_ERROR_MEMORY;
     rw->touches.items[0] = (kiln__touch){0};
@@ -118,8 +120,9 @@ static uint32_t new_touches(kiln__rewriter *rw, const kiln__node *n, uint32_t no
     size_t count = (size_t)n->n_in + n->n_out, first = rw->touches.count;
     if (first + count >= UINT32_MAX || !KILN_GROW(&rw->allocator, rw->touches, first + count))
         return 0;
-    for (size_t i = first; i < first + count; i++)
-        rw->touches.items[i] = (kiln__touch){node, 0, 0};
+    bool usual = n->op->accesses == kiln_access_operands; /* else only the op knows */
+    for (size_t i = 0; i < count; i++)
+        rw->touches.items[first + i] = (kiln__touch){node, 0, 0, usual && i < n->n_in};
     rw->touches.count += count;
     return (uint32_t)first;
 }
@@ -193,25 +196,6 @@ static bool lists_conflict(const kiln__rewriter *rw) {
         for (size_t j = 0; j < rw->theirs.count; j++)
             if (conflict(rw, &rw->mine.items[i], &rw->theirs.items[j]))
                 return true;
-    return false;
-}
-
-/* Does the node whose accesses are in `list` write bytes that it also reads, other than in place as its op
- * means to (an output with the place and shape of an input)? Legal for some ops, but what is fused may work
- * in other steps. */
-static bool overwrites_itself(const kiln__rewriter *rw, const kiln_access_list *list) {
-    const kiln__node *n = &rw->g->nodes.items[list->node];
-    const uint32_t *ids = kiln__node_in(rw->g, n);
-    for (size_t i = 0; i < list->count; i++)
-        for (size_t j = 0; j < list->count; j++) {
-            const kiln__access *in = &list->items[i], *out = &list->items[j];
-            if (in->operand >= n->n_in || out->operand < n->n_in || !conflict(rw, in, out))
-                continue;
-            const kiln__tensor *t = &rw->g->tensors.items[ids[in->operand]];
-            const kiln__tensor *u = &rw->g->tensors.items[ids[out->operand]];
-            if (t->storage != u->storage || t->offset != u->offset || !kiln__desc_equal(&t->desc, &u->desc))
-                return true;
-        }
     return false;
 }
 
@@ -289,7 +273,7 @@ static kiln_status still_holds(kiln__rewriter *rw, kiln__copy *copy, bool *holds
         uint32_t node = rw->touches.items[i].node;
         if (node < copy->checked)
             break;
-        if (node == met)
+        if (node == met || rw->touches.items[i].reads)
             continue;
         met = node;
         kiln_status status = collect(rw, &rw->theirs, node);
@@ -412,6 +396,13 @@ bool kiln__rewriter_is_private(const kiln__rewriter *rw, const kiln__link *link)
     return space->first == write && rw->touches.items[write].next == read && space->last == read;
 }
 
+static bool writes_operand(const kiln_access_list *list, uint32_t operand) {
+    for (size_t i = 0; i < list->count; i++)
+        if (list->items[i].operand == operand && (list->items[i].mode & KILN_WRITE))
+            return true;
+    return false;
+}
+
 /* Does no live node strictly between m and `to` conflict with m, whose accesses are in `mine`? */
 static kiln_status clear(kiln__rewriter *rw, uint32_t m, uint32_t to, bool *ok) {
     const kiln__node *n = &rw->g->nodes.items[m];
@@ -420,18 +411,19 @@ static kiln_status clear(kiln__rewriter *rw, uint32_t m, uint32_t to, bool *ok) 
     for (uint32_t i = 0; i < total; i++) {
         if (kiln__node_in(rw->g, n)[i] == 0)
             continue;
-        uint32_t met = m, t = rw->work.items[m].touch + i;
+        bool writes = writes_operand(&rw->mine, i);
+        uint32_t met = m, at = rw->work.items[m].touch + i;
         for (;;) {
-            t = to > m ? rw->touches.items[t].next : rw->touches.items[t].prev;
-            uint32_t node = rw->touches.items[t].node;
-            if (t == 0 || (to > m ? node >= to : node <= to))
+            at = to > m ? rw->touches.items[at].next : rw->touches.items[at].prev;
+            const kiln__touch *t = &rw->touches.items[at];
+            if (at == 0 || (to > m ? t->node >= to : t->node <= to))
                 break;
             if (left-- == 0)
                 return KILN_OK;
-            if (node == met)
+            if (t->node == met || (t->reads && !writes))
                 continue;
-            met = node;
-            kiln_status status = collect(rw, &rw->theirs, node);
+            met = t->node;
+            kiln_status status = collect(rw, &rw->theirs, t->node);
             if (status != KILN_OK)
                 return status;
             if (lists_conflict(rw))
@@ -454,8 +446,6 @@ kiln_status kiln__rewriter_meet(kiln__rewriter *rw, const kiln__link *link, bool
         status = collect(rw, &rw->theirs, link->to);
     if (status != KILN_OK)
         return status;
-    if (overwrites_itself(rw, &rw->mine) || overwrites_itself(rw, &rw->theirs))
-        return KILN_OK;
     for (size_t i = 0; i < rw->mine.count; i++)
         for (size_t j = 0; j < rw->theirs.count; j++) {
             const kiln__access *a = &rw->mine.items[i], *b = &rw->theirs.items[j];

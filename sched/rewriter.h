@@ -17,6 +17,7 @@
 typedef struct kiln__touch {
     uint32_t node;
     uint32_t prev, next; /* in the same space, by node index; 0: none */
+    bool reads;          /* surely does no more than read */
 } kiln__touch;
 
 typedef struct kiln__work {
@@ -71,10 +72,10 @@ typedef struct kiln__rewriter {
     kiln_access_list mine, theirs;
 } kiln__rewriter;
 
-/* For a program whose nodes the caller has taken out: they come back through kiln__rewriter_push. `out` has
- * its allocator. kiln__rewriter_deinit is due in any case. */
-kiln_status kiln__rewriter_init(kiln__rewriter *rw, kiln_graph *program, const kiln__rewrite_options *options,
-                                kiln__rewrites *out);
+/* For a program whose `n_nodes` nodes the caller has taken out: they come back through kiln__rewriter_push.
+ * `out` has its allocator. kiln__rewriter_deinit is due in any case. */
+kiln_status kiln__rewriter_init(kiln__rewriter *rw, kiln_graph *program, size_t n_nodes,
+                                const kiln__rewrite_options *options, kiln__rewrites *out);
 void kiln__rewriter_deinit(kiln__rewriter *rw);
 
 /* ---- lowering: at the end of the list ---------------------------------------------------------------------
