@@ -169,6 +169,36 @@ static void test_symbol_products(void **unused) {
     kiln_plan_release(plan);
 }
 
+/* Operands that begin inside a storage, of every kind of storage. */
+static void test_offsets(void **unused) {
+    (void)unused;
+    static float weights[12];
+    for (int i = 0; i < 12; i++)
+        weights[i] = (float)i;
+    kiln_graph_reset(graph);
+    kiln_dim row = kiln_n(4);
+    kiln_tensor x = kiln_input(graph, "x", KILN_F32, KILN_SHAPE(kiln_n(3), row));
+    kiln_storage file = kiln_storage_add(graph, KILN_STORAGE_WEIGHT, "file", sizeof weights);
+    kiln_storage_data(graph, file, weights, sizeof weights, 0);
+    kiln_tensor w = kiln_tensor_at(graph, file, 32, KILN_F32, 1, &row, NULL);    /* 8 … 11 */
+    kiln_tensor sum = kiln_add(graph, kiln_slice(graph, x, 0, 1, kiln_n(2)), w); /* x's rows 1 and 2 */
+    kiln_tensor y =
+        kiln_output(graph, kiln_copy(graph, kiln_slice(graph, sum, 0, 1, kiln_n(1)), KILN_F32), "y");
+    kiln_plan *plan;
+    kiln_session *session;
+    CHECK_OK(kiln_bake(graph, NULL, &plan, error));
+    CHECK_OK(kiln_session_create(plan, executor, NULL, &session, error));
+    float *in = kiln_session_data(session, x), *out = kiln_session_data(session, y);
+    for (int i = 0; i < 12; i++)
+        in[i] = 100.0f * (float)i;
+    CHECK_OK(kiln_run(session, error));
+    for (int i = 0; i < 4; i++)
+        assert_true(out[i] == in[8 + i] + weights[8 + i]);
+    assert_ptr_equal(kiln_session_data(session, w), weights + 8);
+    CHECK_OK(kiln_session_destroy(session, error));
+    kiln_plan_release(plan);
+}
+
 /* An op that declares no accesses stands alone between two barriers. */
 static void test_opaque(void **unused) {
     (void)unused;
@@ -190,8 +220,11 @@ static void test_opaque(void **unused) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_refusals), cmocka_unit_test(test_memory_cap),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_refusals),
+                                       cmocka_unit_test(test_memory_cap),
                                        cmocka_unit_test(test_overlapping_storages),
-                                       cmocka_unit_test(test_symbol_products), cmocka_unit_test(test_opaque)};
+                                       cmocka_unit_test(test_symbol_products),
+                                       cmocka_unit_test(test_opaque),
+                                       cmocka_unit_test(test_offsets)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
