@@ -25,6 +25,8 @@ static inline const float *kiln__f32_row(uint32_t dtype, const void *row, int64_
 void KILN_LEVEL_FN(row_softmax)(float *y, const float *x, int64_t n);
 /* y = x·(1/√(mean(x²) + eps))·weight; weight may be NULL; y may be x. */
 void KILN_LEVEL_FN(row_rms_norm)(float *y, const float *x, const float *weight, int64_t n, float eps);
+/* y = e^x: vf_exp for those that have no vectors, the tests that hold its error. */
+void KILN_LEVEL_FN(row_exp)(float *y, const float *x, int64_t n);
 /* y = a + b */
 void KILN_LEVEL_FN(row_add)(float *y, const float *a, const float *b, int64_t n);
 

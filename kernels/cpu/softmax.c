@@ -15,6 +15,10 @@ static inline vf inverse(vf sum) {
     return vf_select(sum == 0.0f, vf_set(0.0f), 1.0f / sum);
 }
 
+void KILN_LEVEL_FN(row_exp)(float *y, const float *x, int64_t n) {
+    VEC_MAP1(y, x, n, v, vf_exp(v));
+}
+
 void KILN_LEVEL_FN(row_softmax)(float *y, const float *x, int64_t n) {
     vf most = vf_set(-INFINITY), sum = {0};
     int64_t i = 0;
