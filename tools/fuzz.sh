@@ -6,7 +6,7 @@ command -v clang >/dev/null 2>&1 || { echo "kiln: make fuzz needs clang (apt-get
 seconds=${KILN_FUZZ_SECONDS:-60}
 data=${KILN_TEST_DATA:-../shared/data}
 # Objects are built once with coverage and sanitizers; the fuzzer's main is linked in last.
-make --no-print-directory -j2 CC=clang BUILD=build/fuzz OPT=-O1 \
+make --no-print-directory -j2 CC=clang BUILD=build/fuzz OPT=-O1 KERNEL_OPT=-O1 \
     CFLAGS='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all' \
     build/fuzz/libkiln.a build/fuzz/libkiln_gguf.a build/fuzz/libkiln_llm.a build/fuzz/libkiln_test.a || exit 1
 libs="build/fuzz/libkiln_test.a build/fuzz/libkiln_llm.a build/fuzz/libkiln_gguf.a build/fuzz/libkiln.a

@@ -1,0 +1,56 @@
+# make install, then what a user does: compiles the README's program with pkg-config, as C and as C++, static and shared,
+# and looks at what the shared library exports.
+set -eu
+case ${BUILD:-build} in *asan* | *tsan* | *arm64*) echo "skipped: not for sanitizer and cross builds"; exit 0 ;; esac
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+make -s --no-print-directory install DESTDIR="$tmp" PREFIX=/usr >"$tmp/log" 2>&1 || { cat "$tmp/log"; exit 1; }
+root=$tmp/usr
+for f in include/kiln/kiln.h lib/libkiln.a lib/libkiln_gguf.a lib/pkgconfig/kiln.pc bin/kiln share/man/man1/kiln.1; do
+    [ -e "$root/$f" ] || { echo "not installed: $f"; exit 1; }
+done
+# Public headers are the kiln*.h files, and nothing else is installed beside them.
+[ -z "$(ls "$root/include/kiln" | grep -v '^kiln.*\.h$')" ] || { ls "$root/include/kiln"; exit 1; }
+
+awk '/^```c$/ { on = 1; next } /^```$/ { if (on) exit } on' README.md >"$tmp/program.c"
+[ "$(wc -l <"$tmp/program.c")" -ge 20 ] || { echo "no program in README.md"; exit 1; }
+export PKG_CONFIG_SYSROOT_DIR="$tmp" PKG_CONFIG_PATH="$root/lib/pkgconfig:$(pkg-config --variable pc_path pkg-config)"
+# The sysroot goes in front of every path, the other packages' too: only kiln's own flags are taken from here.
+cflags="-I$root/include" libs="-L$root/lib -lkiln"
+[ -n "$(pkg-config --cflags --libs kiln)" ] || exit 1
+unset PKG_CONFIG_SYSROOT_DIR
+others=$(pkg-config --libs libcjson libxxhash)
+
+expect() { # output of the README's program: silu(2), silu(-1)... computed by hand: W x = [1+2-3, -1-1] = [0, -2]
+    [ "$1" = "0 -0.238406" ] || { echo "$2 printed '$1'"; exit 1; }
+}
+"${CC:-cc}" -std=c11 -Wall $cflags "$tmp/program.c" $libs -o "$tmp/shared"
+expect "$(LD_LIBRARY_PATH="$root/lib" DYLD_LIBRARY_PATH="$root/lib" "$tmp/shared")" "the README's program (shared)"
+"${CC:-cc}" -std=c11 $cflags "$tmp/program.c" "$root/lib/libkiln.a" $others -lm -lpthread -o "$tmp/static"
+expect "$("$tmp/static")" "the README's program (static)"
+if command -v "${CXX:-c++}" >/dev/null 2>&1; then
+    cat >"$tmp/plus.cc" <<'EOF'
+#include <kiln/kiln.h>
+#include <kiln/kiln_gguf.h>
+#include <cstdio>
+int main() {
+    kiln_error error;
+    kiln_graph *graph;
+    if (kiln_graph_create(nullptr, &graph, &error) != KILN_OK) return 1;
+    kiln_dim n = kiln_n(4);
+    kiln_tensor y = kiln_silu(graph, kiln_input(graph, "x", KILN_F32, 1, &n));
+    std::printf("%d %s\n", (int)kiln_tensor_valid(y), kiln_version());
+    kiln_graph_destroy(graph);
+}
+EOF
+    "${CXX:-c++}" -std=c++11 -Wall -Wextra -Werror $cflags "$tmp/plus.cc" $libs -o "$tmp/plus"
+    LD_LIBRARY_PATH="$root/lib" DYLD_LIBRARY_PATH="$root/lib" "$tmp/plus" | grep -q '^1 0\.'
+else
+    echo "skipped: no C++ compiler; the headers are not compiled as C++"
+fi
+if [ "$(uname -s)" = Linux ]; then
+    foreign=$(nm -D --defined-only "$root"/lib/libkiln.so | awk '$2 ~ /[A-Z]/ && $3 !~ /^kiln_[^_]/ {print $3}')
+    [ -z "$foreign" ] || { echo "exported though not public: $foreign"; exit 1; }
+fi
+make -s --no-print-directory uninstall DESTDIR="$tmp" PREFIX=/usr
+[ -z "$(find "$root" -type f)" ] || { echo "left by uninstall:"; find "$root" -type f; exit 1; }
