@@ -7,6 +7,7 @@
 #include "tiny_model.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 
 typedef struct world {
@@ -392,6 +393,86 @@ static void test_many_sessions(void **unused) {
     kiln_graph_destroy(g);
 }
 
+/* One thread submits and waits, others cancel, look and wait for the same fences: every run ends in one of the two ways. */
+typedef struct storm {
+    pthread_mutex_t lock;
+    kiln_fence fence; /* of the latest submission */
+    atomic_bool stop;
+    atomic_int seen;
+} storm;
+
+static void *disturb(void *context) {
+    storm *s = context;
+    for (uint32_t i = 1; !atomic_load(&s->stop); i++) {
+        pthread_mutex_lock(&s->lock);
+        kiln_fence fence = s->fence;
+        pthread_mutex_unlock(&s->lock);
+        if (fence.session == NULL)
+            continue;
+        if (i % 3 == 0)
+            kiln_cancel(fence);
+        (void)kiln_fence_done(fence);
+        if (kiln_wait(fence, (int64_t)(i % 5) * 1000, NULL) != KILN_ERROR_TIMEOUT)
+            atomic_fetch_add(&s->seen, 1);
+        sched_yield();
+    }
+    return NULL;
+}
+
+static void test_cancel_storm(void **unused) {
+    (void)unused;
+    for (uint32_t threads = 1; threads <= 3; threads++) {
+        kiln_graph *g;
+        kiln_plan *plan;
+        kiln_executor *executor;
+        kiln_session *session;
+        tiny_model m;
+        tiny_states states;
+        kiln_cpu_options cpu = {.threads = threads};
+        CHECK_OK(kiln_graph_create(NULL, &g, error));
+        tiny_build(g, 2, &m);
+        CHECK_OK(kiln_bake(g, NULL, &plan, error));
+        CHECK_OK(kiln_cpu_executor_create(NULL, &cpu, &executor, error));
+        CHECK_OK(kiln_session_create(plan, executor, NULL, &session, error));
+        tiny_bind_states(session, 2, &states);
+        CHECK_OK(kiln_session_set_i64(session, m.tokens, 4, error));
+        CHECK_OK(kiln_session_set_i64(session, m.length, 4, error));
+        storm s = {.fence = {NULL, 0}};
+        pthread_mutex_init(&s.lock, NULL);
+        pthread_t others[2];
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(pthread_create(&others[i], NULL, disturb, &s), 0);
+        int done = 0, cancelled = 0;
+        for (int i = 0; i < 300; i++) {
+            kiln_fence fence;
+            /* Submitting waits for nobody: the others may hold fences of the run before, which is over. */
+            pthread_mutex_lock(&s.lock);
+            kiln_status status = kiln_submit(session, &fence, NULL);
+            s.fence = fence;
+            pthread_mutex_unlock(&s.lock);
+            assert_int_equal(status, KILN_OK);
+            status = kiln_wait(fence, -1, NULL);
+            assert_true(status == KILN_OK || status == KILN_ERROR_CANCELLED);
+            done += status == KILN_OK;
+            cancelled += status != KILN_OK;
+            for (int b = 0; b < states.count; b++) {
+                assert_true(status == KILN_OK ? !kiln_state_buffer_is_dirty(states.buffers[b]) : true);
+                kiln_state_buffer_acknowledge(states.buffers[b]);
+            }
+        }
+        atomic_store(&s.stop, true);
+        for (int i = 0; i < 2; i++)
+            pthread_join(others[i], NULL);
+        pthread_mutex_destroy(&s.lock);
+        assert_int_equal(done + cancelled, 300);
+        CHECK_OK(kiln_session_destroy(session, error));
+        tiny_free_states(&states);
+        CHECK_OK(kiln_executor_destroy(executor, error));
+        kiln_plan_release(plan);
+        kiln_graph_destroy(g);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_run),
@@ -402,6 +483,7 @@ int main(void) {
         cmocka_unit_test(test_bad_index_reaches_fence),
         cmocka_unit_test(test_bit_identical),
         cmocka_unit_test(test_many_sessions),
+        cmocka_unit_test(test_cancel_storm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
