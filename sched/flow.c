@@ -29,8 +29,7 @@ static void walk_touches(kiln__flow *f, const kiln_graph *g, uint32_t *seen) {
     size_t n = 0;
     memset(seen, 0, f->n_storages * sizeof *seen);
     for (uint32_t node = 0; node < f->n_nodes; node++) {
-        if (f->touch_storage != NULL)
-            f->first_touch[node] = n;
+        f->first_touch[node] = n;
         for (uint32_t k = h->first_access[node]; k < h->first_access[node + 1]; k++) {
             const kiln__access *a = &h->list.items[k];
             for (uint32_t i = 0, end = kiln__access_storages(g, a); i < end; i++) {

@@ -233,6 +233,10 @@ static void far_away(void **state) {
     assert_true(kiln__box_overlap(&over, &a)); /* not known: yes */
     assert_false(kiln__box_covers(&wild, &a));
     assert_false(kiln__box_covers(&end, &end)); /* not proven: no */
+    kiln_box gaps = box1((INT64_C(1) << 60) - 64, 4, 20, 8);
+    assert_false(kiln__box_dense(&gaps));
+    assert_false(kiln__box_dense(&wild));
+    assert_false(kiln__box_trim(&gaps, &gaps));
 }
 
 int main(void) {

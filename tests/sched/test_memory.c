@@ -157,6 +157,62 @@ static void what_does_not_match(void **state) {
     kiln_graph_destroy(g);
 }
 
+/* Ops that claim an in-place pair but do something that forbids it. */
+static kiln_status writes_input(const kiln_access_query *query) {
+    kiln_status status = kiln_access_operand(query, 0, KILN_READ_WRITE);
+    return status == KILN_OK ? kiln_access_operand(query, query->n_in, KILN_WRITE) : status;
+}
+
+static kiln_status reads_output(const kiln_access_query *query) {
+    kiln_status status = kiln_access_operand(query, 0, KILN_READ);
+    return status == KILN_OK ? kiln_access_operand(query, query->n_in, KILN_READ_WRITE) : status;
+}
+
+static kiln_status writes_half(const kiln_access_query *query) {
+    kiln_box half = {0, 32, {1, 1, 1}, {0, 0, 0}};
+    kiln_status status = kiln_access_operand(query, 0, KILN_READ);
+    return status == KILN_OK ? kiln_access_box(query, query->n_in, KILN_WRITE, &half) : status;
+}
+
+/* With `x`, another node reads x and writes the rest of the output. */
+static uint32_t inplace_of_op(kiln_op op, const kiln_tensor *in, uint32_t n, kiln_graph *g, kiln_tensor x) {
+    kiln_tensor out[8];
+    assert_int_equal(kiln_node_add(g, &op, in, n, NULL, out), KILN_OK);
+    dag_access rest[2] = {{.operand = 0, .mode = KILN_READ, .count = {1, 1, 1}, .length = 1},
+                          {.operand = 1, .mode = KILN_WRITE, .count = {1, 1, 1}, .offset = 32, .length = 32}};
+    if (kiln_tensor_valid(x))
+        dag_touch(g, (kiln_tensor[]){x, out[0]}, 2, rest, 2);
+    return inplace_count(g, defaults);
+}
+
+static void pairs_that_do_more(void **state) {
+    (void)state;
+    static const kiln_inplace first[] = {{0, 0}};
+    static kiln_status (*const accesses[])(const kiln_access_query *) = {
+        kiln_access_operands, writes_input, reads_output, writes_half, writes_half, NULL};
+    static const uint32_t expected[] = {1, 0, 0, 1, 0, 0};
+    for (int i = 0; i < 6; i++) {
+        kiln_op op = dag_map_op;
+        op.inplace = first;
+        op.n_inplace = 1;
+        op.accesses = accesses[i];
+        kiln_graph *g = new_graph();
+        kiln_tensor x = dag_make(g, kiln_n(64)), y = dag_make(g, kiln_n(64)), none = {0, 0};
+        /* i = 4: another node touches the output, in the region that makes it */
+        uint32_t got = inplace_of_op(op, &y, 1, g, i == 4 ? x : none);
+        if (got != expected[i])
+            fail_msg("case %d: %u in place", i, got);
+        kiln_graph_destroy(g);
+    }
+    kiln_op op = dag_map_op; /* the second operand is the same tensor, but may not be overwritten */
+    op.inplace = first;
+    op.n_inplace = 1;
+    kiln_graph *g = new_graph();
+    kiln_tensor x = dag_make(g, kiln_n(64));
+    assert_int_equal(inplace_of_op(op, (kiln_tensor[]){x, x}, 2, g, (kiln_tensor){0, 0}), 0);
+    kiln_graph_destroy(g);
+}
+
 static void symbols_match(void **state) {
     (void)state;
     kiln_graph *g = new_graph();
@@ -416,6 +472,7 @@ int main(void) {
         cmocka_unit_test(other_readers),
         cmocka_unit_test(same_tensor_twice),
         cmocka_unit_test(what_does_not_match),
+        cmocka_unit_test(pairs_that_do_more),
         cmocka_unit_test(symbols_match),
         cmocka_unit_test(kept_storages),
         cmocka_unit_test(unused_and_empty),

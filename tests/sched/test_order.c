@@ -231,6 +231,36 @@ static void cap_too_small(void **state) {
     kiln_graph_destroy(g);
 }
 
+/* What no order goes below counts an output in place of an input where the op allows it. */
+static void least_of_all(void **state) {
+    (void)state;
+    kiln_graph *g = new_graph();
+    kiln_tensor x = bytes(g, 1280);
+    resize(g, x, 128);
+    dag_map(g, &x, 1);
+    kiln__hazards h;
+    kiln__schedule s;
+    kiln_error error = {0};
+    assert_int_equal(kiln__hazards_find(g, NULL, &h, NULL), KILN_OK);
+    kiln__schedule_options options = {.max_arena = 1};
+    assert_int_equal(kiln__schedule_make(g, &h, &options, &s, &error), KILN_ERROR_LIMIT);
+    assert_non_null(strstr(error.text, "less than 1408"));
+    options.memory.no_inplace = true;
+    assert_int_equal(kiln__schedule_make(g, &h, &options, &s, &error), KILN_ERROR_LIMIT);
+    assert_non_null(strstr(error.text, "less than 2560"));
+    kiln__hazards_free(&h);
+    kiln_graph_destroy(g);
+
+    g = new_graph();
+    bytes(g, 1280);
+    assert_int_equal(kiln__hazards_find(g, NULL, &h, NULL), KILN_OK);
+    options.memory.no_inplace = false;
+    assert_int_equal(kiln__schedule_make(g, &h, &options, &s, &error), KILN_ERROR_LIMIT);
+    assert_non_null(strstr(error.text, "less than 1280"));
+    kiln__hazards_free(&h);
+    kiln_graph_destroy(g);
+}
+
 /* ---- the same every time, and when memory runs out
  * --------------------------------------------------------- */
 
@@ -325,15 +355,11 @@ static void large_programs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(empty_program),
-        cmocka_unit_test(shapes_of_programs),
-        cmocka_unit_test(cache_pattern),
-        cmocka_unit_test(sources_wait),
-        cmocka_unit_test(caps),
-        cmocka_unit_test(half_is_a_few_regions_more),
-        cmocka_unit_test(cap_too_small),
-        cmocka_unit_test(deterministic),
-        cmocka_unit_test(every_allocation_fails),
+        cmocka_unit_test(empty_program),  cmocka_unit_test(shapes_of_programs),
+        cmocka_unit_test(cache_pattern),  cmocka_unit_test(sources_wait),
+        cmocka_unit_test(caps),           cmocka_unit_test(half_is_a_few_regions_more),
+        cmocka_unit_test(cap_too_small),  cmocka_unit_test(least_of_all),
+        cmocka_unit_test(deterministic),  cmocka_unit_test(every_allocation_fails),
         cmocka_unit_test(large_programs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
