@@ -39,7 +39,8 @@ LEVELS         = $(or $(LEVELS_$(ARCH)),base)
 LEVEL_FLAGS_avx2   = -mavx2 -mfma -mf16c -mbmi2
 LEVEL_FLAGS_avx512 = $(LEVEL_FLAGS_avx2) -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl -mavx512vnni \
                      -mprefer-vector-width=512
-KERNEL_OPT     ?= -O3 -fno-trapping-math -ffp-contract=fast
+# Sanitizers instrument every access: unrolled kernels would take minutes to compile.
+KERNEL_OPT     ?= $(if $(SAN),-O1,-O3) -fno-trapping-math -ffp-contract=fast
 
 # ---- files -----------------------------------------------------------------------------------------------------
 
