@@ -336,6 +336,44 @@ static void test_mixed_experts(void **state) {
     kiln_gguf_destroy(whole);
 }
 
+/* Whatever the bytes before the data say, a file is a model, or it is not one. */
+static void check_bytes(const char *relative, uint64_t random) {
+    size_t size;
+    unsigned char *bytes = need_bytes(relative, &size);
+    kiln_error error = {KILN_OK, ""};
+    kiln_gguf *g;
+    unsigned models = 0;
+    kiln_gguf_bytes part = {bytes, size, "bytes.gguf"};
+    must(kiln_gguf_open_memory(&part, 1, NULL, &g, &error), &error);
+    size_t header = (size_t)kiln_gguf_part_at(g, 0)->data_offset;
+    kiln_gguf_destroy(g);
+    for (int i = 0; i < 4000; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        size_t at = (size_t)(random >> 33) % header;
+        unsigned char old = bytes[at];
+        bytes[at] = (unsigned char)(random >> 20);
+        kiln_llama_model *m = NULL;
+        kiln_graph *graph;
+        if (kiln_gguf_open_memory(&part, 1, NULL, &g, &error) == KILN_OK &&
+            kiln_llama_open(g, NULL, &m, &error) == KILN_OK) {
+            must(kiln_graph_create(NULL, &graph, &error), &error);
+            models += kiln_llama_build(m, NULL, graph, &error) == KILN_OK;
+            kiln_graph_destroy(graph);
+        }
+        kiln_llama_destroy(m);
+        kiln_gguf_destroy(g);
+        bytes[at] = old;
+    }
+    assert_true(models > 0); /* most of a header is vocabulary */
+    free(bytes);
+}
+
+static void test_bytes(void **state) {
+    (void)state;
+    check_bytes("stories260K/stories260K-q8_0.gguf", 1);
+    check_bytes("stories260K/stories260K-moe8x-permuted-q8_0.gguf", 2);
+}
+
 /* ---- memory
  * ---------------------------------------------------------------------------------------------------- */
 
@@ -389,6 +427,7 @@ int main(void) {
         cmocka_unit_test(test_model_rejects), cmocka_unit_test(test_changes),
         cmocka_unit_test(test_other_files),   cmocka_unit_test(test_forms),
         cmocka_unit_test(test_mixed_experts), cmocka_unit_test(test_every_allocation),
+        cmocka_unit_test(test_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

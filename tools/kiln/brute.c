@@ -145,7 +145,7 @@ static void all_pairs(brute *b, void (*tick)(void *, int64_t), void *context) {
         for (size_t i = 0; i < j && items[i].node < items[j].node; i++)
             compare(b, &items[i], &items[j]);
     }
-    for (uint32_t n = 0; n < b->schedule->n_nodes; n++)
+    for (size_t n = 0; n < b->program->nodes.count; n++)
         if (b->chain[n] > b->report->longest_chain)
             b->report->longest_chain = b->chain[n];
 }
@@ -164,14 +164,21 @@ static void check_hazards(brute *b) {
     }
 }
 
+/* Without this nothing else can be looked at. */
+static bool sizes_agree(brute *b) {
+    const kiln__schedule *s = b->schedule;
+    if (s->n_nodes != b->program->nodes.count || s->n_barriers != (s->n_regions ? s->n_regions - 1 : 0))
+        wrong(b, "the schedule has %u nodes and %u barriers for %zu nodes in %u regions", s->n_nodes,
+              s->n_barriers, b->program->nodes.count, s->n_regions);
+    if (s->memory.n_storages != b->program->storages.count)
+        wrong(b, "the memory plan has %u storages, the program %zu", s->memory.n_storages,
+              b->program->storages.count);
+    return b->report->ok;
+}
+
 static void check_order(brute *b) {
     const kiln__schedule *s = b->schedule;
     uint32_t n = s->n_nodes;
-    if (n != b->program->nodes.count || s->n_barriers != (s->n_regions ? s->n_regions - 1 : 0)) {
-        wrong(b, "the schedule has %u nodes and %u barriers for %zu nodes in %u regions", n, s->n_barriers,
-              b->program->nodes.count, s->n_regions);
-        return;
-    }
     /* Each region non-empty, its nodes ascending and saying that they are in it: then it is a permutation. */
     for (uint32_t r = 0; r < s->n_regions; r++)
         for (uint32_t i = s->region_first[r]; i < s->region_first[r + 1]; i++)
@@ -299,11 +306,6 @@ static int64_t lower_bound(const brute *b) {
 static void check_memory(brute *b) {
     const kiln__memory *m = &b->schedule->memory;
     int64_t sum = 0;
-    if (m->n_storages != b->program->storages.count) {
-        wrong(b, "the memory plan has %u storages, the program %zu", m->n_storages,
-              b->program->storages.count);
-        return;
-    }
     for (uint32_t s = 1; s < m->n_storages; s++) {
         if (!placed(b, s))
             continue;
@@ -357,15 +359,15 @@ kiln_status brute_check(const kiln_plan *plan, void (*tick)(void *context, int64
     *report = (brute_report){.ok = true};
     b.list.graph = plan->program;
     b.list.allocator = plan->allocator;
-    b.chain = malloc((nodes + 1) * sizeof *b.chain);
-    b.first = malloc((storages + 1) * sizeof *b.first);
-    b.last = malloc((storages + 1) * sizeof *b.last);
+    b.chain = calloc(nodes + 1, sizeof *b.chain);
+    b.first = calloc(storages + 1, sizeof *b.first);
+    b.last = calloc(storages + 1, sizeof *b.last);
     kiln_status status = KILN_ERROR_MEMORY;
     if (b.chain != NULL && b.first != NULL && b.last != NULL) {
         for (size_t n = 0; n < nodes; n++)
             b.chain[n] = 1;
         status = collect(&b, error);
-        if (status == KILN_OK) {
+        if (status == KILN_OK && sizes_agree(&b)) {
             all_pairs(&b, tick, context);
             check_hazards(&b);
             check_order(&b);

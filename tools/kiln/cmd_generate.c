@@ -80,14 +80,15 @@ static int32_t best(const float *logits, int64_t n) {
     return (int32_t)at;
 }
 
-/* What one token adds to the text. Control characters other than white space would only disturb a terminal.
- */
+/* What one token adds to the text. Control characters other than white space are left out: they come from the
+ * file, and would do as they like with a terminal. */
 static void print_token(const generation *g, int32_t previous, int32_t token, bool live) {
     kiln_gguf_string s = kiln_tok_decode(g->tok, previous, token);
-    unsigned char first = s.size > 0 ? (unsigned char)s.data[0] : 0;
-    bool control = s.size == 1 && (first == 0x7f || (first < 0x20 && (first < '\t' || first > '\r')));
-    if (!control)
-        fwrite(s.data, 1, s.size, stdout);
+    for (size_t i = 0; i < s.size; i++) {
+        unsigned char c = (unsigned char)s.data[i];
+        if ((c >= 0x20 && c != 0x7f) || (c >= '\t' && c <= '\r'))
+            putchar(c);
+    }
     if (live)
         fflush(stdout);
 }
@@ -97,7 +98,7 @@ static kiln_status run_prompt(generation *g, const float **logits, kiln_error *e
     int64_t n = (int64_t)g->n_prompt, start = now_ns();
     kiln_status status = KILN_OK;
     progress p = progress_start("prompt", n);
-    for (int64_t done = 0; done < n && status == KILN_OK;) {
+    for (int64_t done = 0; done < n && status == KILN_OK;) { /* n ≥ 1 */
         int64_t now = n - done < g->opt.chunk ? n - done : g->opt.chunk;
         status = kiln_llama_step(g->decoder, g->tokens + done, now, done, done + now == n, logits, error);
         done += now;
@@ -113,7 +114,7 @@ static int generate(generation *g) {
     bool live = isatty(STDOUT_FILENO) != 0;
     int64_t n_vocab = kiln_llama_get_params(g->model.llama)->n_vocab;
     int32_t bos = kiln_tok_bos(g->tok), eos = kiln_tok_eos(g->tok), token = g->tokens[g->n_prompt - 1];
-    const float *logits;
+    const float *logits = NULL;
     kiln_error error;
     for (size_t i = 0; i < g->n_prompt; i++)
         print_token(g, i > 0 ? g->tokens[i - 1] : -1, g->tokens[i], live && i + 1 == g->n_prompt);
@@ -121,7 +122,7 @@ static int generate(generation *g) {
     progress p = progress_start("token", g->steps - (int64_t)g->n_prompt + 1);
     p.on = p.on && !live;
     int64_t start = now_ns();
-    for (int64_t position = (int64_t)g->n_prompt; status == KILN_OK; position++) {
+    for (int64_t position = (int64_t)g->n_prompt; status == KILN_OK && logits != NULL; position++) {
         int32_t next = best(logits, n_vocab);
         g->made++;
         if (next == bos || next == eos)

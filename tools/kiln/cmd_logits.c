@@ -105,14 +105,14 @@ static int run(const options *o, const char *path) {
     if (code == EXIT_OK) {
         n_vocab = kiln_llama_get_params(m.llama)->n_vocab;
         if (count <= INT64_MAX / 4 / n_vocab)
-            logits = malloc((size_t)(count * n_vocab) * sizeof *logits);
+            logits = malloc((size_t)(count * n_vocab) * sizeof *logits + 1);
         if (logits == NULL)
             code = fail_text("take fewer tokens with -n", "out of memory for %lld rows of %lld logits",
                              (long long)count, (long long)n_vocab);
     }
     if (code == EXIT_OK && kiln_cpu_executor_create(NULL, &cpu, &executor, &error) != KILN_OK)
         code = fail(&error, "try fewer --threads");
-    if (code == EXIT_OK)
+    if (code == EXIT_OK && logits != NULL)
         code = evaluate(o, m.llama, executor, tokens, count, logits);
     if (code == EXIT_OK)
         code = store(o, logits, count, n_vocab);

@@ -323,7 +323,7 @@ static int bind_storages(runner *r) {
             fprintf(stderr, "kiln: input '%s' is not given; it is all zeros\n", s.name);
         if (s.kind != KILN_STORAGE_STATE)
             continue;
-        kiln_state_buffer **grown = realloc(r->states, (r->n_states + 1) * sizeof *grown);
+        kiln_state_buffer **grown = realloc(r->states, (r->n_states + 1) * sizeof(kiln_state_buffer *));
         if (grown == NULL)
             return fail_text(NULL, "out of memory for state '%s'", s.name);
         r->states = grown;
@@ -430,7 +430,7 @@ static int prepare(runner *r, const char *path) {
         return fail(&error, NULL);
     if (o->weights != NULL && kiln_gguf_open(o->weights, NULL, &r->gguf, &error) != KILN_OK)
         return fail(&error, "--weights takes a GGUF file");
-    r->slots = malloc((r->graph->slots.count + 1) * sizeof *r->slots);
+    r->slots = calloc(r->graph->slots.count + 1, sizeof *r->slots);
     r->given = calloc(o->inputs.count + 1, sizeof *r->given);
     if (r->slots == NULL || r->given == NULL)
         return fail_text(NULL, "out of memory");

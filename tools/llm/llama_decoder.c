@@ -120,7 +120,7 @@ static kiln_status check_step(const kiln_llama_decoder *d, const int32_t *tokens
         if (tokens[i] < 0 || tokens[i] >= d->n_vocab)
             return kiln_error_set(error, KILN_ERROR_ARGUMENT,
                                   "token %d at position %lld is not in the vocabulary of %lld", tokens[i],
-                                  (long long)(position + i), (long long)d->n_vocab);
+                                  (long long)position + (long long)i, (long long)d->n_vocab);
     return KILN_OK;
 }
 

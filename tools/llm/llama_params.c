@@ -81,6 +81,16 @@ static kiln_status read_floats(const kiln_gguf *gguf, const char *path, kiln_lla
     return KILN_OK;
 }
 
+/* A text of the file, fit to stand in a message: cut, and with anything odd in it replaced. */
+enum { SHOWN = 40 };
+static const char *shown(kiln_gguf_string s, char buffer[SHOWN + 1]) {
+    size_t n = s.size < SHOWN ? s.size : SHOWN;
+    for (size_t i = 0; i < n; i++)
+        buffer[i] = s.data[i] >= ' ' && s.data[i] <= '~' ? s.data[i] : '?';
+    buffer[n] = '\0';
+    return buffer;
+}
+
 /* A factor alone means linear scaling, as in older files. Other kinds change each frequency by its own
  * amount, which the rope op does not do. */
 static kiln_status check_scaling(const kiln_gguf *gguf, const char *path, kiln_llama_params *p,
@@ -99,9 +109,10 @@ static kiln_status check_scaling(const kiln_gguf *gguf, const char *path, kiln_l
     }
     if (type.size == 6 && memcmp(type.data, "linear", 6) == 0)
         return KILN_OK;
+    char text[SHOWN + 1];
     return kiln_error_set(error, KILN_ERROR_UNSUPPORTED,
-                          "%s: %s is '%.*s'; Kiln computes 'none' and 'linear' only", path, key,
-                          type.size < 40 ? (int)type.size : 40, type.data);
+                          "%s: %s is '%s'; Kiln computes 'none' and 'linear' only", path, key,
+                          shown(type, text));
 }
 
 static kiln_status check_experts(const kiln_llama_params *p, const char *path, kiln_error *error) {
@@ -153,10 +164,11 @@ kiln_status llama_params_read(const kiln_gguf *gguf, kiln_llama_params *out, kil
     kiln_status status = kiln_gguf_get_string(gguf, "general.architecture", &arch, error);
     if (status != KILN_OK)
         return status;
+    char text[SHOWN + 1];
     if (arch.size != 5 || memcmp(arch.data, "llama", 5) != 0)
         return kiln_error_set(error, KILN_ERROR_UNSUPPORTED,
-                              "%s: the architecture is '%.*s'; only 'llama' (dense or Mixtral) can be run",
-                              path, arch.size < 60 ? (int)arch.size : 60, arch.data);
+                              "%s: the architecture is '%s'; only 'llama' (dense or Mixtral) can be run",
+                              path, shown(arch, text));
     if ((status = read_ints(gguf, path, out, error)) != KILN_OK ||
         (status = read_floats(gguf, path, out, error)) != KILN_OK ||
         (status = check_scaling(gguf, path, out, error)) != KILN_OK ||
