@@ -61,8 +61,7 @@ KILN_API void kiln_capture_get_counters(const kiln_capture *capture, kiln_captur
  * cache was empty; "" after a hit. Valid until the next `end`. */
 KILN_API const char *kiln_capture_miss_reason(const kiln_capture *capture);
 
-/* ---- the guard, for engines that keep plans themselves ----------------------------------------------------
- */
+/* ---- the guard, for engines that keep plans themselves ---------------------------------------------- */
 
 /* 128 bits over everything that a plan depends on; addresses and names of tensors excluded. */
 typedef struct kiln_fingerprint {

@@ -24,8 +24,7 @@ typedef struct kiln_plan kiln_plan;
 typedef struct kiln_session kiln_session;
 typedef struct kiln_state_buffer kiln_state_buffer;
 
-/* ---- baking ---------------------------------------------------------------------------------------------
- */
+/* ---- baking ----------------------------------------------------------------------------------------- */
 
 /* How matmuls against quantised and half-precision weights read their activations. */
 typedef enum kiln_precision {
@@ -136,8 +135,7 @@ KILN_API void kiln_state_buffer_acknowledge(kiln_state_buffer *state);
  * state), KILN_ERROR_BINDING (too small). From the graph's thread. */
 KILN_API void kiln_storage_state(kiln_graph *graph, kiln_storage storage, kiln_state_buffer *state);
 
-/* ---- sessions ---------------------------------------------------------------------------------------------
- */
+/* ---- sessions --------------------------------------------------------------------------------------- */
 
 /* Prepares a plan for an executor: records, arena, inputs and outputs. Storages whose data the graph knew are
  * bound. Slots hold their minima (integers) and presets (floats). Everything is allocated here; running

@@ -5,8 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- options ---------------------------------------------------------------------------------------------
- */
+/* ---- options ---------------------------------------------------------------------------------------- */
 
 typedef struct options_reader {
     kiln_bake_options options;
@@ -82,8 +81,7 @@ static kiln_status read_options(const kiln__json *object, options_reader *r, kil
     return status;
 }
 
-/* ---- comparison -------------------------------------------------------------------------------------------
- */
+/* ---- comparison ------------------------------------------------------------------------------------- */
 
 /* A scalar as text, for the message and for comparing numbers, strings and literals alike. */
 static const char *scalar_text(const kiln__json *v, char buffer[KILN__JSON_QUOTE_SIZE]) {

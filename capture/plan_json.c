@@ -27,8 +27,7 @@ const kiln__bit_name kiln__watch_bits[] = {
     {0, NULL},
 };
 
-/* ---- small pieces ----------------------------------------------------------------------------------------
- */
+/* ---- small pieces ----------------------------------------------------------------------------------- */
 
 static void put_u64(kiln__json_writer *w, const char *key, uint64_t value) {
     kiln__json_key(w, key);
@@ -63,8 +62,7 @@ static void put_bits(kiln__json_writer *w, const char *key, const kiln__bit_name
     kiln__json_end(w);
 }
 
-/* ---- parts -----------------------------------------------------------------------------------------------
- */
+/* ---- parts ------------------------------------------------------------------------------------------ */
 
 static void put_options(kiln__json_writer *w, const kiln_plan *plan) {
     kiln__json_begin_object(w, KILN_JSON_INLINE);

@@ -90,8 +90,7 @@ struct kiln_graph {
     } names;
 };
 
-/* ---- reading ----------------------------------------------------------------------------------------------
- */
+/* ---- reading ---------------------------------------------------------------------------------------- */
 
 static inline const char *kiln__text(const kiln_graph *g, uint32_t offset) {
     return g->text.items + offset;
@@ -134,8 +133,7 @@ bool kiln__desc_is_dense(const kiln_graph *g, const kiln_desc *desc);
  * *exact is false; exact may be NULL). An empty tensor gives length 0. */
 kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *tensor, bool *exact);
 
-/* ---- building, with tensor ids ----------------------------------------------------------------------------
- */
+/* ---- building, with tensor ids ---------------------------------------------------------------------- */
 
 /* Remembers the first error of the graph; returns `status`. */
 kiln_status kiln__graph_fail(kiln_graph *g, kiln_status status, const char *format, ...) KILN_PRINTF(3, 4);

@@ -1,8 +1,7 @@
 /* Graphs to JSON. Reading is in load_json.c; the schema is in JSON.md. */
 #include "graph_json.h"
 
-/* ---- slots, storages, tensors -----------------------------------------------------------------------------
- */
+/* ---- slots, storages, tensors ----------------------------------------------------------------------- */
 
 static void put_name(kiln__json_writer *w, const kiln_graph *g, uint32_t name) {
     if (name == 0)
@@ -90,8 +89,7 @@ static void put_tensor(kiln__json_writer *w, const kiln_graph *g, size_t id) {
     kiln__json_end(w);
 }
 
-/* ---- nodes ------------------------------------------------------------------------------------------------
- */
+/* ---- nodes ------------------------------------------------------------------------------------------ */
 
 static void put_slot_value(kiln__json_writer *w, const kiln_graph *g, uint32_t slot) {
     kiln__json_begin_object(w, KILN_JSON_INLINE);
@@ -177,8 +175,7 @@ static kiln_status put_node(kiln__json_writer *w, const kiln_graph *g, size_t in
     return KILN_OK;
 }
 
-/* ---- graphs -----------------------------------------------------------------------------------------------
- */
+/* ---- graphs ----------------------------------------------------------------------------------------- */
 
 static void begin_list(kiln__json_writer *w, const char *key) {
     kiln__json_key(w, key);

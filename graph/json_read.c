@@ -8,8 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- texts for messages -----------------------------------------------------------------------------------
- */
+/* ---- texts for messages ----------------------------------------------------------------------------- */
 
 /* A bounded text; what does not fit is left out and the text ends in "...". */
 typedef struct line {
@@ -123,8 +122,7 @@ kiln_status kiln__json_fail_type(const kiln__json *value, const char *expected, 
     return kiln__json_fail(value, KILN_ERROR_FORMAT, error, "expected %s, got %s", expected, got);
 }
 
-/* ---- duplicate keys ---------------------------------------------------------------------------------------
- */
+/* ---- duplicate keys --------------------------------------------------------------------------------- */
 
 typedef struct key_place {
     const char *key;
@@ -175,8 +173,7 @@ static kiln_status check_duplicates(const kiln__json *value, const kiln_allocato
     return KILN_OK;
 }
 
-/* ---- documents --------------------------------------------------------------------------------------------
- */
+/* ---- documents -------------------------------------------------------------------------------------- */
 
 kiln_status kiln__json_open(kiln__json_doc *doc, const char *text, size_t size, const kiln__json_caps *caps,
                             const kiln_allocator *allocator, kiln_error *error) {
@@ -215,8 +212,7 @@ kiln__json kiln__json_root(const kiln__json_doc *doc) {
     return (kiln__json){doc->root, NULL, 0};
 }
 
-/* ---- containers -------------------------------------------------------------------------------------------
- */
+/* ---- containers ------------------------------------------------------------------------------------- */
 
 kiln__json kiln__json_first(const kiln__json *container) {
     return (kiln__json){container->item->child, container, 0};
@@ -299,8 +295,7 @@ kiln_status kiln__json_count(const kiln__json *array, size_t least, size_t most,
     return KILN_OK;
 }
 
-/* ---- scalars ----------------------------------------------------------------------------------------------
- */
+/* ---- scalars ---------------------------------------------------------------------------------------- */
 
 kiln_status kiln__json_get_bool(const kiln__json *value, bool *out, kiln_error *error) {
     if (!cJSON_IsBool(value->item))

@@ -50,7 +50,7 @@ kiln_status kiln__json_fail_type(const kiln__json *value, const char *expected, 
 enum { KILN__JSON_QUOTE_SIZE = 64 };
 const char *kiln__json_quote(const char *text, char buffer[KILN__JSON_QUOTE_SIZE]);
 
-/* ---- containers --------------------------------------------------------------------------------------- */
+/* ---- containers ------------------------------------------------------------------------------------- */
 
 typedef struct kiln__json_field {
     const char *key;
@@ -80,7 +80,7 @@ bool kiln__json_is_null(const kiln__json *value);
 bool kiln__json_is_object(const kiln__json *value);
 bool kiln__json_is_string(const kiln__json *value);
 
-/* ---- scalars ------------------------------------------------------------------------------------------ */
+/* ---- scalars ---------------------------------------------------------------------------------------- */
 
 KILN_MUST_CHECK kiln_status kiln__json_get_bool(const kiln__json *value, bool *out, kiln_error *error);
 

@@ -15,8 +15,7 @@ typedef struct scanner {
     kiln_error *error;
 } scanner;
 
-/* ---- characters -------------------------------------------------------------------------------------------
- */
+/* ---- characters ------------------------------------------------------------------------------------- */
 
 size_t kiln__utf8_length(const char *text, size_t size) {
     if (size == 0)
@@ -59,8 +58,7 @@ static void skip_space(scanner *s) {
         s->at++;
 }
 
-/* ---- errors -----------------------------------------------------------------------------------------------
- */
+/* ---- errors ----------------------------------------------------------------------------------------- */
 
 /* Position of byte `at` for people; everything before it is valid UTF-8. */
 static kiln_status fail_at(const scanner *s, size_t at, kiln_status status, const char *what,
@@ -90,8 +88,7 @@ static kiln_status fail_got(const scanner *s, const char *what) {
     return fail_at(s, s->at, KILN_ERROR_FORMAT, what, got);
 }
 
-/* ---- strings ----------------------------------------------------------------------------------------------
- */
+/* ---- strings ---------------------------------------------------------------------------------------- */
 
 /* Four hex digits at the scanner's place; -1 when they are not. */
 static int32_t hex4(scanner *s) {
@@ -165,8 +162,7 @@ static kiln_status scan_string(scanner *s) {
     }
 }
 
-/* ---- numbers ----------------------------------------------------------------------------------------------
- */
+/* ---- numbers ---------------------------------------------------------------------------------------- */
 
 /* The number after an 'e', sign and all; larger ones count as ±10^15, which no text is long enough to undo.
  */
@@ -260,8 +256,7 @@ static kiln_status scan_number(scanner *s) {
     return KILN_OK;
 }
 
-/* ---- the grammar ------------------------------------------------------------------------------------------
- */
+/* ---- the grammar ------------------------------------------------------------------------------------ */
 
 typedef enum state {
     VALUE,        /* a value must come */
@@ -393,8 +388,7 @@ kiln_status kiln__json_scan(const char *text, size_t size, const kiln__json_caps
     return s.at == size ? KILN_OK : fail_got(&s, "expected nothing after the value");
 }
 
-/* ---- rewriting --------------------------------------------------------------------------------------------
- */
+/* ---- rewriting -------------------------------------------------------------------------------------- */
 
 void kiln__json_plain(const char *text, size_t size, char *out) {
     for (size_t at = 0, end; at < size; at = end) {

@@ -9,8 +9,7 @@
 
 #define SAFE_INTEGER INT64_C(9007199254740991) /* 2^53 - 1 */
 
-/* ---- bytes ------------------------------------------------------------------------------------------------
- */
+/* ---- bytes ------------------------------------------------------------------------------------------ */
 
 static void set_status(kiln__json_writer *w, kiln_status status) {
     if (w->status == KILN_OK)
@@ -57,8 +56,7 @@ static void line_break(kiln__json_writer *w) {
     put(w, spaces, 1 + 2 * (size_t)w->depth);
 }
 
-/* ---- structure --------------------------------------------------------------------------------------------
- */
+/* ---- structure -------------------------------------------------------------------------------------- */
 
 /* What goes before a key, or before a value that has none: comma, line break, indent. False when nothing may
  * stand here. */
@@ -135,8 +133,7 @@ void kiln__json_end(kiln__json_writer *w) {
     end_value(w);
 }
 
-/* ---- strings ----------------------------------------------------------------------------------------------
- */
+/* ---- strings ---------------------------------------------------------------------------------------- */
 
 static void put_escape(kiln__json_writer *w, unsigned char c) {
     static const char *const shorts[32] = {
@@ -196,8 +193,7 @@ void kiln__json_put_cstring(kiln__json_writer *w, const char *text) {
     kiln__json_put_string(w, text, strlen(text));
 }
 
-/* ---- words and numbers ------------------------------------------------------------------------------------
- */
+/* ---- words and numbers ------------------------------------------------------------------------------ */
 
 static void put_word(kiln__json_writer *w, const char *word, bool quoted) {
     if (!begin_value(w))
@@ -317,8 +313,7 @@ void kiln__json_put_f64(kiln__json_writer *w, double value) {
     put_word(w, text, !isfinite(value));
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------------- */
 
 static void init(kiln__json_writer *w, bool compact) {
     memset(w, 0, offsetof(kiln__json_writer, chunk));

@@ -60,8 +60,7 @@ KILN_API void kiln_graph_reset(kiln_graph *graph);
 /* The first error since creation or reset, or KILN_OK. `error` receives its text. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_graph_check(const kiln_graph *graph, kiln_error *error);
 
-/* ---- slots ----------------------------------------------------------------------------------------------
- */
+/* ---- slots ------------------------------------------------------------------------------------------ */
 
 /* Declares an integer that may change between runs, min ≤ value ≤ max. With min ≥ 0 it may serve as a symbol
  * in shapes (`kiln_sym`). Its value before it is first set is `min`. Errors: KILN_ERROR_ARGUMENT (name NULL,
@@ -109,8 +108,7 @@ static inline kiln_f32_value kiln_f32_of(kiln_slot slot) {
         __VA_ARGS__                                                                                          \
     }
 
-/* ---- storages and leaf tensors --------------------------------------------------------------------------
- */
+/* ---- storages and leaf tensors ---------------------------------------------------------------------- */
 
 /* A dense tensor on a fresh storage of its own. Names are unique among storages; they are how bindings, JSON
  * and messages refer to it. Sizes are those at the symbols' maxima.
@@ -142,8 +140,7 @@ KILN_API void kiln_storage_data(kiln_graph *graph, kiln_storage storage, void *d
 
 KILN_API kiln_storage kiln_storage_of(const kiln_graph *graph, kiln_tensor tensor);
 
-/* ---- views: other shapes over the same bytes -------------------------------------------------------------
- */
+/* ---- views: other shapes over the same bytes -------------------------------------------------------- */
 
 /* Elements start … start+length-1 of one axis (negative axis counts from the end: -1 is the innermost). With
  * a symbol as `length`, its maximum must fit. On the innermost axis of a block dtype start and length are
@@ -161,8 +158,7 @@ KILN_API kiln_tensor kiln_transpose(kiln_graph *graph, kiln_tensor tensor, int32
 KILN_API kiln_tensor kiln_broadcast(kiln_graph *graph, kiln_tensor tensor, uint32_t ndim,
                                     const kiln_dim *dims);
 
-/* ---- nodes -----------------------------------------------------------------------------------------------
- */
+/* ---- nodes ------------------------------------------------------------------------------------------ */
 
 /* Adds a node: runs the op's validation and makes its outputs. `inputs` has n_inputs handles; an absent
  * optional operand is a zeroed handle. `attrs` points to the op's attribute struct (copied), NULL for all
@@ -185,8 +181,7 @@ KILN_API void kiln_name(kiln_graph *graph, kiln_tensor tensor, const char *forma
  * Errors: KILN_ERROR_ARGUMENT. Returns the tensor. */
 KILN_API kiln_tensor kiln_output(kiln_graph *graph, kiln_tensor tensor, const char *name);
 
-/* ---- looking ----------------------------------------------------------------------------------------------
- */
+/* ---- looking ---------------------------------------------------------------------------------------- */
 
 typedef struct kiln_tensor_info {
     const char *name; /* "" when unnamed; valid until the graph changes */

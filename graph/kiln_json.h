@@ -13,8 +13,7 @@
 extern "C" {
 #endif
 
-/* ---- writing ----------------------------------------------------------------------------------------------
- */
+/* ---- writing ---------------------------------------------------------------------------------------- */
 
 /* A text that Kiln wrote: `size` bytes of UTF-8 at `data`, with a NUL behind them that is not counted. */
 typedef struct kiln_json_text {
@@ -53,8 +52,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_graph_to_json_sink(const kiln_graph *g
                                                              kiln_json_sink sink, void *context,
                                                              kiln_error *error);
 
-/* ---- reading ----------------------------------------------------------------------------------------------
- */
+/* ---- reading ---------------------------------------------------------------------------------------- */
 
 /* Caps on what a text may cost. 0 stands for the default. bytes, depth and values are checked before any of
  * the text is parsed, the others before anything is built from it. */

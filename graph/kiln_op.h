@@ -31,7 +31,7 @@ typedef struct kiln_desc {
     int64_t strides[KILN_MAX_DIMS];
 } kiln_desc;
 
-/* ---- attributes: plain structs described as data ------------------------------------------------------- */
+/* ---- attributes: plain structs described as data ---------------------------------------------------- */
 
 typedef enum kiln_attr_type {
     KILN_ATTR_BOOL,     /* uint32_t, 0 or 1 */
@@ -66,7 +66,7 @@ typedef struct kiln_attr {
     uint32_t n_names;
 } kiln_attr;
 
-/* ---- infer: shapes and dtypes -------------------------------------------------------------------------- */
+/* ---- infer: shapes and dtypes ----------------------------------------------------------------------- */
 
 typedef struct kiln_infer {
     uint32_t n_in;              /* operands given, absent optional ones included */
@@ -93,7 +93,7 @@ static inline bool kiln_dim_equal(kiln_dim a, kiln_dim b) {
     return a.n == b.n && (a.slot == b.slot || a.n == 0);
 }
 
-/* ---- accesses: which bytes a node reads and writes ----------------------------------------------------- */
+/* ---- accesses: which bytes a node reads and writes -------------------------------------------------- */
 
 typedef enum kiln_access_mode { KILN_READ = 1, KILN_WRITE = 2, KILN_READ_WRITE = 3 } kiln_access_mode;
 
@@ -131,7 +131,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_access_box(const kiln_access_query *qu
 /* The usual answer: reads every input whole, writes every output whole. Use it as `accesses`. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_access_operands(const kiln_access_query *query);
 
-/* ---- kernels: what a worker runs ----------------------------------------------------------------------- */
+/* ---- kernels: what a worker runs -------------------------------------------------------------------- */
 
 /* One operand as a kernel sees it: always four dimensions, padded with 1s in front, so ne[3] is the innermost
  * count and nb[3] its stride. Counts are the values of this run, strides those of the maxima. */
@@ -184,7 +184,7 @@ enum {
     KILN_CPU_AVX512 = 1 << 1, /* AVX-512 F, BW, CD, DQ, VL, VNNI */
 };
 
-/* ---- the descriptor ------------------------------------------------------------------------------------ */
+/* ---- the descriptor --------------------------------------------------------------------------------- */
 
 typedef struct kiln_inplace {
     uint8_t out, in;

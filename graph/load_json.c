@@ -22,8 +22,7 @@ static kiln_status fail_built(const loader *l, const kiln__json *at) {
     return kiln__json_fail(at, l->g->error.status, l->error, "%s", l->g->error.text);
 }
 
-/* ---- slots and storages -----------------------------------------------------------------------------------
- */
+/* ---- slots and storages ----------------------------------------------------------------------------- */
 
 /* *out is NULL when the key is absent. */
 static kiln_status get_name(const loader *l, const kiln__json *value, const char **out) {
@@ -91,8 +90,7 @@ static kiln_status load_storage(loader *l, const kiln__json *value) {
     return kiln__storage_new(l->g, (kiln_storage_kind)which, text, bytes) ? KILN_OK : fail_built(l, value);
 }
 
-/* ---- tensors ----------------------------------------------------------------------------------------------
- */
+/* ---- tensors ---------------------------------------------------------------------------------------- */
 
 static kiln_status get_slot(const loader *l, const kiln__json *value, uint32_t *slot) {
     const char *name;
@@ -185,8 +183,7 @@ static kiln_status load_tensor(loader *l, const kiln__json *value) {
     return KILN_OK;
 }
 
-/* ---- nodes: op and attributes -----------------------------------------------------------------------------
- */
+/* ---- nodes: op and attributes ----------------------------------------------------------------------- */
 
 /* Single-character edits that make `a` into `b`; 99 for long names. */
 static unsigned distance(const char *a, const char *b) {
@@ -333,8 +330,7 @@ static kiln_status get_attrs(const loader *l, const kiln_op *op, const kiln__jso
     return KILN_OK;
 }
 
-/* ---- nodes: operands --------------------------------------------------------------------------------------
- */
+/* ---- nodes: operands -------------------------------------------------------------------------------- */
 
 /* Appends the ids of a list to l->ids. */
 static kiln_status get_ids(loader *l, const kiln__json *list, bool absent_allowed, uint32_t *n) {
@@ -438,8 +434,7 @@ static kiln_status load_node(loader *l, const kiln__json *value) {
     return add_node(l, value, op, text, in, n_in, out, n_out, bytes);
 }
 
-/* ---- the order of nodes -----------------------------------------------------------------------------------
- */
+/* ---- the order of nodes ----------------------------------------------------------------------------- */
 
 typedef struct order_check {
     kiln_access_list accesses; /* of one node */
@@ -552,8 +547,7 @@ static kiln_status check_order(const loader *l, const kiln__json *nodes) {
     return status;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------
- */
+/* ---- the whole -------------------------------------------------------------------------------------- */
 
 kiln_json_limits kiln__json_limits_resolve(const kiln_json_limits *limits) {
     kiln_json_limits r = limits ? *limits : (kiln_json_limits){0};

@@ -28,8 +28,7 @@ KILN_API kiln_op_set kiln_ops_builtin(void);
 /* The op with that name in a set, or NULL. Any thread. */
 KILN_API const kiln_op *kiln_op_find(kiln_op_set set, const char *name);
 
-/* ---- matrices -------------------------------------------------------------------------------------------
- */
+/* ---- matrices --------------------------------------------------------------------------------------- */
 
 /* y[..., N] = Σ_j W[n,j]·x[..., j]. w: [N,K], any float or block dtype. x: [..., K] float, or [..., h, d]
  * with h·d = K (so the permuted output of an attention needs no copy). */
@@ -102,8 +101,7 @@ KILN_API kiln_tensor kiln_top_k(kiln_graph *graph, kiln_tensor x, int64_t k, kil
  * all are. */
 KILN_API kiln_tensor kiln_argmax(kiln_graph *graph, kiln_tensor x);
 
-/* ---- rows ------------------------------------------------------------------------------------------------
- */
+/* ---- rows ------------------------------------------------------------------------------------------- */
 
 /* y[i...,:] = table[ids[i...],:] as f32. table: [N,H] any float or block dtype, ids: [...] i32 or u32 (three
  * dimensions at most). An id out of range gives a zero row and KILN_ERROR_INDEX. */
@@ -139,7 +137,7 @@ KILN_API kiln_tensor kiln_rope_set_rows(kiln_graph *graph, kiln_tensor dst, kiln
 KILN_API kiln_tensor kiln_attention(kiln_graph *graph, kiln_tensor q, kiln_tensor k, kiln_tensor v,
                                     kiln_tensor mask, kiln_attention_attrs attrs);
 
-/* ---- element by element and row by row ----------------------------------------------------------------- */
+/* ---- element by element and row by row -------------------------------------------------------------- */
 
 /* a + b and a·b, float; b is broadcast to a: missing leading axes and axes of count 1 repeat. */
 KILN_API kiln_tensor kiln_add(kiln_graph *graph, kiln_tensor a, kiln_tensor b);
@@ -187,8 +185,7 @@ KILN_API kiln_tensor kiln_concat(kiln_graph *graph, const kiln_tensor *parts, ui
  * adds it by itself for `fast` precision. */
 KILN_API kiln_tensor kiln_quantize(kiln_graph *graph, kiln_tensor x, kiln_quant quant);
 
-/* ---- blocks -----------------------------------------------------------------------------------------------
- */
+/* ---- blocks ----------------------------------------------------------------------------------------- */
 
 /* A whole expert-routed feed-forward block from the ops above: router matmul, softmax, gather_topk, matmul_id
  * gate and up, swiglu, matmul_id down, weighted_sum. */

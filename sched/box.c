@@ -116,8 +116,7 @@ bool kiln__box_dense(const kiln_box *box) {
     return shape_of(box).n == 0;
 }
 
-/* ---- overlap ----------------------------------------------------------------------------------------------
- */
+/* ---- overlap ---------------------------------------------------------------------------------------- */
 
 enum { TERMS_MAX = 2 * KILN_BOX_LEVELS };
 
@@ -225,8 +224,7 @@ bool kiln__box_overlap(const kiln_box *a, const kiln_box *b) {
     return shapes_overlap(&sa, &sb);
 }
 
-/* ---- covers -----------------------------------------------------------------------------------------------
- */
+/* ---- covers ----------------------------------------------------------------------------------------- */
 
 /* Peels the levels of both from the largest of A's down. A's largest level is a row of copies of A without
  * it, S apart. Levels of B whose stride is a multiple of S step from copy to copy; the rest of B must lie
@@ -268,8 +266,7 @@ bool kiln__box_covers(const kiln_box *a, const kiln_box *b) {
     return shape_covers(&sa, &sb);
 }
 
-/* ---- trim -------------------------------------------------------------------------------------------------
- */
+/* ---- trim ------------------------------------------------------------------------------------------- */
 
 static kiln_box box_of(const shape *s) {
     kiln_box box = {s->offset, s->length, {1, 1, 1}, {0, 0, 0}};

@@ -28,8 +28,7 @@ static bool in_child(const kiln__cpu_pool *pool) {
     return pool->threads > 1 && getpid() != pool->pid;
 }
 
-/* ---- prepare and release --------------------------------------------------------------------------------
- */
+/* ---- prepare and release ---------------------------------------------------------------------------- */
 
 static const char *level_name(uint32_t features) {
     if (!(features & KILN_CPU_AVX2))
@@ -194,8 +193,7 @@ static void cpu_release(kiln_executor *executor, kiln__run *owner) {
     atomic_fetch_sub_explicit(&pool->prepared, 1, memory_order_relaxed);
 }
 
-/* ---- a submission ---------------------------------------------------------------------------------------
- */
+/* ---- a submission ----------------------------------------------------------------------------------- */
 
 static kiln_status cpu_submit(kiln_executor *executor, kiln__run *owner) {
     kiln__cpu_pool *pool = pool_of(executor);
@@ -329,8 +327,7 @@ static void cpu_cancel(kiln_executor *executor, kiln__run *owner) {
     }
 }
 
-/* ---- create and destroy ---------------------------------------------------------------------------------
- */
+/* ---- create and destroy ----------------------------------------------------------------------------- */
 
 /* Stops and joins the first `n` workers. */
 static void stop_workers(kiln__cpu_pool *pool, uint32_t n) {
@@ -449,8 +446,7 @@ kiln_status kiln_cpu_executor_create(const kiln_allocator *allocator, const kiln
     return KILN_OK;
 }
 
-/* ---- what only this executor knows about itself ---------------------------------------------------------
- */
+/* ---- what only this executor knows about itself ----------------------------------------------------- */
 
 uint32_t kiln_executor_threads(const kiln_executor *executor) {
     return executor != NULL && executor->table == &cpu_table

@@ -48,8 +48,7 @@
  *   A futex per worker: not portable; the condition variable is only touched on the slow path. */
 #include "cpu_pool.h"
 
-/* ---- waking ---------------------------------------------------------------------------------------------
- */
+/* ---- waking ----------------------------------------------------------------------------------------- */
 
 static bool claimable(kiln__cpu_run *run) {
     /* Sequentially consistent: the sleeper's half of the handshake described above. */
@@ -128,8 +127,7 @@ void kiln__cpu_enter(kiln__cpu_run *run) {
     signal_workers(pool, n);
 }
 
-/* ---- computing ------------------------------------------------------------------------------------------
- */
+/* ---- computing -------------------------------------------------------------------------------------- */
 
 static bool others_active(const kiln__cpu_pool *pool) {
     /* Relaxed: a hint, for fairness only. */
@@ -220,8 +218,7 @@ static bool spin(kiln__cpu_lane *lane, uint32_t *polls) {
     return false;
 }
 
-/* ---- workers --------------------------------------------------------------------------------------------
- */
+/* ---- workers ---------------------------------------------------------------------------------------- */
 
 /* The next run to work for: the first on the ring with something to claim, else the next one to watch. NULL
  * when none is active. The worker counts as its helper. */
@@ -321,8 +318,7 @@ void *kiln__cpu_worker_main(void *context) {
     return NULL;
 }
 
-/* ---- the waiting thread ---------------------------------------------------------------------------------
- */
+/* ---- the waiting thread ----------------------------------------------------------------------------- */
 
 /* Sleeps until there is something to claim, the run is over, or the deadline. */
 static void park_caller(kiln__cpu_run *run, uint64_t serial, int64_t deadline) {

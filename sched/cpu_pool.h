@@ -122,8 +122,7 @@ typedef struct kiln__cpu_lane {
     int64_t idle_since; /* 0: it has just computed */
 } kiln__cpu_lane;
 
-/* ---- cpu_run.c ------------------------------------------------------------------------------------------
- */
+/* ---- cpu_run.c -------------------------------------------------------------------------------------- */
 
 /* Brings tiles, first tiles, region sums and units up to date for stale records. Nobody else may look at the
  * tape. KILN_ERROR_OVERFLOW: a kernel gave a negative count; KILN_ERROR_LIMIT: too many tiles; *record says
@@ -149,8 +148,7 @@ bool kiln__cpu_region_end(kiln__cpu_run *run, uint32_t region);
 /* Ends the run: outcome, done hook, off the ring, waiters woken. The calling thread counts as a helper. */
 void kiln__cpu_end(kiln__cpu_run *run, kiln_status status);
 
-/* ---- cpu_pool.c -----------------------------------------------------------------------------------------
- */
+/* ---- cpu_pool.c ------------------------------------------------------------------------------------- */
 
 void *kiln__cpu_worker_main(void *worker);
 
@@ -161,8 +159,7 @@ void kiln__cpu_enter(kiln__cpu_run *run);
  * (KILN_ERROR_TIMEOUT). It holds the caller's place and counts as a helper. */
 kiln_status kiln__cpu_help(kiln__cpu_run *run, uint64_t serial, int64_t deadline);
 
-/* ---- small ----------------------------------------------------------------------------------------------
- */
+/* ---- small ------------------------------------------------------------------------------------------ */
 
 static inline bool kiln__cpu_phase_running(uint64_t phase) {
     return phase % KILN__CPU_PHASES >= KILN__CPU_RUNNING;

@@ -11,8 +11,7 @@
 
 _Static_assert(sizeof(((kiln__tile_sink *)0)->text) == sizeof(((kiln__outcome *)0)->text), "copied whole");
 
-/* ---- counts ---------------------------------------------------------------------------------------------
- */
+/* ---- counts ----------------------------------------------------------------------------------------- */
 
 /* Bytes of the operands, as they are counted rather than as they lie; INT64_MAX when there are none to judge
  * by. */
@@ -89,8 +88,7 @@ kiln_status kiln__cpu_refresh(kiln__cpu_run *run, uint32_t *at) {
     return KILN_OK;
 }
 
-/* ---- reports --------------------------------------------------------------------------------------------
- */
+/* ---- reports ---------------------------------------------------------------------------------------- */
 
 void kiln__cpu_reset(kiln__cpu_run *run) {
     const kiln__tape *tape = run->run->tape;
@@ -167,8 +165,7 @@ static void take_bad_index(const kiln__cpu_run *run, kiln__outcome *outcome) {
     outcome->limit = best->bad_limit;
 }
 
-/* ---- tiles ----------------------------------------------------------------------------------------------
- */
+/* ---- tiles ------------------------------------------------------------------------------------------ */
 
 /* One kernel call: tiles first ≤ i < last of one record. */
 static void call(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t index, int64_t first, int64_t last) {
@@ -266,8 +263,7 @@ bool kiln__cpu_serial(kiln__cpu_run *run, int64_t deadline) {
     }
 }
 
-/* ---- ends -----------------------------------------------------------------------------------------------
- */
+/* ---- ends ------------------------------------------------------------------------------------------- */
 
 bool kiln__cpu_region_end(kiln__cpu_run *run, uint32_t r) {
     const kiln__tape *tape = run->run->tape;

@@ -84,8 +84,7 @@ static bool is_opaque(const kiln__access *a) {
     return a->storage == 0;
 }
 
-/* ---- spaces -----------------------------------------------------------------------------------------------
- */
+/* ---- spaces ----------------------------------------------------------------------------------------- */
 
 /* Storages whose memory is known, by address: those that overlap, directly or by others between them, are one
  * space that begins at the lowest of their bytes. */
@@ -145,8 +144,7 @@ static kiln_status find_spaces(const kiln_graph *g, kiln__hazards *h, kiln_error
     return status;
 }
 
-/* ---- the predicate ----------------------------------------------------------------------------------------
- */
+/* ---- the predicate ---------------------------------------------------------------------------------- */
 
 static kiln__hazard_kind kind_of(kiln_access_mode earlier, kiln_access_mode later) {
     if ((earlier & KILN_WRITE) && (later & KILN_READ))
@@ -174,8 +172,7 @@ bool kiln__accesses_conflict(const kiln__hazards *h, const kiln__access *earlier
            boxes_meet(h, earlier, later);
 }
 
-/* ---- collecting and sorting -------------------------------------------------------------------------------
- */
+/* ---- collecting and sorting ------------------------------------------------------------------------- */
 
 static kiln_status collect(const kiln_graph *g, kiln__hazards *h, kiln_error *error) {
     size_t n = g->nodes.count;
@@ -273,8 +270,7 @@ static bool prepare(finder *f) {
     return fill_groups(f);
 }
 
-/* ---- the sweep --------------------------------------------------------------------------------------------
- */
+/* ---- the sweep -------------------------------------------------------------------------------------- */
 
 static void add_hazard(finder *f, kiln__hazard hazard) {
     kiln__hazards *h = f->h;

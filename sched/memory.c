@@ -61,8 +61,7 @@ kiln_status kiln__memory_options_check(const kiln_graph *graph, const kiln__memo
     return KILN_OK;
 }
 
-/* ---- lives ------------------------------------------------------------------------------------------------
- */
+/* ---- lives ------------------------------------------------------------------------------------------ */
 
 static void touch(planner *p, uint32_t storage, uint32_t node) {
     kiln__place *place = &p->m->places[storage];
@@ -108,8 +107,7 @@ static void find_lives(planner *p, uint32_t n_regions) {
     }
 }
 
-/* ---- in-place ---------------------------------------------------------------------------------------------
- */
+/* ---- in-place --------------------------------------------------------------------------------------- */
 
 static const kiln__tensor *whole_arena_tensor(const kiln_graph *g, uint32_t id) {
     const kiln__tensor *t = id != 0 ? &g->tensors.items[id] : NULL;
@@ -193,8 +191,7 @@ static kiln_status take_inplace(planner *p) {
     return KILN_OK;
 }
 
-/* ---- places -----------------------------------------------------------------------------------------------
- */
+/* ---- places ----------------------------------------------------------------------------------------- */
 
 /* One item per chain: made at its first storage, then walked to the end. */
 static kiln_status make_items(planner *p, kiln_error *error) {

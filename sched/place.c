@@ -24,8 +24,7 @@
 #include "checked.h"
 #include "sort.h"
 
-/* ---- method 1 ---------------------------------------------------------------------------------------------
- */
+/* ---- method 1 --------------------------------------------------------------------------------------- */
 
 enum { NONE = -1, SUB = 8, BINS = 2 * SUB + 59 * SUB, LOOK = 8 };
 
@@ -210,8 +209,7 @@ static bool place_in_time(kiln__item *items, uint32_t n, int64_t unit, const kil
     return true;
 }
 
-/* ---- method 2 ---------------------------------------------------------------------------------------------
- */
+/* ---- method 2 --------------------------------------------------------------------------------------- */
 
 typedef struct alive {
     const kiln__item *items;
@@ -283,8 +281,7 @@ static bool place_by_size(const kiln__item *items, uint32_t n, const kiln__key *
     return ok;
 }
 
-/* ---- both -------------------------------------------------------------------------------------------------
- */
+/* ---- both ------------------------------------------------------------------------------------------- */
 
 /* Keys by birth, then by size descending; by death; by size descending. */
 typedef struct keys {

@@ -78,8 +78,7 @@ kiln_status kiln__rewriter_init(kiln__rewriter *rw, kiln_graph *program, size_t 
                                 const kiln__rewrite_options *options, kiln__rewrites *out);
 void kiln__rewriter_deinit(kiln__rewriter *rw);
 
-/* ---- lowering: at the end of the list ---------------------------------------------------------------------
- */
+/* ---- lowering: at the end of the list --------------------------------------------------------------- */
 
 /* A node as it was; `index` is its place in the graph as built. */
 kiln_status kiln__rewriter_push(kiln__rewriter *rw, const kiln__node *node, uint32_t index);
@@ -93,8 +92,7 @@ kiln_status kiln__rewriter_push_with(kiln__rewriter *rw, const kiln__node *node,
 kiln_status kiln__rewriter_derive(kiln__rewriter *rw, const kiln_op *op, uint32_t of, const void *attrs,
                                   int64_t key, uint32_t out[2]);
 
-/* ---- fusion: two nodes become one -------------------------------------------------------------------------
- */
+/* ---- fusion: two nodes become one ------------------------------------------------------------------- */
 
 /* Node `to` reads as operand `in` what node `from` makes as output `out`. */
 typedef struct kiln__link {
@@ -161,8 +159,7 @@ bool kiln__same_dims(const kiln_desc *a, const kiln_desc *b);
 /* Closes the gaps and writes origin and the nodes of the items. */
 kiln_status kiln__rewriter_finish(kiln__rewriter *rw);
 
-/* ---- the parts --------------------------------------------------------------------------------------------
- */
+/* ---- the parts -------------------------------------------------------------------------------------- */
 
 /* Extra operands of a matmul or matmul_id on their way in; lowering fills in[] and n_in. */
 kiln_status kiln__lower_precision(kiln__rewriter *rw, const kiln__node *node, uint32_t *in, uint32_t *n_in);

@@ -52,8 +52,7 @@ static kiln_status trial_plan(const maker *m, trial *t) {
                              m->error);
 }
 
-/* ---- within a memory cap ----------------------------------------------------------------------------------
- */
+/* ---- within a memory cap ---------------------------------------------------------------------------- */
 
 static bool fits(const maker *m, const trial *t) {
     return m->options->max_arena == 0 || t->memory.arena_bytes <= m->options->max_arena;
@@ -203,8 +202,7 @@ static kiln_status order_and_place(const maker *m, trial *best) {
     return m->options->serial ? too_small(m, best) : fit(m, best);
 }
 
-/* ---- the result -------------------------------------------------------------------------------------------
- */
+/* ---- the result ------------------------------------------------------------------------------------- */
 
 /* Nodes by region, program order within. */
 static bool list_nodes(kiln__schedule *s) {

@@ -48,8 +48,7 @@ static inline int64_t kiln__att_scratch(const kiln_args *args) {
     return 4 * (KILN__ATT_ROWS * (wide + KILN__ATT_KEYS) + 5 * KILN__ATT_ROWS);
 }
 
-/* ---- one tile (kernels only) ------------------------------------------------------------------------------
- */
+/* ---- one tile (kernels only) ------------------------------------------------------------------------ */
 
 /* Where one query row looks: keys lo … hi-1 by position, and its row of the mask. */
 typedef struct kiln__att_row {

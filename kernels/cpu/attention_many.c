@@ -60,8 +60,7 @@ static void all_rows(float *to, const float *x, const unsigned char *w, int64_t 
     }
 }
 
-/* ---- scores -----------------------------------------------------------------------------------------------
- */
+/* ---- scores ----------------------------------------------------------------------------------------- */
 
 /* Query rows see keys from[l] … to[l]-1 of the block. */
 static void mask_ranges(const kiln__att *a, const kiln__att_block *b, int64_t lanes) {
@@ -126,8 +125,7 @@ static void softmax(const kiln__att *a, const kiln__att_block *b, int64_t lanes)
     }
 }
 
-/* ---- values -----------------------------------------------------------------------------------------------
- */
+/* ---- values ----------------------------------------------------------------------------------------- */
 
 /* Key by key, without those that have no weight: 0·NaN must not come in. */
 static void values_careful(const kiln__att *a, const kiln__att_block *b, int64_t lanes) {
@@ -150,8 +148,7 @@ static void values(const kiln__att *a, const kiln__att_block *b, int64_t lanes) 
                  b->n, lanes);
 }
 
-/* ---- the tile ---------------------------------------------------------------------------------------------
- */
+/* ---- the tile --------------------------------------------------------------------------------------- */
 
 static void load_queries(const kiln__att *a, int64_t lanes) {
     float *row = a->ks; /* not in use yet, and room for more than one row */

@@ -32,8 +32,7 @@ static inline unsigned char *kiln__row(const kiln_operand *o, int64_t r) {
     return kiln__row_of(o, o, r);
 }
 
-/* ---- whole rows: norms, softmax, top-k ------------------------------------------------------------------
- */
+/* ---- whole rows: norms, softmax, top-k -------------------------------------------------------------- */
 
 /* Rows per tile when a row is about n elements of work. */
 static inline int64_t kiln__rows_per_tile(int64_t n) {
@@ -68,8 +67,7 @@ static inline int64_t kiln__scratch_rows_3(const kiln_args *args) {
     return kiln__scratch_bytes(args->in[0].ne[3], 3);
 }
 
-/* ---- elements: cells are parts of rows -------------------------------------------------------------------
- */
+/* ---- elements: cells are parts of rows -------------------------------------------------------------- */
 
 typedef struct kiln__grid {
     int64_t rows, n;         /* what is walked: rows of n elements; one long row when `flat` */

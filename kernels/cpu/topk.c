@@ -19,8 +19,7 @@ static int64_t begin_of(const kiln_args *args, const kiln_tile *tile) {
     return tile->first * kiln__rows_per_tile(args->in[0].ne[3]);
 }
 
-/* ---- gather_topk ------------------------------------------------------------------------------------------
- */
+/* ---- gather_topk ------------------------------------------------------------------------------------ */
 
 /* Ids of a row to `ids`, their values to `w`; an id out of range gives `absent` and is reported. */
 static void choose(const kiln_args *args, kiln_tile *tile, int64_t r, const float *p, uint64_t *heap,
@@ -76,8 +75,7 @@ kiln_status KILN_LEVEL_FN(gather_topk)(const kiln_args *args, kiln_tile *tile) {
     return KILN_OK;
 }
 
-/* ---- top_k, argsort, argmax -------------------------------------------------------------------------------
- */
+/* ---- top_k, argsort, argmax ------------------------------------------------------------------------- */
 
 kiln_status KILN_LEVEL_FN(top_k)(const kiln_args *args, kiln_tile *tile) {
     int64_t n = args->in[0].ne[3], k = args->out[0].ne[3];

@@ -110,8 +110,7 @@ static inline vf vf_swap_pairs(vf v) {
 #endif
 }
 
-/* ---- functions ------------------------------------------------------------------------------------------
- */
+/* ---- functions -------------------------------------------------------------------------------------- */
 
 /* e^x: x = n·ln 2 + r, |r| ≤ ln 2 / 2, e^r by a polynomial (coefficients of Cephes' expf, S. L. Moshier),
  * then times 2^n in two steps, so that results below the smallest normal number are right too. */
@@ -185,8 +184,7 @@ static inline vf vf_relu(vf x) {
     return vf_at_least(x, 0.0f);
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------
- */
+/* ---- rows ------------------------------------------------------------------------------------------- */
 
 /* y[i] = fn of x[i] (and z[i]); y may be x or z. Loads come before the store of the same lanes. */
 #define VEC_MAP1(y, x, n, v, expr)                                                                           \

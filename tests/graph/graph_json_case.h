@@ -13,8 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- ops --------------------------------------------------------------------------------------------------
- */
+/* ---- ops -------------------------------------------------------------------------------------------- */
 
 static inline kiln_status infer_same(kiln_infer *infer) {
     for (uint32_t i = 1; i < infer->n_in; i++)
@@ -127,8 +126,7 @@ static const kiln_op *const op_list[] = {&op_sum,   &op_many,   &op_clear,
                                          &op_blind, &op_update, &op_blind_update};
 static const kiln_op_set ops = {op_list, sizeof op_list / sizeof op_list[0]};
 
-/* ---- helpers ----------------------------------------------------------------------------------------------
- */
+/* ---- helpers ---------------------------------------------------------------------------------------- */
 
 static inline kiln_tensor add_node(kiln_graph *g, const kiln_op *op, kiln_tensor a, kiln_tensor b,
                                    const void *attrs) {

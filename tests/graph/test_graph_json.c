@@ -6,8 +6,7 @@
 #include <cjson/cJSON.h>
 #include <math.h>
 
-/* ---- round trips ------------------------------------------------------------------------------------------
- */
+/* ---- round trips ------------------------------------------------------------------------------------ */
 
 static void small_text(void **state) {
     (void)state;
@@ -236,7 +235,7 @@ static void sink(void **state) {
     kiln_graph_destroy(g);
 }
 
-/* ---- damage ------------------------------------------------------------------------------------------- */
+/* ---- damage ----------------------------------------------------------------------------------------- */
 
 static void truncations(void **state) {
     (void)state;
@@ -275,7 +274,7 @@ static void mutations(void **state) {
     print_message("%zu mutations, %zu of them still a graph\n", total, loaded);
 }
 
-/* ---- failing allocations ------------------------------------------------------------------------------ */
+/* ---- failing allocations ---------------------------------------------------------------------------- */
 
 static kiln_status round_trip_body(kiln_allocator allocator, void *context) {
     (void)context;

@@ -18,7 +18,7 @@
 
 static const kiln__json_caps caps = {1 << 26, 1 << 22, 64};
 
-/* ---- the scan ----------------------------------------------------------------------------------------- */
+/* ---- the scan --------------------------------------------------------------------------------------- */
 
 static void scan_errors(void **state) {
     (void)state;
@@ -189,7 +189,7 @@ static void numbers_without_point(void **state) {
     }
 }
 
-/* ---- JSONTestSuite ------------------------------------------------------------------------------------ */
+/* ---- JSONTestSuite ---------------------------------------------------------------------------------- */
 
 /* Files that RFC 8259 allows (y_) and Kiln refuses, and all that it leaves open (i_) with what Kiln does. */
 static const struct {
@@ -286,7 +286,7 @@ static void json_test_suite(void **state) {
     assert_true(seen['y'] >= 95 && seen['n'] >= 188 && seen['i'] >= 35);
 }
 
-/* ---- the reader --------------------------------------------------------------------------------------- */
+/* ---- the reader ------------------------------------------------------------------------------------- */
 
 typedef kiln_status (*reading)(const kiln__json *value, kiln_error *error);
 

@@ -31,7 +31,7 @@ static void assert_text(const kiln_json_text *text, const char *expected) {
     assert_int_equal(text->size, strlen(expected));
 }
 
-/* ---- the writer --------------------------------------------------------------------------------------- */
+/* ---- the writer ------------------------------------------------------------------------------------- */
 
 static void write_sample(kiln__json_writer *w) {
     kiln__json_begin_object(w, KILN_JSON_LINES);
@@ -284,7 +284,7 @@ static void writer_faults(void **state) {
     assert_true(fault_alloc_every("JSON writer", write_body, NULL) > 0);
 }
 
-/* ---- floats ------------------------------------------------------------------------------------------- */
+/* ---- floats ----------------------------------------------------------------------------------------- */
 
 static float f32_of(uint32_t bits) {
     float v;
@@ -416,7 +416,7 @@ static void floats_are_short(void **state) {
     }
 }
 
-/* ---- locales ------------------------------------------------------------------------------------------ */
+/* ---- locales ---------------------------------------------------------------------------------------- */
 
 /* Sets a locale whose decimal separator is a comma: one of the machine's, or one made with localedef in a
  * temporary folder. */

@@ -91,7 +91,7 @@ static void test_exp(void **state) {
     }
 }
 
-/* ---- the functions that ops are made of ------------------------------------------------------------------- */
+/* ---- the functions that ops are made of ------------------------------------------------------------- */
 
 static const kiln_op *current_op;
 static const void *current_attrs;

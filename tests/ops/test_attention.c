@@ -20,7 +20,7 @@
 #define INF ((double)INFINITY)
 #define NOT ((double)NAN)
 
-/* ---- the oracle ------------------------------------------------------------------------------------------- */
+/* ---- the oracle ------------------------------------------------------------------------------------- */
 
 /* What one query sees: scores by row of k, -Inf for those it does not. */
 typedef struct look {

@@ -96,8 +96,7 @@ static void test_pairs(void **state) {
     OP_CASES_RUN(cases);
 }
 
-/* ---- one operand ------------------------------------------------------------------------------------------
- */
+/* ---- one operand ------------------------------------------------------------------------------------ */
 
 static double silu_of(double x) {
     return x / (1 + exp(-x));
@@ -180,8 +179,7 @@ static void test_unary(void **state) {
     OP_CASES_RUN(cases);
 }
 
-/* ---- in place ---------------------------------------------------------------------------------------------
- */
+/* ---- in place --------------------------------------------------------------------------------------- */
 
 static void accumulate_oracle(const op_case *c, const op_values *in, op_values *out) {
     const kiln_accumulate_attrs *a = c->attrs;
@@ -288,8 +286,7 @@ static void test_zeros(void **state) {
     kiln_graph_destroy(g);
 }
 
-/* ---- refusals ---------------------------------------------------------------------------------------------
- */
+/* ---- refusals --------------------------------------------------------------------------------------- */
 
 static void test_refusals(void **state) {
     (void)state;

@@ -27,7 +27,7 @@ typedef struct block {
     double *x, *router, *gate, *up, *down, *scale, *residual, *y, *size;
 } block;
 
-/* ---- the plain loop ------------------------------------------------------------------------------------- */
+/* ---- the plain loop --------------------------------------------------------------------------------- */
 
 static double act_of(kiln_act act, double x) {
     if (act == KILN_ACT_SILU)
@@ -108,7 +108,7 @@ static void plain_loop(block *b) {
     }
 }
 
-/* ---- the block ------------------------------------------------------------------------------------------ */
+/* ---- the block -------------------------------------------------------------------------------------- */
 
 static double *values(int64_t n, kiln_dtype dtype, uint64_t *random) {
     double *v = calloc((size_t)n + 1, sizeof *v);
@@ -249,7 +249,7 @@ static void test_blocks(void **state) {
         run_case(&cases[i]);
 }
 
-/* ---- ONNX Runtime ----------------------------------------------------------------------------------------- */
+/* ---- ONNX Runtime ----------------------------------------------------------------------------------- */
 
 static double *array_of(const cJSON *json, const char *name, int64_t n) {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(json, name), *item;
@@ -304,7 +304,7 @@ static void test_mixtral(void **state) {
     free(text);
 }
 
-/* ---- refusals --------------------------------------------------------------------------------------------- */
+/* ---- refusals --------------------------------------------------------------------------------------- */
 
 static void test_refusals(void **state) {
     (void)state;

@@ -18,8 +18,7 @@
 #define NONE                                                                                                 \
     { .dtype = KILN_DTYPE_NONE }
 
-/* ---- set_rows ---------------------------------------------------------------------------------------------
- */
+/* ---- set_rows --------------------------------------------------------------------------------------- */
 
 static void set_oracle(const op_case *c, const op_values *in, op_values *out) {
     static const kiln_set_rows_attrs preset = {{0, 0, 0}, 0};
@@ -131,8 +130,7 @@ static void test_set_rows_slots(void **state) {
     op_case_run(&c);
 }
 
-/* ---- concat -----------------------------------------------------------------------------------------------
- */
+/* ---- concat ----------------------------------------------------------------------------------------- */
 
 static void concat_oracle(const op_case *c, const op_values *in, op_values *out) {
     const kiln_concat_attrs *a = c->attrs;

@@ -26,8 +26,7 @@
         .attrs = attributes, .oracle = check, .rel = 1e-6                                                    \
     }
 
-/* ---- swiglu -----------------------------------------------------------------------------------------------
- */
+/* ---- swiglu ----------------------------------------------------------------------------------------- */
 
 static double act_of(uint32_t act, double x) {
     switch (act) {
@@ -124,8 +123,7 @@ static void test_quantised(void **state) {
         }
 }
 
-/* ---- weighted_sum -----------------------------------------------------------------------------------------
- */
+/* ---- weighted_sum ----------------------------------------------------------------------------------- */
 
 static void sum_oracle(const op_case *c, const op_values *in, op_values *out) {
     int64_t k = in[0].ne[2], h = in[0].ne[3];
@@ -169,8 +167,7 @@ static void test_weighted_sum(void **state) {
     OP_CASES_RUN(cases);
 }
 
-/* ---- mean_pool --------------------------------------------------------------------------------------------
- */
+/* ---- mean_pool -------------------------------------------------------------------------------------- */
 
 static void pool_oracle(const op_case *c, const op_values *in, op_values *out) {
     int64_t t_n = in[0].ne[2], h = in[0].ne[3];

@@ -130,8 +130,7 @@ static void max_oracle(const op_case *c, const op_values *in, op_values *out) {
     }
 }
 
-/* ---- gather_topk ------------------------------------------------------------------------------------------
- */
+/* ---- gather_topk ------------------------------------------------------------------------------------ */
 
 #define CASE(title, descriptor, check, attributes, count, ...)                                               \
     {                                                                                                        \
@@ -241,8 +240,7 @@ static void test_gather_fused(void **state) {
         }
 }
 
-/* ---- the others -------------------------------------------------------------------------------------------
- */
+/* ---- the others ------------------------------------------------------------------------------------- */
 
 static void test_top_and_sort(void **state) {
     (void)state;

@@ -37,8 +37,7 @@ static inline int below(int n) { /* xorshift64* */
     return (int)((seed * 2685821657736338717u) >> 33) % n;
 }
 
-/* ---- jobs: a tape and what happened to it ---------------------------------------------------------------
- */
+/* ---- jobs: a tape and what happened to it ----------------------------------------------------------- */
 
 typedef struct job job;
 
@@ -259,8 +258,7 @@ static inline bool job_complete(job *j) {
     return atomic_load(&j->violations) == 0;
 }
 
-/* ---- executors ------------------------------------------------------------------------------------------
- */
+/* ---- executors -------------------------------------------------------------------------------------- */
 
 static inline kiln_executor *executor_new(uint32_t threads, uint32_t spin_us) {
     kiln_executor *e;

@@ -23,8 +23,7 @@ static inline kiln_graph *new_graph(void) {
     return g;
 }
 
-/* ---- rewriting --------------------------------------------------------------------------------------------
- */
+/* ---- rewriting -------------------------------------------------------------------------------------- */
 
 /* Every node stands as if the builder had made it: infer agrees with its outputs, which it alone makes. */
 static inline void check_node(kiln_graph *p, uint32_t index) {
@@ -105,8 +104,7 @@ static inline size_t count_rule(const kiln__rewrites *r, const char *rule) {
     return n;
 }
 
-/* ---- computing --------------------------------------------------------------------------------------------
- */
+/* ---- computing -------------------------------------------------------------------------------------- */
 
 /* The first bytes of a storage, and what its elements are; NULL when no tensor lies in it. */
 static inline unsigned char *storage_bytes(const kiln_graph *g, eager *run, uint32_t storage,

@@ -167,8 +167,7 @@ static void progress_without_waiting(void **state) {
     }
 }
 
-/* ---- several threads ------------------------------------------------------------------------------------
- */
+/* ---- several threads -------------------------------------------------------------------------------- */
 
 static void *session_main(void *context) {
     client *c = context;

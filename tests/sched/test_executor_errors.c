@@ -11,8 +11,7 @@ static bool only_wide(const kiln_args *args) {
 static const kiln_kernel picky_kernels[] = {{"wide", 0, only_wide, count_tiles, NULL, run_tiles},
                                             {"avx2", KILN_CPU_AVX2, only_wide, count_tiles, NULL, run_tiles}};
 static const kiln_op picky = {.name = "picky", .kernels = picky_kernels, .n_kernels = 2};
-/* ---- timeouts and cancelling ----------------------------------------------------------------------------
- */
+/* ---- timeouts and cancelling ------------------------------------------------------------------------ */
 
 static void timeouts(void **state) {
     (void)state;
@@ -163,8 +162,7 @@ static void cancel_is_prompt(void **state) {
     }
 }
 
-/* ---- errors ---------------------------------------------------------------------------------------------
- */
+/* ---- errors ----------------------------------------------------------------------------------------- */
 
 static void same_failure_everywhere(void **state) {
     (void)state;

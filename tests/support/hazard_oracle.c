@@ -20,8 +20,7 @@ static void *must(void *p) {
     return p;
 }
 
-/* ---- who touches which bytes ------------------------------------------------------------------------------
- */
+/* ---- who touches which bytes ------------------------------------------------------------------------ */
 
 /* All storages side by side, those that are mapped at their place in dag_memory. */
 typedef struct layout {
@@ -157,8 +156,7 @@ const char *oracle_check_accesses(const oracle *o, const kiln__hazards *h) {
     return bad;
 }
 
-/* ---- hazards ----------------------------------------------------------------------------------------------
- */
+/* ---- hazards ---------------------------------------------------------------------------------------- */
 
 typedef struct matrix {
     bool at[ORACLE_NODES][ORACLE_NODES];
@@ -210,8 +208,7 @@ const char *oracle_check_hazards(const oracle *o, const kiln__hazards *h) {
     return bad;
 }
 
-/* ---- order ------------------------------------------------------------------------------------------------
- */
+/* ---- order ------------------------------------------------------------------------------------------ */
 
 static const char *check_regions(const oracle *o, const kiln__schedule *s) {
     bool seen[ORACLE_NODES] = {false};
@@ -292,8 +289,7 @@ const char *oracle_check_order(const oracle *o, const kiln__hazards *h, const ki
     return bad;
 }
 
-/* ---- memory -----------------------------------------------------------------------------------------------
- */
+/* ---- memory ----------------------------------------------------------------------------------------- */
 
 typedef struct bytes_life {
     bool used;
@@ -420,8 +416,7 @@ const char *oracle_check_memory(const oracle *o, const kiln__hazards *h, const k
     return bad;
 }
 
-/* ---- running ----------------------------------------------------------------------------------------------
- */
+/* ---- running ---------------------------------------------------------------------------------------- */
 
 typedef struct machine {
     unsigned char **at; /* by storage */

@@ -16,8 +16,7 @@ int64_t dag_below(dag_random *r, int64_t n) {
     return (int64_t)(dag_next(r) >> 33) % n;
 }
 
-/* ---- ops --------------------------------------------------------------------------------------------------
- */
+/* ---- ops -------------------------------------------------------------------------------------------- */
 
 static kiln_box box_of(const dag_access *a) {
     kiln_box box = {.offset = a->offset, .length = a->length};
@@ -97,8 +96,7 @@ const kiln_op dag_opaque_op = {.name = "opaque",
                                .variadic = true,
                                .infer = touch_infer};
 
-/* ---- building ---------------------------------------------------------------------------------------------
- */
+/* ---- building --------------------------------------------------------------------------------------- */
 
 static void check(const kiln_graph *g) {
     kiln_error error;
@@ -149,8 +147,7 @@ kiln_tensor dag_state(kiln_graph *g, const char *name, int64_t bytes) {
     return t;
 }
 
-/* ---- random programs --------------------------------------------------------------------------------------
- */
+/* ---- random programs -------------------------------------------------------------------------------- */
 
 enum { POOL = 512 };
 
@@ -337,8 +334,7 @@ kiln_graph *random_dag(uint64_t seed, uint32_t max_nodes, unsigned features) {
     return b.g;
 }
 
-/* ---- what nodes truly touch -------------------------------------------------------------------------------
- */
+/* ---- what nodes truly touch ------------------------------------------------------------------------- */
 
 static void visit_tensor(const kiln_graph *g, uint32_t id, const int64_t *slots, kiln_access_mode mode,
                          dag_visit visit, void *context) {

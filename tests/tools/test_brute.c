@@ -83,7 +83,7 @@ static void test_a_decoder(void **state) {
     kiln_graph_destroy(g);
 }
 
-/* ---- broken plans -------------------------------------------------------------------------------------------- */
+/* ---- broken plans ----------------------------------------------------------------------------------- */
 
 /* Each breaks one thing of a plan; false when this plan has no such thing to break. */
 static bool merge_regions(kiln_plan *p) { /* region 1 joins region 0: a hazard is missed */

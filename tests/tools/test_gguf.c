@@ -3,7 +3,7 @@
 
 #include "gguf_help.h"
 
-/* ---- Tables -------------------------------------------------------------------------------------------- */
+/* ---- Tables ----------------------------------------------------------------------------------------- */
 
 static void tensor_types_agree_with_dtypes(void **state) {
     (void)state;
@@ -37,7 +37,7 @@ static void tensor_types_agree_with_dtypes(void **state) {
     assert_string_equal(kiln_gguf_type_name((kiln_gguf_type)13), "unknown");
 }
 
-/* ---- Valid files --------------------------------------------------------------------------------------- */
+/* ---- Valid files ------------------------------------------------------------------------------------ */
 
 static void valid_files_open_every_way(void **state) {
     (void)state;
@@ -129,7 +129,7 @@ static void duplicate_keys_of_real_files_count_once(void **state) {
     kiln_gguf_destroy(g);
 }
 
-/* ---- Keys ---------------------------------------------------------------------------------------------- */
+/* ---- Keys ------------------------------------------------------------------------------------------- */
 
 static void scalars_convert_where_they_fit(void **state) {
     (void)state;
@@ -350,7 +350,7 @@ static void values_show_as_text(void **state) {
     kiln_gguf_destroy(g);
 }
 
-/* ---- Split files --------------------------------------------------------------------------------------- */
+/* ---- Split files ------------------------------------------------------------------------------------ */
 
 static void parts_make_one_model(void **state) {
     (void)state;

@@ -3,7 +3,7 @@
 
 #include "gguf_help.h"
 
-/* ---- Malformed files ----------------------------------------------------------------------------------- */
+/* ---- Malformed files -------------------------------------------------------------------------------- */
 
 /* What this reader does where a strict reader may choose; kiln_gguf.h says why. */
 static const struct {
@@ -190,7 +190,7 @@ static void alignment_and_padding_are_checked(void **state) {
     expect_built(&b, KILN_OK, "");
 }
 
-/* ---- Truncation and damage ----------------------------------------------------------------------------- */
+/* ---- Truncation and damage -------------------------------------------------------------------------- */
 
 static void expect_refused(const unsigned char *bytes, size_t size, const char *name) {
     kiln_error error = {0};
@@ -259,7 +259,7 @@ static void damage_is_survived(void **state) {
     assert_true(opened > 0 && refused > 0);
 }
 
-/* ---- Use and faults ------------------------------------------------------------------------------------ */
+/* ---- Use and faults --------------------------------------------------------------------------------- */
 
 static void wrong_use_is_an_error(void **state) {
     (void)state;

@@ -186,7 +186,7 @@ static void damage_to_a_header_is_survived(void **state) {
     assert_true(opened > 0);
 }
 
-/* ---- Files --------------------------------------------------------------------------------------------- */
+/* ---- Files ------------------------------------------------------------------------------------------ */
 
 static void arrays_round_trip_through_files(void **state) {
     (void)state;

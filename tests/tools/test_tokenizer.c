@@ -66,7 +66,7 @@ static size_t read_ids(const char *relative, int32_t *ids, size_t room) {
     return count;
 }
 
-/* ---- Golden lists -------------------------------------------------------------------------------------- */
+/* ---- Golden lists ----------------------------------------------------------------------------------- */
 
 static void golden_tokens_give_golden_texts(void **state) {
     (void)state;
@@ -94,7 +94,7 @@ static void golden_tokens_give_golden_texts(void **state) {
     }
 }
 
-/* ---- A second implementation --------------------------------------------------------------------------- */
+/* ---- A second implementation ------------------------------------------------------------------------ */
 
 /* llama2.c's vocabulary file and the rule of its encoder, written as plainly as can be: join the best pair of
  * neighbours, found by trying all, until there is none. (One difference, on text that is not UTF-8: run.c
@@ -230,7 +230,7 @@ static void the_rule_of_llama2_c_is_followed(void **state) {
     kiln_tok_destroy(tok);
 }
 
-/* ---- Vocabularies made here ---------------------------------------------------------------------------- */
+/* ---- Vocabularies made here ------------------------------------------------------------------------- */
 
 enum { NORMAL = 1, UNKNOWN, CONTROL, USER, UNUSED, BYTE };
 
@@ -479,7 +479,7 @@ static void wrong_use_of_the_tokenizer(void **state) {
     kiln_tok_destroy(tok);
 }
 
-/* ---- A large vocabulary, long texts, faults ------------------------------------------------------------ */
+/* ---- A large vocabulary, long texts, faults --------------------------------------------------------- */
 
 static void a_large_vocabulary_round_trips(void **state) {
     (void)state;

@@ -124,7 +124,7 @@ static bool convert_bool(const number *n, void *out) {
     return true;
 }
 
-/* ---- Getting ------------------------------------------------------------------------------------------- */
+/* ---- Getting ---------------------------------------------------------------------------------------- */
 
 typedef struct wanted {
     const char *what; /* "a u32" */
@@ -305,7 +305,7 @@ kiln_status kiln_gguf__optional_int(const gguf_keys *keys, const gguf_label *lab
     return KILN_OK;
 }
 
-/* ---- Strings ------------------------------------------------------------------------------------------- */
+/* ---- Strings ---------------------------------------------------------------------------------------- */
 
 kiln_gguf_strings kiln_gguf_strings_of(const kiln_gguf_kv *kv) {
     if (kv == NULL || kv->element != KILN_GGUF_STRING)

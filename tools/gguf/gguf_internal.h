@@ -104,7 +104,7 @@ static inline int kiln_gguf__clip(const char *text, size_t size) {
 #define GGUF_KEY(E)  kiln_gguf__clip((E)->kv.key, (E)->key_size), (E)->kv.key
 #define GGUF_NAME(E) kiln_gguf__clip((E)->tensor.name, (E)->name_size), (E)->tensor.name
 
-/* ---- gguf_types.c */
+/* ---- gguf_types.c ----------------------------------------------------------------------------------- */
 
 /* Bytes of one scalar; 0 for string and array. `type` is in the enum. */
 size_t kiln_gguf__scalar_size(kiln_gguf_type type);
@@ -121,7 +121,7 @@ size_t kiln_gguf__utf8(const unsigned char *text, size_t size);
 kiln_status kiln_gguf__tensor_bytes(const kiln_gguf_tensor_type *type, int32_t ndim, const int64_t *dims,
                                     int64_t *bytes);
 
-/* ---- gguf_file.c */
+/* ---- gguf_file.c ------------------------------------------------------------------------------------ */
 
 void kiln_gguf__label_set(gguf_label *label, const char *path);
 
@@ -135,7 +135,7 @@ kiln_status kiln_gguf__file_given(const kiln_allocator *a, const kiln_gguf_bytes
 
 void kiln_gguf__file_release(const kiln_allocator *a, gguf_file *file);
 
-/* ---- gguf_parse.c */
+/* ---- gguf_parse.c ----------------------------------------------------------------------------------- */
 
 /* Parses the part's header into `keys` (empty before) and appends its tensors, with part number `part`, to
  * `tensors`; fills the rest of file->part. On failure what was allocated is left in both for their release.
@@ -148,7 +148,7 @@ const kiln_gguf_kv *kiln_gguf__keys_find(const gguf_keys *keys, const char *key)
 
 void kiln_gguf__keys_release(const kiln_allocator *a, gguf_keys *keys);
 
-/* ---- gguf_tensors.c */
+/* ---- gguf_tensors.c --------------------------------------------------------------------------------- */
 
 /* Checks a tensor info whose numbers have been read and fills in bytes. */
 kiln_status kiln_gguf__tensor_shape(const gguf_label *label, gguf_tensor_entry *entry, kiln_error *error);
@@ -164,7 +164,7 @@ kiln_status kiln_gguf__tensors_finish(const kiln_allocator *a, const gguf_file *
 
 void kiln_gguf__tensors_release(const kiln_allocator *a, gguf_tensors *tensors);
 
-/* ---- gguf_get.c */
+/* ---- gguf_get.c ------------------------------------------------------------------------------------- */
 
 /* The value of an integer key, or `*out` untouched when `keys` has no such key. FORMAT when it has another
  * type or is outside [low, high]. */

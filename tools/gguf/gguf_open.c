@@ -26,7 +26,7 @@ static kiln_status read_split(const gguf_keys *keys, const gguf_label *label, sp
     return status;
 }
 
-/* ---- One part ------------------------------------------------------------------------------------------ */
+/* ---- One part --------------------------------------------------------------------------------------- */
 
 static bool room_for_file(kiln_gguf *g, const char *name, kiln_status *status, kiln_error *error) {
     if (KILN_GROW(&g->allocator, g->files, g->files.count + 1))
@@ -96,7 +96,7 @@ static kiln_status finish(kiln_gguf *g, const split *s, kiln_error *error) {
     return kiln_gguf__tensors_finish(&g->allocator, g->files.items, &g->tensors, error);
 }
 
-/* ---- From files ---------------------------------------------------------------------------------------- */
+/* ---- From files ------------------------------------------------------------------------------------- */
 
 /* The first part's path ends in "-00001-of-0000N.gguf"; sets `*stem` to what comes before. */
 static kiln_status check_first(const kiln_gguf *g, const char *path, const split *s, size_t *stem,
@@ -151,7 +151,7 @@ static kiln_status open_paths(kiln_gguf *g, const char *path, kiln_gguf_access a
     return status == KILN_OK ? finish(g, &s, error) : status;
 }
 
-/* ---- From memory --------------------------------------------------------------------------------------- */
+/* ---- From memory ------------------------------------------------------------------------------------ */
 
 static kiln_status open_bytes(kiln_gguf *g, const kiln_gguf_bytes *parts, size_t count, kiln_error *error) {
     split s = {0};
@@ -177,7 +177,7 @@ static kiln_status open_bytes(kiln_gguf *g, const kiln_gguf_bytes *parts, size_t
     return status == KILN_OK ? finish(g, &s, error) : status;
 }
 
-/* ---- Public -------------------------------------------------------------------------------------------- */
+/* ---- Public ----------------------------------------------------------------------------------------- */
 
 static kiln_status create(const kiln_gguf_options *options, kiln_gguf **out, kiln_error *error) {
     kiln_allocator a = kiln__allocator_or_default(options != NULL ? &options->allocator : NULL);

@@ -63,7 +63,7 @@ static kiln_status take_name(cursor *c, const char *what, size_t number, size_t 
     return KILN_OK;
 }
 
-/* ---- Header ------------------------------------------------------------------------------------------ */
+/* ---- Header ----------------------------------------------------------------------------------------- */
 
 /* One of the two counts; each item takes at least `least` bytes, so the file bounds it. */
 static kiln_status take_count(cursor *c, const char *what, size_t least, uint64_t *out) {
@@ -104,7 +104,7 @@ static kiln_status parse_start(cursor *c, uint32_t *version, uint64_t *tensors, 
     return take_count(c, "keys", GGUF_MIN_KV, kvs);
 }
 
-/* ---- Values ------------------------------------------------------------------------------------------ */
+/* ---- Values ----------------------------------------------------------------------------------------- */
 
 static kiln_status take_type(cursor *c, const gguf_kv_entry *e, const char *what, kiln_gguf_type *out) {
     uint32_t number = 0;
@@ -168,7 +168,7 @@ static kiln_status parse_kv(cursor *c, size_t number, gguf_kv_entry *e) {
     return take_elements(c, e, count);
 }
 
-/* ---- Keys -------------------------------------------------------------------------------------------- */
+/* ---- Keys ------------------------------------------------------------------------------------------- */
 
 static int compare_keys(const void *items, uint32_t a, uint32_t b) {
     const gguf_kv_entry *entries = items;
@@ -270,7 +270,7 @@ void kiln_gguf__keys_release(const kiln_allocator *a, gguf_keys *keys) {
     memset(keys, 0, sizeof *keys);
 }
 
-/* ---- Tensor infos ------------------------------------------------------------------------------------ */
+/* ---- Tensor infos ----------------------------------------------------------------------------------- */
 
 static kiln_status take_tensor_type(cursor *c, gguf_tensor_entry *e) {
     uint32_t id = 0;
@@ -323,7 +323,7 @@ static kiln_status parse_tensor(cursor *c, size_t number, gguf_tensor_entry *e) 
     return kiln_gguf__tensor_shape(c->label, e, c->error);
 }
 
-/* ---- The whole header -------------------------------------------------------------------------------- */
+/* ---- The whole header ------------------------------------------------------------------------------- */
 
 static kiln_status set_alignment(gguf_file *file, const gguf_keys *keys, kiln_error *error) {
     int64_t alignment = KILN_GGUF_DEFAULT_ALIGNMENT;

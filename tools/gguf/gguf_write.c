@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* ---- Layout -------------------------------------------------------------------------------------------- */
+/* ---- Layout ----------------------------------------------------------------------------------------- */
 
 static int compare_written_keys(const void *items, uint32_t a, uint32_t b) {
     const kiln_gguf_writer *w = items;
@@ -122,7 +122,7 @@ static kiln_status prepare(kiln_gguf_writer *w, gguf_buffer *head, int64_t *size
     return status == KILN_OK ? lay_out(w, head, size, error) : status;
 }
 
-/* ---- To memory ----------------------------------------------------------------------------------------- */
+/* ---- To memory -------------------------------------------------------------------------------------- */
 
 static bool put_memory(sink *s, const void *data, size_t n) {
     memcpy(s->where, data, n);
@@ -156,7 +156,7 @@ kiln_status kiln_gguf_writer_write_memory(kiln_gguf_writer *writer, void **out, 
     return status;
 }
 
-/* ---- To a file ----------------------------------------------------------------------------------------- */
+/* ---- To a file -------------------------------------------------------------------------------------- */
 
 static bool put_file(sink *s, const void *data, size_t n) {
     const unsigned char *next = data;

@@ -30,7 +30,7 @@ void kiln_gguf_writer_destroy(kiln_gguf_writer *writer) {
     KILN_DELETE(&a, writer, kiln_gguf_writer, 1);
 }
 
-/* ---- Adding keys --------------------------------------------------------------------------------------- */
+/* ---- Adding keys ------------------------------------------------------------------------------------ */
 
 /* The status to return before doing anything, KILN_OK to go on. */
 static kiln_status check_name(kiln_gguf_writer *w, const char *what, const char *name, size_t most) {
@@ -211,7 +211,7 @@ kiln_status kiln_gguf_writer_add_kv(kiln_gguf_writer *writer, const kiln_gguf_kv
     return status;
 }
 
-/* ---- Adding tensors ------------------------------------------------------------------------------------ */
+/* ---- Adding tensors --------------------------------------------------------------------------------- */
 
 kiln_status kiln_gguf_writer_add_tensor(kiln_gguf_writer *writer, const char *name,
                                         const kiln_gguf_tensor_type *type, int32_t ndim, const int64_t *dims,

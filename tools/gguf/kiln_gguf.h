@@ -47,7 +47,7 @@ extern "C" {
 #define KILN_GGUF_MAX_DIMS          4
 #define KILN_GGUF_DEFAULT_ALIGNMENT 32
 
-/* ---- Types ------------------------------------------------------------------------------------------- */
+/* ---- Types ------------------------------------------------------------------------------------------ */
 
 /* The type of a value, numbered as in the file. */
 typedef enum kiln_gguf_type {
@@ -96,7 +96,7 @@ typedef struct kiln_gguf_string {
     size_t size; /* bytes */
 } kiln_gguf_string;
 
-/* ---- Opening ----------------------------------------------------------------------------------------- */
+/* ---- Opening ---------------------------------------------------------------------------------------- */
 
 typedef enum kiln_gguf_access {
     KILN_GGUF_MMAP = 0, /* map the file, pages are read when touched; do not shorten the file while mapped */
@@ -143,7 +143,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_gguf_open_memory(const kiln_gguf_bytes
  */
 KILN_API void kiln_gguf_destroy(kiln_gguf *gguf);
 
-/* ---- Parts ------------------------------------------------------------------------------------------- */
+/* ---- Parts ------------------------------------------------------------------------------------------ */
 
 /* One file. [base, base + size) are its bytes; up to base + mapped_size may also be touched (a whole number
  * of 16 KiB pages when read, of system pages when mapped; equal to size from memory), so that the file can be
@@ -164,7 +164,7 @@ KILN_API size_t kiln_gguf_part_count(const kiln_gguf *gguf);
 /* Part `index` from 0, or NULL past the end. Valid until destroy. Any thread. */
 KILN_API const kiln_gguf_part *kiln_gguf_part_at(const kiln_gguf *gguf, size_t index);
 
-/* ---- Tensors ----------------------------------------------------------------------------------------- */
+/* ---- Tensors ---------------------------------------------------------------------------------------- */
 
 typedef struct kiln_gguf_tensor {
     const char *name;                  /* NUL-terminated */
@@ -188,7 +188,7 @@ KILN_API const kiln_gguf_tensor *kiln_gguf_tensor_at(const kiln_gguf *gguf, size
 /* The tensor with that name, by binary search; NULL when there is none. Valid until destroy. Any thread. */
 KILN_API const kiln_gguf_tensor *kiln_gguf_tensor_find(const kiln_gguf *gguf, const char *name);
 
-/* ---- Keys -------------------------------------------------------------------------------------------- */
+/* ---- Keys ------------------------------------------------------------------------------------------- */
 
 /* One key and where its value lies. A value's bytes are little-endian and not aligned; read them with the
  * accessors below. Belongs to the kiln_gguf. */
@@ -269,7 +269,7 @@ KILN_API bool kiln_gguf_strings_next(kiln_gguf_strings *strings, kiln_gguf_strin
  * "…" and the count. Any thread. */
 KILN_API size_t kiln_gguf_kv_text(const kiln_gguf_kv *kv, int64_t max_items, char *buffer, size_t size);
 
-/* ---- Writing ----------------------------------------------------------------------------------------- */
+/* ---- Writing ---------------------------------------------------------------------------------------- */
 
 /* Collects keys and tensors, then writes GGUF version 3 with alignment 32. What is written depends on the
  * calls and their order only. Every add returns its status and the writer keeps the first error: later adds

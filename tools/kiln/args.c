@@ -68,8 +68,7 @@ const char *args_nearest(const char *word, const char *const *words) {
     return found;
 }
 
-/* ---- help ------------------------------------------------------------------------------------------------
- */
+/* ---- help ------------------------------------------------------------------------------------------- */
 
 static void print_help(const arg_spec *spec) {
     printf("Usage: kiln %s %s\n\n%s\n\nOptions:\n", spec->command, spec->synopsis, spec->text);
@@ -92,8 +91,7 @@ static void print_help(const arg_spec *spec) {
     printf("  %-28s %s\n", "-h, --help", "print this");
 }
 
-/* ---- parsing ---------------------------------------------------------------------------------------------
- */
+/* ---- parsing ---------------------------------------------------------------------------------------- */
 
 static bool push(arg_list *list, const char *text) {
     const char **items = realloc((void *)list->items, (list->count + 1) * sizeof *items);

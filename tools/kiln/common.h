@@ -9,8 +9,7 @@
 
 #include <stdio.h>
 
-/* ---- messages: all of them on stderr ----------------------------------------------------------------------
- */
+/* ---- messages: all of them on stderr ---------------------------------------------------------------- */
 
 /* "kiln: TEXT", and on a second line what to try, unless `hint` is NULL. Returns EXIT_FAILED. */
 int fail(const kiln_error *error, const char *hint);

@@ -16,8 +16,7 @@
 #include "kiln_gguf.h"
 #include "kiln_plan.h"
 
-/* ---- the model ------------------------------------------------------------------------------------------
- */
+/* ---- the model -------------------------------------------------------------------------------------- */
 
 typedef struct kiln_llama_params {
     int64_t n_layers;
@@ -55,8 +54,7 @@ void kiln_llama_destroy(kiln_llama_model *model);
 
 const kiln_llama_params *kiln_llama_get_params(const kiln_llama_model *model);
 
-/* ---- the graph ------------------------------------------------------------------------------------------
- */
+/* ---- the graph -------------------------------------------------------------------------------------- */
 
 /* Zeroed fields mean the default. */
 typedef struct kiln_llama_options {
@@ -80,8 +78,7 @@ typedef struct kiln_llama_options {
 KILN_MUST_CHECK kiln_status kiln_llama_build(const kiln_llama_model *model, const kiln_llama_options *options,
                                              kiln_graph *graph, kiln_error *error);
 
-/* ---- decoding -------------------------------------------------------------------------------------------
- */
+/* ---- decoding --------------------------------------------------------------------------------------- */
 
 typedef struct kiln_llama_decoder_options {
     kiln_llama_options graph;

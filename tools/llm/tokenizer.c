@@ -16,7 +16,7 @@ static const char *file_of(const kiln_gguf *gguf) {
     return length > 120 ? path + length - 120 : path;
 }
 
-/* ---- Loading ------------------------------------------------------------------------------------------- */
+/* ---- Loading ---------------------------------------------------------------------------------------- */
 
 static int compare_text(const char *a, size_t a_size, const char *b, size_t b_size) {
     int order = memcmp(a, b, a_size < b_size ? a_size : b_size);
@@ -247,7 +247,7 @@ void kiln_tok_destroy(kiln_tok *tok) {
     KILN_DELETE(&a, tok, kiln_tok, 1);
 }
 
-/* ---- Looking up ---------------------------------------------------------------------------------------- */
+/* ---- Looking up ------------------------------------------------------------------------------------- */
 
 int32_t kiln_tok_count(const kiln_tok *tok) {
     return (int32_t)tok->count;

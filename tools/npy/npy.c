@@ -35,7 +35,7 @@ static const char *short_name(const char *name) {
     return length > 120 ? name + length - 120 : name;
 }
 
-/* ---- The header's text --------------------------------------------------------------------------------- */
+/* ---- The header's text ------------------------------------------------------------------------------ */
 
 typedef struct reader {
     const char *start, *at, *end;
@@ -187,7 +187,7 @@ static kiln_status read_dict(reader *r, kiln_npy *out) {
     return r->at == r->end ? KILN_OK : malformed(r, "nothing after '}'");
 }
 
-/* ---- Parsing ------------------------------------------------------------------------------------------- */
+/* ---- Parsing ---------------------------------------------------------------------------------------- */
 
 /* Bytes of all elements. */
 static kiln_status size_of(const char *name, kiln_npy *npy, kiln_error *error) {
@@ -254,7 +254,7 @@ kiln_status kiln_npy_parse(const void *bytes, size_t size, const char *name, kil
     return KILN_OK;
 }
 
-/* ---- Files --------------------------------------------------------------------------------------------- */
+/* ---- Files ------------------------------------------------------------------------------------------ */
 
 static kiln_status system_error(const char *path, const char *what, int code, kiln_error *error) {
     return kiln_error_set(error, KILN_ERROR_SYSTEM, "%s: cannot %s: %s", short_name(path), what,
