@@ -370,9 +370,10 @@ bool kiln__rewriter_link(const kiln__rewriter *rw, uint32_t to, uint32_t in, con
     for (uint32_t j = 0; j < n->n_out; j++) {
         uint32_t made = kiln__node_out(g, n)[j];
         const kiln__tensor *u = &g->tensors.items[made];
-        if (made != id && (made == 0 || t->producer != 0 || u->storage != t->storage ||
-                           u->offset != t->offset || u->bytes != t->bytes || u->desc.dtype != t->desc.dtype ||
-                           !kiln__desc_is_dense(g, &t->desc) || !kiln__desc_is_dense(g, &u->desc)))
+        bool same_bytes = made != 0 && u->storage == t->storage && u->offset == t->offset &&
+                          u->bytes == t->bytes && u->desc.dtype == t->desc.dtype &&
+                          kiln__desc_is_dense(g, &t->desc) && kiln__desc_is_dense(g, &u->desc);
+        if (made != id && !same_bytes)
             continue;
         *link = (kiln__link){from, j, to, in};
         return true;

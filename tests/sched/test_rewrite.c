@@ -366,10 +366,9 @@ static void whole_decoder(void **state) {
         compare(g, p, 1e-5, 7);
         kiln__rewrites_free(&r);
         kiln_graph_destroy(p);
-        /* A low bit of the residual may move a quantised value by a step: without that rule, bit for bit. */
         p = rewritten(g, &(kiln__rewrite_options){.no_fuse = KILN_FUSE_SUM_RESIDUAL}, &r);
         kiln_graph *q = rewritten(g, &unfused, &s);
-        compare(q, p, dtypes[i] == KILN_F32 ? 1e-6 : 1e-5, 8);
+        compare(q, p, 0, 8);
         kiln__rewrites_free(&s);
         kiln_graph_destroy(q);
         finish(g, p, &r);
@@ -455,7 +454,10 @@ static void disturb(world *w) {
 }
 
 static void norm_step(world *w) {
-    kiln_tensor x = below(w, 2) ? maybe(w, kiln_add(w->g, recent(w), pick(w))) : recent(w);
+    kiln_tensor x = recent(w),
+                other = pick(w); /* one random number after the other: arguments have no order */
+    if (below(w, 2))
+        x = maybe(w, kiln_add(w->g, x, other));
     if (below(w, 4) == 0)
         disturb(w);
     kiln_tensor v = w->vectors[below(w, 3)];
@@ -470,9 +472,9 @@ static void norm_step(world *w) {
 }
 
 static void matmul_step(world *w) {
-    kiln_tensor x = recent(w);
+    kiln_tensor x = recent(w), other = pick(w);
     if (below(w, 2))
-        x = maybe(w, kiln_swiglu(w->g, x, pick(w), KILN_ACT_SILU));
+        x = maybe(w, kiln_swiglu(w->g, x, other, KILN_ACT_SILU));
     for (uint32_t n = 1 + below(w, 3); n > 0; n--) {
         put(w, kiln_matmul(w->g, w->matrices[below(w, 3)], x));
         if (below(w, 4) == 0)
@@ -513,7 +515,8 @@ static void experts_step(world *w) {
     y = maybe(w, kiln_weighted_sum(g, y, weights));
     if (below(w, 4) == 0)
         disturb(w);
-    put(w, below(w, 2) ? kiln_add(g, y, pick(w)) : kiln_add(g, recent(w), y));
+    kiln_tensor other = recent(w);
+    put(w, below(w, 2) ? kiln_add(g, y, other) : kiln_add(g, other, y));
 }
 
 static kiln_graph *random_program(uint64_t seed, kiln_dtype dtype, bool writes) {
@@ -554,16 +557,17 @@ static void random_programs(void **state) {
         for (size_t i = 1; seed % 5 == 0 && i < g->tensors.count; i++)
             keep[i] = op_random(&random) % 8 == 0;
         kiln__rewrites r, s;
-        /* In fast precision a low bit may move a quantised value by a step, and sum_residual changes low
-         * bits. */
+        /* All but sum_residual keep every bit. That one changes low bits, and in fast precision a low bit may
+         * move a quantised value by a step. */
+        bool bits = !is_exact || seed % 6 == 1;
         kiln__rewrite_options options = {
             .exact = is_exact,
             .no_fuse = (seed % 7 == 0 ? (uint32_t)op_random(&random) & KILN_FUSE_ALL : 0) |
-                       (is_exact ? 0 : KILN_FUSE_SUM_RESIDUAL),
+                       (bits ? KILN_FUSE_SUM_RESIDUAL : 0),
             .keep = keep};
         kiln_graph *p = rewritten(g, &options, &r);
         kiln_graph *q = rewritten(g, is_exact ? &exact_unfused : &unfused, &s);
-        compare(is_exact ? g : q, p, 2e-5, seed);
+        compare(is_exact ? g : q, p, bits ? 0 : 2e-5, seed);
         for (size_t i = 0; i < 6; i++)
             fired[i] += count_rule(&r, names[i]);
         if (!writes) { /* with writes in place, a fused node may come to wait for what half of it did not */
