@@ -13,12 +13,15 @@
  *
  * a sum of terms k·S with each k in a range of its own. Levels of equal stride give one term, since i - j
  * takes every value from 1 - count B to count A - 1. So the question is: is there a sum of at most six such
- * terms in a window? Three exact reductions make it small: fold:  S not above the window's width: the windows
- * shifted by k·S form one interval; widen it, drop the term. merge: S divides S' and k has at least S'/S
- * values: multiples of S without a gap; one term of stride S. clip:  the largest S first; the rest of the sum
- * spans a known interval, which leaves few values of k. When strides divide or nest, clip leaves at most
- * three values per term. When they do not (7 against 10), the search may be long; after STEPS_MAX steps the
- * answer is yes.
+ * terms in a window? Three exact reductions make it small:
+ *
+ *   fold   S not above the window's width: the windows shifted by k·S form one interval; widen it, drop the
+ *          term.
+ *   merge  S divides S' and k has at least S'/S values: multiples of S without a gap; one term of stride S.
+ *   clip   the largest S first; the rest of the sum spans a known interval, which leaves few values of k.
+ *
+ * When strides divide or nest, clip leaves at most three values per term. When they do not (7 against 10),
+ * the search may be long; after STEPS_MAX steps the answer is yes.
  *
  * Considered. Splitting levels so that both boxes get equal strides: many cases, and it multiplies boxes
  * where counts do not divide. Diophantine solving by gcd: exact for two terms only, with large intermediate
