@@ -23,15 +23,16 @@ kiln_status kiln__append_infer(kiln_infer *infer, const char *rows, uint32_t ind
 kiln_status kiln__append_accesses(const kiln_access_query *query, const kiln_set_rows_attrs *attrs,
                                   uint32_t indices) {
     const kiln_graph *g = query->list->graph;
-    for (uint32_t i = 1; i < query->n_in; i++)
+    const kiln_desc *dst = query->in[0], *rows = query->in[1];
+    KILN__TRY(kiln_access_operand(query, 1, KILN_READ));
+    for (uint32_t i = 2; i < query->n_in; i++)
         if (query->in[i] != NULL)
             KILN__TRY(kiln_access_operand(query, i, KILN_READ));
-    const kiln_desc *dst = query->in[0];
     bool given = indices < query->n_in && query->in[indices] != NULL;
     if (given || attrs->ring || attrs->position.slot != 0)
         return kiln_access_operand(query, query->n_in, KILN_WRITE);
     int64_t first = attrs->position.value, capacity = kiln__dim_max(g, dst->dims[0]), last;
-    if (__builtin_add_overflow(first, kiln__dim_max(g, query->in[1]->dims[0]), &last) || last > capacity)
+    if (__builtin_add_overflow(first, kiln__dim_max(g, rows->dims[0]), &last) || last > capacity)
         last = capacity;
     if (first < 0)
         first = 0;

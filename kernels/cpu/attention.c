@@ -79,6 +79,8 @@ static void run_tile(kiln__att *a, const kiln_args *args, const kiln__att_grid *
             set_range(attrs, base, keys, r);
             r->mask = mask != NULL ? mask_row(mask, a->batch, r) : NULL;
         }
+    if (a->n_rows == 0)
+        return; /* the grid has no such tile */
     /* Ranges move forward with the query, and every head has the same ones. */
     a->lo = a->rows[0].lo;
     a->hi = a->rows[a->n_rows - 1].hi;
