@@ -22,7 +22,7 @@ static const kiln__tuning kiln__cpu_tuning = {
     .tile_rows = 64,
     .float_tokens = 32,
     .int_tokens = 64,
-    .panel_tokens = 6,
+    .panel_tokens = 5,
     .map_tokens = 8,
     .shadow_tokens = 2,
 };

@@ -1,6 +1,6 @@
 /* The GGML block formats, in one shape: value = d·(q − OFF) + m, with q an unsigned byte, d one float per 32
- * or 16 values and m one float per 32 (or none). Layouts as in GGUF files, see graph/kiln_dtype_list.h and docs
- * of the GGUF quantisation types; all little-endian.
+ * or 16 values and m one float per 32 (or none). Layouts as in GGUF files, see graph/kiln_dtype_list.h and
+ * docs of the GGUF quantisation types; all little-endian.
  *
  * A format NAME has the constants NAME_OFF, NAME_GROUPS (scales per 32 values: 1 or 2), NAME_MIN (has m) and
  * two functions on one block, whose 32-value parts are numbered from 0: NAME_scales(block, d, m)
@@ -14,10 +14,16 @@
 #include "simd.h"
 
 /* 16 bytes to 32 values: the low nibbles, then the high ones. */
-KILN_INLINE u8x32 nibbles(u8x16 v) {
-    u8x16 low = v & 15, high = v >> 4;
-    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,
-                                   18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
+KILN_INLINE u8x32 nibbles(const unsigned char *p) {
+    static const u64x4 shift = {0, 0, 4, 4};
+    u64x2 v = u64x2_load(p);
+    return (u8x32)(__builtin_shufflevector(v, v, 0, 1, 0, 1) >> shift) & 15;
+}
+
+/* 32 bytes shifted right (left where `by` is negative) and masked; the mask leaves no bit of a neighbour. */
+KILN_INLINE u8x32 shifted(const unsigned char *p, int by, uint8_t mask) {
+    u8x32 v = u8x32_load(p);
+    return (u8x32)(by < 0 ? (u64x4)v << -by : (u64x4)v >> by) & mask;
 }
 
 /* Byte i is 16 where bit i is set, else 0. */
@@ -42,7 +48,7 @@ KILN_INLINE void q4_0_scales(const unsigned char *block, float *d, float *m) {
 }
 KILN_INLINE u8x32 q4_0_bytes(const unsigned char *block, int part) {
     (void)part;
-    return nibbles(u8x16_load(block + 2));
+    return nibbles(block + 2);
 }
 
 /* ---- q5_1: f16 d, f16 m, u32 of fifth bits, 16 bytes of nibbles
@@ -57,7 +63,7 @@ KILN_INLINE u8x32 q5_1_bytes(const unsigned char *block, int part) {
     (void)part;
     uint32_t bits;
     memcpy(&bits, block + 4, sizeof bits);
-    return nibbles(u8x16_load(block + 8)) | fifth_bits(bits);
+    return nibbles(block + 8) | fifth_bits(bits);
 }
 
 /* ---- q8_0: f16 d, 32 signed bytes
@@ -85,7 +91,7 @@ KILN_INLINE void iq4_nl_scales(const unsigned char *block, float *d, float *m) {
 }
 KILN_INLINE u8x32 iq4_nl_bytes(const unsigned char *block, int part) {
     (void)part;
-    u8x32 index = nibbles(u8x16_load(block + 2));
+    u8x32 index = nibbles(block + 2);
 #if defined(__AVX2__)
     static const u8x32 table = {IQ4_NL_CODEBOOK, IQ4_NL_CODEBOOK};
     return (u8x32)_mm256_shuffle_epi8((__m256i)table, (__m256i)index);
@@ -105,26 +111,26 @@ KILN_INLINE u8x32 iq4_nl_bytes(const unsigned char *block, int part) {
 /* Eight 6-bit (scale, min) pairs in 12 bytes: bytes 0–3 and 4–7 hold the low six bits of pairs 0–3; bytes
  * 8–11 the low four bits of pairs 4–7, whose upper two stand on top of bytes 0–7. */
 KILN_INLINE void k_scales(const unsigned char *block, float *d, float *m) {
-    uint32_t in[3], scale[2], min[2];
+    uint32_t in[3], six[4]; /* eight scales, then eight mins, a byte each */
     memcpy(in, block + 4, sizeof in);
-    scale[0] = in[0] & 0x3f3f3f3f;
-    min[0] = in[1] & 0x3f3f3f3f;
-    scale[1] = (in[2] & 0x0f0f0f0f) | (in[0] >> 2 & 0x30303030);
-    min[1] = (in[2] >> 4 & 0x0f0f0f0f) | (in[1] >> 2 & 0x30303030);
-    uint8_t s[8], l[8];
-    memcpy(s, scale, sizeof s);
-    memcpy(l, min, sizeof l);
-    float all = f16_at(block), all_min = -f16_at(block + 2);
+    six[0] = in[0] & 0x3f3f3f3f;
+    six[1] = (in[2] & 0x0f0f0f0f) | (in[0] >> 2 & 0x30303030);
+    six[2] = in[1] & 0x3f3f3f3f;
+    six[3] = (in[2] >> 4 & 0x0f0f0f0f) | (in[1] >> 2 & 0x30303030);
+    float all = f16_at(block), all_min = -f16_at(block + 2), out[16];
+    for (int i = 0; i < 16; i += VW) {
+        vf v = vf_from_u8((const unsigned char *)six + i);
+        memcpy(out + i, &v, sizeof v);
+    }
     for (int i = 0; i < 8; i++) {
-        d[i] = all * (float)s[i];
-        m[i] = all_min * (float)l[i];
+        d[i] = all * out[i];
+        m[i] = all_min * out[8 + i];
     }
 }
 
 /* 32 bytes hold parts 2i (low nibbles) and 2i+1 (high ones). */
 KILN_INLINE u8x32 k_nibbles(const unsigned char *bytes, int part) {
-    u8x32 v = u8x32_load(bytes + part / 2 * 32);
-    return part % 2 ? v >> 4 : v & 15;
+    return shifted(bytes + part / 2 * 32, part % 2 * 4, 15);
 }
 
 enum { q4_K_OFF = 0, q4_K_GROUPS = 1, q4_K_MIN = 1 };
@@ -140,8 +146,7 @@ KILN_INLINE void q5_K_scales(const unsigned char *block, float *d, float *m) {
     k_scales(block, d, m);
 }
 KILN_INLINE u8x32 q5_K_bytes(const unsigned char *block, int part) {
-    u8x32 fifth = u8x32_load(block + 16) >> (uint8_t)part & 1; /* bit `part` of byte i belongs to value i */
-    return k_nibbles(block + 48, part) | fifth << 4;
+    return k_nibbles(block + 48, part) | shifted(block + 16, part - 4, 16); /* bit `part` of byte i */
 }
 
 /* ---- q6_K: 128 bytes of low nibbles, 64 of upper bit pairs, 16 × i8 scales, f16 d
@@ -151,14 +156,15 @@ enum { q6_K_OFF = 32, q6_K_GROUPS = 2, q6_K_MIN = 0 };
 KILN_INLINE void q6_K_scales(const unsigned char *block, float *d, float *m) {
     (void)m;
     float all = f16_at(block + 208);
-    for (int i = 0; i < 16; i++)
-        d[i] = all * (float)(int8_t)block[192 + i];
+    for (int i = 0; i < 16; i += VW) {
+        vf v = vf_from_i8(block + 192 + i) * all;
+        memcpy(d + i, &v, sizeof v);
+    }
 }
 KILN_INLINE u8x32 q6_K_bytes(const unsigned char *block, int part) {
     int half = part / 4, j = part % 4;
-    u8x32 low = u8x32_load(block + 64 * half + 32 * (j % 2));
-    u8x32 up = u8x32_load(block + 128 + 32 * half) >> (uint8_t)(2 * j) & 3;
-    return (j < 2 ? low & 15 : low >> 4) | up << 4;
+    return shifted(block + 64 * half + 32 * (j % 2), j < 2 ? 0 : 4, 15) |
+           shifted(block + 128 + 32 * half, 2 * j - 4, 48);
 }
 
 /* ---- the list

@@ -80,13 +80,21 @@ typedef struct sums4 {
     i32x4 low, high;
 } sums4;
 
-KILN_INLINE sums4 sum_quads(const i32x8 v[4]) {
+KILN_INLINE sums4 sum_quads(int off, const i32x8 v[4]) {
 #if defined(__AVX2__)
-    i32x8 s = (i32x8)_mm256_hadd_epi32(_mm256_hadd_epi32((__m256i)v[0], (__m256i)v[1]),
-                                       _mm256_hadd_epi32((__m256i)v[2], (__m256i)v[3]));
+    __m256i ones = _mm256_set1_epi16(1);
+    /* But for OFF 128, |q − OFF| ≤ 32: eight products fit 16 bits, and packing then adding pairs is the
+     * cheaper way. */
+    __m256i ab = _mm256_madd_epi16(_mm256_packs_epi32((__m256i)v[0], (__m256i)v[1]), ones);
+    __m256i cd = _mm256_madd_epi16(_mm256_packs_epi32((__m256i)v[2], (__m256i)v[3]), ones);
+    i32x8 s = (i32x8)_mm256_madd_epi16(_mm256_packs_epi32(ab, cd), ones);
+    if (off == 128)
+        s = (i32x8)_mm256_hadd_epi32(_mm256_hadd_epi32((__m256i)v[0], (__m256i)v[1]),
+                                     _mm256_hadd_epi32((__m256i)v[2], (__m256i)v[3]));
     return (sums4){__builtin_shufflevector(s, s, 0, 1, 2, 3), __builtin_shufflevector(s, s, 4, 5, 6, 7)};
 #else
     sums4 s;
+    (void)off;
     for (int r = 0; r < 4; r++) {
         s.low[r] = v[r][0] + v[r][1] + v[r][2] + v[r][3];
         s.high[r] = v[r][4] + v[r][5] + v[r][6] + v[r][7];

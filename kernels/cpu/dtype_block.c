@@ -61,7 +61,18 @@ void KILN_LEVEL_FN(q8_a_from_f32)(const float *in, void *row, int64_t n) {
 /* ---- weights: one set of functions per format
  * ------------------------------------------------------------------ */
 
-/* Dequantising goes through memory: the compiler vectorises the loop over 32 bytes. */
+/* m = -0 leaves every value as it is, the sign of zero included. */
+KILN_INLINE void part_to_f32(const u8x32 *bytes, int off, float d0, float d1, float m, float *out) {
+    uint8_t q[32];
+    memcpy(q, bytes, sizeof q);
+    KILN_UNROLL
+    for (int i = 0; i < 32; i += VW) {
+        vf v = vf_from_u8(q + i) - (float)off;
+        v = v * (i < 16 ? d0 : d1) + m;
+        memcpy(out + i, &v, sizeof v);
+    }
+}
+
 #define BLOCK_TO_F32(NAME, unused)                                                                           \
     static void NAME##_to_f32(const void *row, float *out, int64_t n) {                                      \
         const unsigned char *block = row;                                                                    \
@@ -75,16 +86,6 @@ void KILN_LEVEL_FN(q8_a_from_f32)(const float *in, void *row, int64_t n) {
             }                                                                                                \
         }                                                                                                    \
     }
-
-/* m = -0 leaves every value as it is, the sign of zero included. */
-KILN_INLINE void part_to_f32(const u8x32 *bytes, int off, float d0, float d1, float m, float *out) {
-    uint8_t q[32];
-    memcpy(q, bytes, sizeof q);
-    for (int i = 0; i < 16; i++)
-        out[i] = d0 * (float)(q[i] - off) + m;
-    for (int i = 16; i < 32; i++)
-        out[i] = d1 * (float)(q[i] - off) + m;
-}
 
 /* Dequantised in pieces that stay in the first cache, then as any float row. */
 #define BLOCK_DOT_FLOAT(NAME, X, xtype)                                                                      \

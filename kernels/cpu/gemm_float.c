@@ -17,6 +17,13 @@ enum { TILE_ROWS = 2, TILE_TOKENS = 3 };
 enum { TILE_ROWS = 1, TILE_TOKENS = 3 };
 #endif
 
+/* Without this gcc loads x from memory once per row. */
+#if defined(__AVX2__)
+#define KEEP_IN_REGISTER(v) __asm__("" : "+v"(v))
+#else
+#define KEEP_IN_REGISTER(v) ((void)(v))
+#endif
+
 enum { GROUP = KILN__GEMM_ROWS, CHUNK = KILN__GEMM_CHUNK };
 
 /* sums[c][r] += Σ_j w[r][j]·x[c][j] for n elements from element `at` of x; n a multiple of 16 but at the end.
@@ -33,12 +40,17 @@ KILN_INLINE void tile(int rows, int tokens, vf_reader *read, int64_t size, const
             memcpy(acc[c][r], sums + (c * GROUP + r) * LANES, sizeof acc[c][r]);
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES)
-        for (int v = 0; v < VECS; v++)
-            for (int r = 0; r < rows; r++) {
-                vf wv = read(w[r] + (j + v * VW) * size);
-                for (int c = 0; c < tokens; c++)
-                    acc[c][r][v] += wv * vf_from_f32(x[c] + (at + j + v * VW) * 4);
+        for (int v = 0; v < VECS; v++) {
+            vf wv[MOST];
+            for (int r = 0; r < rows; r++)
+                wv[r] = read(w[r] + (j + v * VW) * size);
+            for (int c = 0; c < tokens; c++) {
+                vf xv = vf_from_f32(x[c] + (at + j + v * VW) * 4);
+                KEEP_IN_REGISTER(xv);
+                for (int r = 0; r < rows; r++)
+                    acc[c][r][v] += wv[r] * xv;
             }
+        }
     if (j < n)
         for (int c = 0; c < tokens; c++)
             for (int r = 0; r < rows; r++)
@@ -78,6 +90,14 @@ static void chunk_tokens(const kiln__gemm *g, const unsigned char *const *w, int
         tile_f32(w, g->x + t, at, n, sums + t * GROUP * LANES);
 }
 
+/* Fetches from the next rows what is read of these now: four short streams are too many for the processor's own
+ * guesses. */
+static void fetch_ahead(const kiln__gemm *g, int64_t row, int64_t at, int64_t bytes) {
+    for (int64_t r = row + GROUP; r < row + 2 * GROUP; r++)
+        for (int64_t o = 0; o < bytes; o += 64)
+            __builtin_prefetch(g->w + r * g->w_stride + at + o);
+}
+
 void KILN_LEVEL_FN(gemm_float)(const kiln__gemm *g) {
     const kiln_dtype_info *info = kiln_dtype_get((kiln_dtype)g->w_dtype);
     const kiln__dtype_fns *fns = &KILN_LEVEL_FN(dtype)[g->w_dtype];
@@ -89,6 +109,7 @@ void KILN_LEVEL_FN(gemm_float)(const kiln__gemm *g) {
         for (int64_t at = 0; at < g->k; at += CHUNK) {
             const unsigned char *w[GROUP];
             int64_t n = g->k - at < CHUNK ? g->k - at : CHUNK;
+            fetch_ahead(g, row, at / info->block * info->bytes, n / info->block * info->bytes);
             for (int r = 0; r < GROUP; r++) { /* past the last row: that row again, its sums unused */
                 w[r] =
                     g->w + (row + (r < left ? r : left - 1)) * g->w_stride + at / info->block * info->bytes;

@@ -24,9 +24,19 @@ KILN_INLINE f32x4 broadcast(const unsigned char *p) {
     return (f32x4){f, f, f, f};
 }
 
-/* One element of each of 4 rows. */
-KILN_INLINE f32x4 column(const float *p, int stride) {
-    return (f32x4){p[0], p[stride], p[2 * stride], p[3 * stride]};
+/* n elements of 4 rows become n vectors of 4. */
+KILN_INLINE void columns(float (*row)[16], int n, f32x4 *out) {
+    KILN_UNROLL
+    for (int i = 0; i < n; i += 4) {
+        f32x4 a = f32x4_load(row[0] + i), b = f32x4_load(row[1] + i), c = f32x4_load(row[2] + i),
+              d = f32x4_load(row[3] + i);
+        f32x4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), AB = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+        f32x4 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+        out[i] = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+        out[i + 1] = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+        out[i + 2] = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
+        out[i + 3] = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+    }
 }
 
 /* One 32-value part of 4 rows against one token. d: the rows' scales, one vector per group; m: their mins. */
@@ -36,7 +46,7 @@ KILN_INLINE f32x4 strip_part(int off, int groups, int min, const u8x32 *q, const
     i32x8 start = dot_start(off, &xq), dots[STRIP];
     for (int r = 0; r < STRIP; r++)
         dots[r] = dot_quads(off, &start, &q[r], &xq);
-    sums4 s = sum_quads(dots);
+    sums4 s = sum_quads(off, dots);
     f32x4 xd = broadcast(x);
     if (groups == 1) {
         acc += __builtin_convertvector(s.low + s.high, f32x4) * (d[0] * xd);
@@ -47,41 +57,64 @@ KILN_INLINE f32x4 strip_part(int off, int groups, int min, const u8x32 *q, const
     return min ? acc + m * broadcast(x + Q8_A_SUM) : acc;
 }
 
+/* Fetches what the next strip will read where this one reads block b: every fourth block one of the rows. */
+KILN_INLINE void fetch_ahead(const unsigned char *const *w, int64_t ahead, int64_t b, int bytes) {
+    const unsigned char *p = w[b & 3] + ahead + (b & ~(int64_t)3) * bytes;
+    for (int o = 0; o < 4 * bytes; o += 64)
+        __builtin_prefetch(p + o);
+}
+
+/* Scales and mins of block b of 4 rows: a vector per scale, a lane per row. Blocks of one part begin with f16 d and,
+ * where they have it, f16 m. */
+#define COLUMNS(NAME, unused)                                                                                \
+    KILN_INLINE void NAME##_columns(const unsigned char *const *w, int64_t b, f32x4 *d, f32x4 *m) {          \
+        if (NAME##_PARTS == 1) {                                                                             \
+            d[0] = f16_column(w, b * NAME##_BYTES);                                                          \
+            m[0] = NAME##_MIN ? f16_column(w, b * NAME##_BYTES + 2) : (f32x4){0};                            \
+        } else {                                                                                             \
+            float rd[4][16], rm[4][16];                                                                      \
+            for (int r = 0; r < 4; r++)                                                                      \
+                NAME##_scales(w[r] + b * NAME##_BYTES, rd[r], rm[r]);                                        \
+            columns(rd, NAME##_PARTS *NAME##_GROUPS, d);                                                     \
+            if (NAME##_MIN)                                                                                  \
+                columns(rm, NAME##_PARTS, m);                                                                \
+        }                                                                                                    \
+    }
+BLOCKS_EACH(COLUMNS, )
+
 /* y[c] = 4 rows · x[c] over `blocks` blocks, for a fixed number of tokens. */
 #define STRIP_TOKENS(NAME, unused)                                                                           \
-    KILN_INLINE void NAME##_strip(const unsigned char *const *w, int64_t blocks,                             \
+    KILN_INLINE void NAME##_strip(const unsigned char *const *w, int64_t ahead, int64_t blocks,              \
                                   const unsigned char *const *x, int tokens, f32x4 *y) {                     \
         f32x4 acc[STRIP] = {{0}};                                                                            \
         for (int64_t b = 0; b < blocks; b++) {                                                               \
-            float d[STRIP][NAME##_PARTS * NAME##_GROUPS], m[STRIP][NAME##_PARTS];                            \
-            for (int r = 0; r < STRIP; r++)                                                                  \
-                NAME##_scales(w[r] + b * NAME##_BYTES, d[r], m[r]);                                          \
+            f32x4 d[16], m[8] = {{0}};                                                                       \
+            fetch_ahead(w, ahead, b, NAME##_BYTES);                                                          \
+            NAME##_columns(w, b, d, m);                                                                      \
+            KILN_UNROLL                                                                                      \
             for (int p = 0; p < NAME##_PARTS; p++) {                                                         \
                 u8x32 q[STRIP];                                                                              \
-                f32x4 dv[2], mv;                                                                             \
                 for (int r = 0; r < STRIP; r++)                                                              \
                     q[r] = NAME##_bytes(w[r] + b * NAME##_BYTES, p);                                         \
-                for (int g = 0; g < NAME##_GROUPS; g++)                                                      \
-                    dv[g] = column(&d[0][p * NAME##_GROUPS + g], NAME##_PARTS * NAME##_GROUPS);              \
-                mv = NAME##_MIN ? column(&m[0][p], NAME##_PARTS) : (f32x4){0};                               \
                 for (int c = 0; c < tokens; c++)                                                             \
-                    acc[c] = strip_part(NAME##_OFF, NAME##_GROUPS, NAME##_MIN, q, dv, mv,                    \
-                                        x[c] + (b * NAME##_PARTS + p) * q8_a_BYTES, acc[c]);                 \
+                    acc[c] = strip_part(NAME##_OFF, NAME##_GROUPS, NAME##_MIN, q, d + p * NAME##_GROUPS,     \
+                                        m[p], x[c] + (b * NAME##_PARTS + p) * q8_a_BYTES, acc[c]);           \
             }                                                                                                \
         }                                                                                                    \
         memcpy(y, acc, (size_t)tokens * sizeof *y);                                                          \
     }                                                                                                        \
-    static void NAME##_strip_1(const unsigned char *const *w, int64_t blocks, const unsigned char *const *x, \
-                               f32x4 *y) {                                                                   \
-        NAME##_strip(w, blocks, x, 1, y);                                                                    \
+    static void NAME##_strip_1(const unsigned char *const *w, int64_t ahead, int64_t blocks,                 \
+                               const unsigned char *const *x, f32x4 *y) {                                    \
+        NAME##_strip(w, ahead, blocks, x, 1, y);                                                             \
     }                                                                                                        \
-    static void NAME##_strip_4(const unsigned char *const *w, int64_t blocks, const unsigned char *const *x, \
-                               f32x4 *y) {                                                                   \
-        NAME##_strip(w, blocks, x, 4, y);                                                                    \
+    static void NAME##_strip_4(const unsigned char *const *w, int64_t ahead, int64_t blocks,                 \
+                               const unsigned char *const *x, f32x4 *y) {                                    \
+        NAME##_strip(w, ahead, blocks, x, 4, y);                                                             \
     }
 BLOCKS_EACH(STRIP_TOKENS, )
 
-typedef void strip_fn(const unsigned char *const *w, int64_t blocks, const unsigned char *const *x, f32x4 *y);
+typedef void strip_fn(const unsigned char *const *w, int64_t ahead, int64_t blocks,
+                      const unsigned char *const *x, f32x4 *y);
 
 /* ---- panels
  * ------------------------------------------------------------------------------------------------- */
@@ -129,16 +162,17 @@ KILN_INLINE void transpose_words(const i32x8 *row, uint8_t (*out)[4 * WIDE], int
 #define UNPACK(NAME, unused)                                                                                 \
     static void NAME##_unpack(const unsigned char *const *w, int64_t blocks, panel_part *out) {              \
         for (int64_t b = 0; b < blocks; b++, out += NAME##_PARTS) {                                          \
-            for (int r = 0; r < WIDE; r++) {                                                                 \
-                float d[NAME##_PARTS * NAME##_GROUPS], m[NAME##_PARTS];                                      \
-                NAME##_scales(w[r] + b * NAME##_BYTES, d, m);                                                \
+            for (int r = 0; r < WIDE; r += 4) {                                                              \
+                f32x4 d[16], m[8];                                                                           \
+                NAME##_columns(w + r, b, d, m);                                                              \
                 for (int p = 0; p < NAME##_PARTS; p++) {                                                     \
                     for (int g = 0; g < NAME##_GROUPS; g++)                                                  \
-                        out[p].d[g][r] = d[p * NAME##_GROUPS + g];                                           \
+                        memcpy(out[p].d[g] + r, &d[p * NAME##_GROUPS + g], sizeof *d);                       \
                     if (NAME##_MIN)                                                                          \
-                        out[p].m[r] = m[p];                                                                  \
+                        memcpy(out[p].m + r, &m[p], sizeof *m);                                              \
                 }                                                                                            \
             }                                                                                                \
+            KILN_UNROLL                                                                                      \
             for (int p = 0; p < NAME##_PARTS; p++)                                                           \
                 for (int r = 0; r < WIDE; r += 8) {                                                          \
                     i32x8 row[8];                                                                            \
@@ -285,8 +319,16 @@ static void run_strips(const kiln__gemm *g, const int_format *f) {
         row_pointers(g, row, STRIP, w);
         for (int64_t t = 0, step; t < g->tokens; t += step) {
             f32x4 y[STRIP];
-            step = g->tokens - t >= 4 ? 4 : 1;
-            (step == 4 ? f->strip_4 : f->strip_1)(w, blocks, g->x + t, y);
+            const unsigned char *x[STRIP];
+            step = g->tokens - t > 4 ? 4 : g->tokens - t;
+            if (step > 2) { /* a missing fourth is the first again */
+                for (int64_t c = 0; c < STRIP; c++)
+                    x[c] = g->x[t + (c < step ? c : 0)];
+                f->strip_4(w, STRIP * g->w_stride, blocks, x, y);
+            } else {
+                step = 1;
+                f->strip_1(w, STRIP * g->w_stride, blocks, g->x + t, y);
+            }
             for (int64_t c = 0; c < step; c++)
                 memcpy(g->y[t + c] + row, &y[c], (size_t)n * sizeof(float));
         }
@@ -311,7 +353,7 @@ static void run_panels(const kiln__gemm *g, const int_format *f) {
             float y[SIDE][WIDE];
             int n = (int)(g->tokens - t < SIDE ? g->tokens - t : SIDE);
             for (int c = 0, step; c < n; c += step) {
-                step = n - c > TOKENS_AT_ONCE / 2 ? TOKENS_AT_ONCE : 1;
+                step = n - c > 2 ? TOKENS_AT_ONCE : 1; /* a full one costs about as much as three alone */
                 for (int r = 0; r < WIDE; r += ROWS_AT_ONCE)
                     (step > 1 ? f->many : f->one)(panel, x + t / SIDE * parts, parts, r, c, y);
             }

@@ -16,6 +16,13 @@
 #include <arm_neon.h>
 #endif
 
+/* Loops over a few vectors, indexed by constants once they are unrolled, stay in registers. */
+#if defined(__clang__)
+#define KILN_UNROLL _Pragma("unroll")
+#else
+#define KILN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /* 32-byte vectors are passed between functions that are all inlined: no ABI is involved. */
 #pragma GCC diagnostic ignored "-Wpsabi"
 #define KILN_INLINE static inline __attribute__((always_inline))
@@ -29,6 +36,8 @@ typedef int32_t i32x8 __attribute__((vector_size(32)));
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
 typedef int32_t i32x4 __attribute__((vector_size(16)));
 typedef float f32x4 __attribute__((vector_size(16)));
+typedef uint64_t u64x2 __attribute__((vector_size(16)));
+typedef uint64_t u64x4 __attribute__((vector_size(32)));
 
 #define VEC_LOAD(type, name)                                                                                 \
     KILN_INLINE type name(const void *p) {                                                                   \
@@ -39,7 +48,8 @@ typedef float f32x4 __attribute__((vector_size(16)));
 VEC_LOAD(vh, vh_load)
 VEC_LOAD(u8x32, u8x32_load)
 VEC_LOAD(i8x32, i8x32_load)
-VEC_LOAD(u8x16, u8x16_load)
+VEC_LOAD(u64x2, u64x2_load)
+VEC_LOAD(f32x4, f32x4_load)
 #undef VEC_LOAD
 
 KILN_INLINE uint32_t float_bits(float f) {
@@ -79,10 +89,27 @@ KILN_INLINE float f16_to_f32(uint16_t h) {
 #endif
 }
 
-KILN_INLINE float f16_at(const void *p) {
+KILN_INLINE uint16_t u16_at(const void *p) {
     uint16_t h;
     memcpy(&h, p, sizeof h);
-    return f16_to_f32(h);
+    return h;
+}
+
+KILN_INLINE float f16_at(const void *p) {
+    return f16_to_f32(u16_at(p));
+}
+
+/* The halves at w[0] + at … w[3] + at. */
+KILN_INLINE f32x4 f16_column(const unsigned char *const *w, int64_t at) {
+#if defined(__F16C__)
+    __m128i h = _mm_cvtsi32_si128(u16_at(w[0] + at));
+    h = _mm_insert_epi16(h, u16_at(w[1] + at), 1);
+    h = _mm_insert_epi16(h, u16_at(w[2] + at), 2);
+    h = _mm_insert_epi16(h, u16_at(w[3] + at), 3);
+    return (f32x4)_mm_cvtph_ps(h);
+#else
+    return (f32x4){f16_at(w[0] + at), f16_at(w[1] + at), f16_at(w[2] + at), f16_at(w[3] + at)};
+#endif
 }
 
 /* To nearest, ties to even; overflow gives Inf; a NaN keeps its sign and upper payload and becomes quiet. */
@@ -132,6 +159,33 @@ KILN_INLINE vf vf_from_f16(const void *p) {
     vf v;
     for (int i = 0; i < VW; i++)
         v[i] = f16_to_f32(((const uint16_t *)p)[i]);
+    return v;
+#endif
+}
+
+/* VW bytes as floats. */
+KILN_INLINE vf vf_from_u8(const void *p) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
+#elif defined(__AVX2__)
+    return (vf)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+#else
+    vf v;
+    for (int i = 0; i < VW; i++)
+        v[i] = ((const uint8_t *)p)[i];
+    return v;
+#endif
+}
+
+KILN_INLINE vf vf_from_i8(const void *p) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+#elif defined(__AVX2__)
+    return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+#else
+    vf v;
+    for (int i = 0; i < VW; i++)
+        v[i] = ((const int8_t *)p)[i];
     return v;
 #endif
 }
