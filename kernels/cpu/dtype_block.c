@@ -3,8 +3,7 @@
 #include "dtype_float.h"
 #include "dtype_fns.h"
 
-/* ---- activations
- * -------------------------------------------------------------------------------------------- */
+/* ---- activations ----------------------------------------------------------------------------------------- */
 
 void KILN_LEVEL_FN(q8_a_to_f32)(const void *row, float *out, int64_t n) {
     const unsigned char *block = row;
@@ -58,8 +57,7 @@ void KILN_LEVEL_FN(q8_a_from_f32)(const float *in, void *row, int64_t n) {
         quantize_block(in, block);
 }
 
-/* ---- weights: one set of functions per format
- * ------------------------------------------------------------------ */
+/* ---- weights: one set of functions per format ------------------------------------------------------------ */
 
 /* m = -0 leaves every value as it is, the sign of zero included. */
 KILN_INLINE void part_to_f32(const u8x32 *bytes, int off, float d0, float d1, float m, float *out) {
@@ -142,8 +140,7 @@ BLOCKS_EACH(BLOCK_DOT_FLOAT, f16, uint16_t)
 BLOCKS_EACH(BLOCK_DOT_FLOAT, bf16, uint16_t)
 BLOCKS_EACH(BLOCK_DOT_Q8_A, )
 
-/* ---- the table
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------------------- */
 
 #define ROW_FLOAT(name)                                                                                      \
     {                                                                                                        \

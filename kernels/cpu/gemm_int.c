@@ -13,8 +13,7 @@
 #include "gemm_scratch.h"
 #include "tuning.h"
 
-/* ---- strips
- * ------------------------------------------------------------------------------------------------- */
+/* ---- strips ---------------------------------------------------------------------------------------------- */
 
 enum { STRIP = 4 };
 
@@ -116,8 +115,7 @@ BLOCKS_EACH(STRIP_TOKENS, )
 typedef void strip_fn(const unsigned char *const *w, int64_t ahead, int64_t blocks,
                       const unsigned char *const *x, f32x4 *y);
 
-/* ---- panels
- * ------------------------------------------------------------------------------------------------- */
+/* ---- panels ---------------------------------------------------------------------------------------------- */
 
 #if defined(KILN_DOT_VNNI) || defined(KILN_DOT_AVX2)
 #define HAVE_PANELS 1
@@ -275,8 +273,7 @@ PANEL(panel_halves, 32, 2, 0)   /* q6_K */
 
 #endif
 
-/* ---- the table of formats
- * --------------------------------------------------------------------------------------- */
+/* ---- the table of formats -------------------------------------------------------------------------------- */
 
 typedef struct int_format {
     strip_fn *strip_1, *strip_4;

@@ -37,8 +37,7 @@ static float float_of(uint32_t u) {
     return f;
 }
 
-/* ---- conversions of halves
- * ---------------------------------------------------------------------------------- */
+/* ---- conversions of halves ------------------------------------------------------------------------------- */
 
 static uint16_t all_halves[65536];
 static float wide[65536];
@@ -138,8 +137,7 @@ static void float_to_half(void **state) {
     each_level(check_float_to_half);
 }
 
-/* ---- reference blocks
- * ------------------------------------------------------------------------------------------ */
+/* ---- reference blocks ------------------------------------------------------------------------------------ */
 
 /* Bounds on the largest error of a dot of 256 elements with these rows, relative to Σ|w·x|: `exact` with f32
  * activations, `fast` with quantised ones. Measured: exact 1.5e-8 … 4.4e-8; fast 8.5e-5 for halves
@@ -241,8 +239,7 @@ static void dots_near_reference(void **state) {
     each_level(check_reference_dots);
 }
 
-/* ---- dots of random rows
- * ------------------------------------------------------------------------------------- */
+/* ---- dots of random rows --------------------------------------------------------------------------------- */
 
 enum { MOST = 1024 };
 
@@ -343,8 +340,7 @@ static void specials_flow(void **state) {
     each_level(check_specials);
 }
 
-/* ---- activations
- * ---------------------------------------------------------------------------------------------- */
+/* ---- activations ----------------------------------------------------------------------------------------- */
 
 static void check_activations(const kiln__dtype_fns *fns, const char *level) {
     static const float sizes[] = {0, 1e-45f, 1e-40f, 1e-37f, 1e-35f, 1e-10f, 1, 100, 1e30f, 3e38f};

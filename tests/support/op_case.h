@@ -93,7 +93,7 @@ typedef struct op_level {
 } op_level;
 const op_level *op_levels(size_t *count);
 
-/* ---- helpers for oracles ---------------------------------------------------------------------------- */
+/* ---- helpers for oracles --------------------------------------------------------------------------------- */
 
 /* Value of element i of a dense row in any dtype but blocks, and its inverse (round to nearest even). */
 double op_decode(kiln_dtype dtype, const void *row, int64_t i);
