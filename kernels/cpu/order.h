@@ -35,67 +35,46 @@ static inline bool order_any_above(const float *x, float bound) {
     return any != 0;
 }
 
-enum { ORDER_FEW = 32 };
-
-/* A sorted list of the best so far, for small k. Blocks without a value above the last of a full list are
- * skipped: an equal one has a higher index and would come after it. */
-static inline void order_top_few(const float *x, int64_t n, int64_t k, uint64_t *best) {
-    int64_t have = 0;
-    for (int64_t i = 0; i < n;) {
-        if (have == k && n - i >= 64) {
-            float bound = x[order_index(best[k - 1])];
-            if (bound == bound && !order_any_above(x + i, bound)) {
-                i += 64;
-                continue;
-            }
-        }
-        int64_t end = n - i >= 64 ? i + 64 : n;
-        for (; i < end; i++) {
-            uint64_t rank = order_rank(x[i], i);
-            if (have == k && rank < best[k - 1])
-                continue;
-            int64_t at = have < k ? have++ : k - 1;
-            for (; at > 0 && best[at - 1] < rank; at--)
-                best[at] = best[at - 1];
-            best[at] = rank;
-        }
-    }
-}
-
+/* Restores a heap whose smallest rank is on top, after a change at `at`. */
 static inline void order_sift(uint64_t *heap, int64_t n, int64_t at) {
     uint64_t rank = heap[at];
     for (int64_t child; (child = 2 * at + 1) < n; at = child) {
-        if (child + 1 < n && heap[child + 1] > heap[child])
+        if (child + 1 < n && heap[child + 1] < heap[child])
             child++;
-        if (heap[child] <= rank)
+        if (heap[child] >= rank)
             break;
         heap[at] = heap[child];
     }
     heap[at] = rank;
 }
 
-/* Ranks of the k largest of n values, best first, in `heap`, which has room for n (for k when k ≤ ORDER_FEW).
- * 1 ≤ k ≤ n < 2^31. The k-th largest stands at the end of the heap when it is popped: the answer grows there
- * from the back and is turned round. */
+/* Ranks of the k largest of n values, best first, in `heap`, which has room for k. 1 ≤ k ≤ n < 2^31. The heap
+ * holds the best so far, the last of them on top. Blocks without a value above that one are skipped: an equal
+ * one has a higher index and would come after it. */
 static inline void order_top(const float *x, int64_t n, int64_t k, uint64_t *heap) {
-    if (k <= ORDER_FEW) {
-        order_top_few(x, n, k, heap);
-        return;
-    }
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < k; i++)
         heap[i] = order_rank(x[i], i);
-    for (int64_t i = n / 2; i-- > 0;)
-        order_sift(heap, n, i);
-    for (int64_t i = 0; i < k; i++) {
-        uint64_t top = heap[0];
-        heap[0] = heap[n - 1 - i];
-        order_sift(heap, n - 1 - i, 0);
-        heap[n - 1 - i] = top;
+    for (int64_t i = k / 2; i-- > 0;)
+        order_sift(heap, k, i);
+    for (int64_t i = k; i < n;) {
+        float bound = x[order_index(heap[0])];
+        if (n - i >= 64 && bound == bound && !order_any_above(x + i, bound)) {
+            i += 64;
+            continue;
+        }
+        for (int64_t end = n - i >= 64 ? i + 64 : n; i < end; i++) {
+            uint64_t rank = order_rank(x[i], i);
+            if (rank > heap[0]) {
+                heap[0] = rank;
+                order_sift(heap, k, 0);
+            }
+        }
     }
-    for (int64_t a = 0, b = n - 1; a < b; a++, b--) {
-        uint64_t t = heap[a];
-        heap[a] = heap[b];
-        heap[b] = t;
+    for (int64_t end = k - 1; end > 0; end--) { /* the last goes to the back, again and again */
+        uint64_t last = heap[0];
+        heap[0] = heap[end];
+        order_sift(heap, end, 0);
+        heap[end] = last;
     }
 }
 

@@ -4,9 +4,9 @@
 
 #include "tiles.h"
 
-/* Room for ranks: a whole row of them (order.h needs fewer for small k, which is no reason to tell apart). */
+/* Room for the ranks of the k best, to a multiple of 64 bytes. out[0] holds k of each row. */
 static inline int64_t kiln__topk_heap_bytes(const kiln_args *args) {
-    return kiln__scratch_row(args->in[0].ne[3]) * 8;
+    return kiln__scratch_row(args->out[0].ne[3]) * 8;
 }
 
 /* Ranks, then a row of f32. */
