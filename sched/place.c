@@ -38,7 +38,7 @@ typedef struct block {
 
 typedef struct pool {
     block *blocks; /* items have blocks 0 … n-1, the rest are for holes */
-    int32_t spare; /* unused blocks, linked by hole_after */
+    int32_t spare; /* the first block never used: n to begin with, and each release takes at most one */
     int32_t top;   /* the highest block */
     int32_t bins[BINS];
     uint64_t filled[BINS / 64 + 1]; /* bins that are not empty */
@@ -131,8 +131,6 @@ static void allocate(pool *p, int32_t item) {
             b->offset = p->blocks[below].offset;
             hole_remove(p, below);
             unlink_block(p, below);
-            p->blocks[below].hole_after = p->spare;
-            p->spare = below;
         } else {
             b->offset = below != NONE ? p->blocks[below].offset + p->blocks[below].size : 0;
         }
@@ -145,13 +143,10 @@ static void allocate(pool *p, int32_t item) {
     link_block(p, item, h->below, hole);
     h->offset += b->size;
     h->size -= b->size;
-    if (h->size > 0) {
+    if (h->size > 0)
         hole_add(p, hole);
-    } else {
+    else
         unlink_block(p, hole);
-        h->hole_after = p->spare;
-        p->spare = hole;
-    }
 }
 
 static void release(pool *p, int32_t item) {
@@ -161,9 +156,8 @@ static void release(pool *p, int32_t item) {
         hole = below;
         hole_remove(p, hole);
         p->blocks[hole].size += b->size;
-    } else { /* there is a spare block: holes are never more than items */
-        hole = p->spare;
-        p->spare = p->blocks[hole].hole_after;
+    } else {
+        hole = p->spare++;
         p->blocks[hole].offset = b->offset;
         p->blocks[hole].size = b->size;
         link_block(p, hole, below, item);
@@ -173,8 +167,6 @@ static void release(pool *p, int32_t item) {
         hole_remove(p, above);
         p->blocks[hole].size += p->blocks[above].size;
         unlink_block(p, above);
-        p->blocks[above].hole_after = p->spare;
-        p->spare = above;
     }
     hole_add(p, hole);
 }
@@ -182,17 +174,13 @@ static void release(pool *p, int32_t item) {
 /* by_birth: by first region, then size descending. by_death: by last region. Each n items. */
 static bool place_in_time(kiln__item *items, uint32_t n, int64_t unit, const kiln__key *by_birth,
                           const kiln__key *by_death, const kiln_allocator *a, int64_t *total) {
-    pool p = {.spare = NONE, .top = NONE, .unit = unit};
+    pool p = {.spare = (int32_t)n, .top = NONE, .unit = unit};
     size_t n_blocks = 2 * (size_t)n;
     p.blocks = KILN_NEW(a, block, n_blocks);
     if (p.blocks == NULL)
         return false;
     for (int bin = 0; bin < BINS; bin++)
         p.bins[bin] = NONE;
-    for (size_t i = n_blocks; i-- > n;) {
-        p.blocks[i].hole_after = p.spare;
-        p.spare = (int32_t)i;
-    }
     *total = 0;
     uint32_t dead = 0;
     for (uint32_t k = 0; k < n; k++) {

@@ -185,6 +185,23 @@ static uint32_t inplace_of_op(kiln_op op, const kiln_tensor *in, uint32_t n, kil
     return inplace_count(g, defaults);
 }
 
+static kiln_status square_infer(kiln_infer *infer) {
+    infer->out[0] = *infer->in[0];
+    infer->out[0].ndim = 2;
+    infer->out[0].dims[0] = infer->out[0].dims[1] = kiln_n(8);
+    return KILN_OK;
+}
+
+static void other_dimensions(void **state) {
+    (void)state;
+    kiln_op op = dag_map_op;
+    op.infer = square_infer;
+    kiln_graph *g = new_graph();
+    kiln_tensor x = dag_make(g, kiln_n(64));
+    assert_int_equal(inplace_of_op(op, &x, 1, g, (kiln_tensor){0, 0}), 0);
+    kiln_graph_destroy(g);
+}
+
 static void pairs_that_do_more(void **state) {
     (void)state;
     static const kiln_inplace first[] = {{0, 0}};
@@ -473,6 +490,7 @@ int main(void) {
         cmocka_unit_test(same_tensor_twice),
         cmocka_unit_test(what_does_not_match),
         cmocka_unit_test(pairs_that_do_more),
+        cmocka_unit_test(other_dimensions),
         cmocka_unit_test(symbols_match),
         cmocka_unit_test(kept_storages),
         cmocka_unit_test(unused_and_empty),
