@@ -235,8 +235,10 @@ static bool fill_groups(finder *f) {
     for (size_t i = 0; i < list->count; i++) {
         const kiln__access *a = &list->items[i];
         f->entry_of[i] = NO_ENTRY;
-        group *g = is_opaque(a) ? NULL : &f->groups[group_of(f, a)];
-        if (g == NULL || g->room == 0)
+        if (is_opaque(a))
+            continue;
+        group *g = &f->groups[group_of(f, a)];
+        if (g->room == 0)
             continue;
         int64_t lo, hi; /* they fit: checked when the access was declared */
         (void)kiln__box_hull(&a->box, &lo, &hi);

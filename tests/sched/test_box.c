@@ -46,7 +46,7 @@ static kiln_box random_box(family f) {
     for (;;) {
         kiln_box b = box(0, below(f == EQUAL ? 4 : 12));
         int levels = (int)below(KILN_BOX_LEVELS + 1);
-        for (int l = 0; l < levels; l++) {
+        for (int l = 0; l < levels && l < KILN_BOX_LEVELS; l++) {
             b.count[l] = 1 + below(f == ANY ? 9 : 8);
             b.stride[l] = f == EQUAL ? fixed[l] : f == NESTED ? chain[below(8)] : below(70);
             if (f == ANY && below(8) == 0)
