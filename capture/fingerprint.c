@@ -183,7 +183,7 @@ static bool same_attr(const kiln_graph *baked, const kiln_graph *now, const kiln
             return false;
         }
         float u = *(const float *)(const void *)x, v = *(const float *)(const void *)y;
-        bool same = memcmp(&u, &v, sizeof u) == 0;
+        bool same = float_bits(u) == float_bits(v); /* as bits: NaN is itself, 0 is not -0 */
         if (!same)
             snprintf(text, size, "attribute %s was %.9g, is %.9g", of, (double)u, (double)v);
         return same;
@@ -248,7 +248,7 @@ static bool same_slots(const kiln_graph *baked, const kiln_graph *now, bool desc
     for (size_t i = 1; i < baked->slots.count && i < now->slots.count; i++) {
         const kiln__slot *x = &baked->slots.items[i], *y = &now->slots.items[i];
         if (strcmp(kiln__text(baked, x->name), kiln__text(now, y->name)) == 0 && x->is_float == y->is_float &&
-            x->min == y->min && x->max == y->max && memcmp(&x->preset, &y->preset, sizeof x->preset) == 0)
+            x->min == y->min && x->max == y->max && float_bits(x->preset) == float_bits(y->preset))
             continue;
         differ(out, 0, describe, "slot '%s' (%lld to %lld) was '%s' (%lld to %lld)", kiln__text(now, y->name),
                (long long)y->min, (long long)y->max, kiln__text(baked, x->name), (long long)x->min,

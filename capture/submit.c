@@ -177,7 +177,7 @@ void kiln_cancel(kiln_fence fence) {
 }
 
 kiln_status kiln_run(kiln_session *s, kiln_error *error) {
-    kiln_fence fence;
+    kiln_fence fence = {NULL, 0};
     kiln_status status = kiln_submit(s, &fence, error);
     return status != KILN_OK ? status : kiln_wait(fence, -1, error);
 }

@@ -367,7 +367,7 @@ kiln_status kiln__node_emit(kiln_graph *g, const kiln_op *op, const char *name, 
         snprintf(label, sizeof label, "%.100s.%zu", op->name, g->nodes.count);
     kiln_desc descs[MAX_OUTPUTS];
     int32_t alias[MAX_OUTPUTS];
-    uint32_t n_inferred;
+    uint32_t n_inferred = 0;
     if (n_in > MAX_OPERANDS || op->n_out > MAX_OUTPUTS)
         return kiln__graph_fail(g, KILN_ERROR_LIMIT, "node '%s' (%s): %u operands; at most %d", label,
                                 op->name, n_in, MAX_OPERANDS);

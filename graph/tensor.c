@@ -63,7 +63,7 @@ static kiln_status check_dims(const kiln_graph *g, const kiln_desc *desc, int64_
 }
 
 kiln_status kiln__desc_dense(const kiln_graph *g, kiln_desc *desc, int64_t *bytes, kiln_error *error) {
-    int64_t blocks;
+    int64_t blocks = 0;
     kiln_status status = check_dims(g, desc, &blocks, error);
     if (status != KILN_OK)
         return status;
@@ -89,7 +89,7 @@ kiln_status kiln__desc_dense(const kiln_graph *g, kiln_desc *desc, int64_t *byte
 }
 
 kiln_status kiln__desc_check(const kiln_graph *g, const kiln_desc *desc, int64_t *bytes, kiln_error *error) {
-    int64_t blocks;
+    int64_t blocks = 0;
     kiln_status status = check_dims(g, desc, &blocks, error);
     if (status != KILN_OK)
         return status;
@@ -179,7 +179,7 @@ kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *tensor, bool 
 uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc) {
     if (g->error.status != KILN_OK)
         return 0;
-    int64_t bytes, end;
+    int64_t bytes = 0, end;
     kiln_error why;
     if (kiln__desc_check(g, desc, &bytes, &why) != KILN_OK) {
         (void)kiln__graph_fail(g, why.status, "a tensor: %s", why.text);

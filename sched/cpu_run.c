@@ -139,10 +139,10 @@ static void note_bad_index(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t re
 }
 
 static void take_failure(const kiln__cpu_run *run, kiln__outcome *outcome) {
-    const kiln__cpu_slot *best = NULL;
-    for (uint32_t i = 0; i < run->pool->threads; i++) {
+    const kiln__cpu_slot *best = &run->slots[0];
+    for (uint32_t i = 1; i < run->pool->threads; i++) {
         const kiln__cpu_slot *s = &run->slots[i];
-        if (s->failed && (best == NULL || s->fail_record < best->fail_record ||
+        if (s->failed && (!best->failed || s->fail_record < best->fail_record ||
                           (s->fail_record == best->fail_record && s->fail_tile < best->fail_tile)))
             best = s;
     }
@@ -152,10 +152,10 @@ static void take_failure(const kiln__cpu_run *run, kiln__outcome *outcome) {
 }
 
 static void take_bad_index(const kiln__cpu_run *run, kiln__outcome *outcome) {
-    const kiln__cpu_slot *best = NULL;
-    for (uint32_t i = 0; i < run->pool->threads; i++) {
+    const kiln__cpu_slot *best = &run->slots[0];
+    for (uint32_t i = 1; i < run->pool->threads; i++) {
         const kiln__cpu_slot *s = &run->slots[i];
-        if (s->bad_index && (best == NULL || bad_index_before(s, best)))
+        if (s->bad_index && (!best->bad_index || bad_index_before(s, best)))
             best = s;
     }
     outcome->status = KILN_ERROR_INDEX;

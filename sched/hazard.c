@@ -240,7 +240,7 @@ static bool fill_groups(finder *f) {
         group *g = &f->groups[group_of(f, a)];
         if (g->room == 0)
             continue;
-        int64_t lo, hi; /* they fit: checked when the access was declared */
+        int64_t lo = 0, hi = 0; /* they fit: checked when the access was declared */
         (void)kiln__box_hull(&a->box, &lo, &hi);
         keys[g->first + g->n++] = (kiln__key){lo + f->h->places[a->storage].base, (uint32_t)i};
     }

@@ -64,6 +64,7 @@ static void forms(void **state) {
         copy_case("a repeated row", &f16, (op_in){KILN_F32, OP_DIMS(4, 30), .repeat = 1}),
         copy_case("a repeated column", &f32, (op_in){KILN_F32, OP_DIMS(4, 30), .repeat = 2}),
         copy_case("a repeated column, converted", &f32, (op_in){KILN_F16, OP_DIMS(4, 30), .repeat = 2}),
+        copy_case("long rows of elements apart", &f32, (op_in){KILN_F16, OP_DIMS(3, 1300), .order = "10"}),
         copy_case("nothing", &f32, (op_in){KILN_F32, OP_DIMS(4, 0)}),
         copy_case("specials", &f16,
                   (op_in){KILN_F32, OP_DIMS(4, 8),
