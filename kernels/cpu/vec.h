@@ -152,8 +152,7 @@ static inline vf vf_tanh(vf x) {
     p = p * z + -3.33332819422e-1f;
     p = p * z * x + x;
     vf far = vf_copysign(1.0f - 2.0f / (vf_exp(a + a) + 1.0f), x);
-    vf y = vf_select(a < 0.625f, p, far);
-    return vf_select(x == x, y, x);
+    return vf_select(a < 0.625f, p, far);
 }
 
 /* 0.5·x·(1 + tanh(u)), u = √(2/π)·(x + 0.044715·x³), which is x / (1 + e^-2u). */

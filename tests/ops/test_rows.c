@@ -76,6 +76,7 @@ static void test_set_rows(void **state) {
         SET("all rows", NULL, 2, DST(F32, 8, 4), F32(8, 4)),
         SET("ring", &ring13, 2, DST(F32, 8, 4), F32(5, 4)),
         SET("ring lapped: the last ones stay", &ring13, 2, DST(F32, 8, 4), F32(21, 4)),
+        SET("ring lapped, a tile to a row", &ring13, 2, DST(F16, 3, 5000), F32(8, 5000)),
         SET("indices i32", NULL, 3, DST(F32, 8, 33), F32(3, 33),
             {.dtype = KILN_I32, OP_DIMS(3), OP_DATA(7, 0, 4)}),
         SET("indices u32, repeated: the last one counts", NULL, 3, DST(F16, 8, 600), F32(5, 600),
