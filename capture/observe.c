@@ -15,7 +15,9 @@ typedef void run_fn(void *context, const unsigned char *data, int64_t bytes);
 static void walk_runs(const kiln_observation *o, run_fn *fn, void *context) {
     const kiln_dtype_info *info = kiln_dtype_get(o->dtype);
     int64_t n[KILN_MAX_DIMS], at[KILN_MAX_DIMS] = {0};
-    uint32_t d = o->ndim <= KILN_MAX_DIMS ? o->ndim : KILN_MAX_DIMS;
+    uint32_t d = o->ndim;
+    if (d < 1 || d > KILN_MAX_DIMS)
+        return;
     for (uint32_t i = 0; i < d; i++) {
         n[i] = i == d - 1 ? o->dims[i] / info->block : o->dims[i];
         if (n[i] == 0)

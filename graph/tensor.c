@@ -225,7 +225,7 @@ static kiln_tensor leaf(kiln_graph *g, kiln_storage_kind kind, const char *name,
                         uint32_t ndim, const kiln_dim *dims) {
     kiln_tensor none = {0, 0};
     kiln_desc desc = {.dtype = dtype};
-    int64_t bytes;
+    int64_t bytes = 0;
     kiln_error why;
     if (g->error.status != KILN_OK || !copy_dims(g, &desc, ndim, dims, name ? name : "a tensor"))
         return none;

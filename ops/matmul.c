@@ -22,10 +22,6 @@ static kiln_status infer(kiln_infer *infer) {
     return KILN_OK;
 }
 
-static kiln_status accesses(const kiln_access_query *query) {
-    return kiln__matmul_accesses(query, KILN_MATMUL_W, KILN_MATMUL_X, KILN_MATMUL_XQ);
-}
-
 KILN_CPU_DECLARE(matmul)
 static const kiln_kernel kernels[] = {
     KILN_CPU_KERNELS(matmul, NULL, kiln__matmul_tiles, kiln__matmul_scratch)};
@@ -39,7 +35,7 @@ const kiln_op kiln__op_matmul = {
     .out_names = out_names,
     .n_out = 1,
     .infer = infer,
-    .accesses = accesses,
+    .accesses = kiln_access_operands, /* x too beside xq: an executor may keep activations in f32 */
     .kernels = kernels,
     .n_kernels = sizeof kernels / sizeof kernels[0],
 };

@@ -82,10 +82,6 @@ static kiln_status infer(kiln_infer *infer) {
     return KILN_OK;
 }
 
-static kiln_status accesses(const kiln_access_query *query) {
-    return kiln__matmul_accesses(query, KILN_MATMUL_ID_W, KILN_MATMUL_ID_X, KILN_MATMUL_ID_XQ);
-}
-
 KILN_CPU_DECLARE(matmul_id)
 static const kiln_kernel kernels[] = {
     KILN_CPU_KERNELS(matmul_id, NULL, kiln__matmul_id_tiles, kiln__matmul_id_scratch)};
@@ -100,7 +96,7 @@ const kiln_op kiln__op_matmul_id = {
     .out_names = out_names,
     .n_out = 1,
     .infer = infer,
-    .accesses = accesses,
+    .accesses = kiln_access_operands, /* x too beside xq: an executor may keep activations in f32 */
     .kernels = kernels,
     .n_kernels = sizeof kernels / sizeof kernels[0],
 };

@@ -88,12 +88,3 @@ kiln_status kiln__need_ids(const kiln_infer *infer, uint32_t i, kiln_dim *pairs)
                                kiln__infer_shape(infer, ids, shape));
     return KILN_OK;
 }
-
-kiln_status kiln__matmul_accesses(const kiln_access_query *query, uint32_t w, uint32_t x, uint32_t xq) {
-    bool quantised = xq < query->n_in && query->in[xq] != NULL &&
-                     kiln__takes_xq(query->in[w]->dtype, query->in[xq]->dtype);
-    for (uint32_t i = 0; i < query->n_in; i++)
-        if (query->in[i] != NULL && !(quantised && i == x))
-            KILN__TRY(kiln_access_operand(query, i, KILN_READ));
-    return kiln_access_operand(query, query->n_in, KILN_WRITE);
-}

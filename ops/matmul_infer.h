@@ -27,8 +27,4 @@ kiln_status kiln__need_xq(const kiln_infer *infer, uint32_t w, uint32_t x, uint3
  * the pairs. */
 kiln_status kiln__need_ids(const kiln_infer *infer, uint32_t i, kiln_dim *pairs);
 
-/* Accesses of matmul and matmul_id: inputs are read whole, but x only where kernels do not read xq instead.
- */
-kiln_status kiln__matmul_accesses(const kiln_access_query *query, uint32_t w, uint32_t x, uint32_t xq);
-
 #endif
