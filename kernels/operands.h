@@ -7,8 +7,8 @@
 enum {
     KILN_MATMUL_W,      /* [N,K] */
     KILN_MATMUL_X,      /* [..., K] or [..., h, d] */
-    KILN_MATMUL_SHADOW, /* optional: w in f16 */
-    KILN_MATMUL_XQ,     /* optional: x as `quantize` makes it; then x is not read */
+    KILN_MATMUL_SHADOW, /* optional: w in f16, for executors that are faster with it */
+    KILN_MATMUL_XQ,     /* optional: x as `quantize` makes it; CPU kernels read it instead of x */
     KILN_MATMUL_OPERANDS
 };
 
@@ -17,7 +17,7 @@ enum {
     KILN_MATMUL_ID_IDS,     /* [T,k] */
     KILN_MATMUL_ID_OFFSETS, /* optional, with entries: the two outputs of expert_map for the same ids */
     KILN_MATMUL_ID_ENTRIES,
-    KILN_MATMUL_ID_XQ, /* optional: x as `quantize` makes it; then x is not read */
+    KILN_MATMUL_ID_XQ, /* optional: x as `quantize` makes it; CPU kernels read it instead of x */
     KILN_MATMUL_ID_W,  /* [E,N,K], or the first of E operands [N,K] */
     KILN_MATMUL_ID_OPERANDS
 };
