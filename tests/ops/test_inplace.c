@@ -69,7 +69,7 @@ static node_run build(const sample *s, const int32_t *on, uint32_t cpu) {
     kiln_error error;
     assert_int_equal(kiln_graph_create(NULL, &r.graph, NULL), KILN_OK);
     for (uint32_t i = 0; i < s->n_in; i++) {
-        char name[8];
+        char name[16];
         kiln_dim dims[4];
         snprintf(name, sizeof name, "in%u", i);
         for (uint32_t k = 0; k < s->in[i].ndim; k++)
