@@ -117,6 +117,14 @@ static kiln_status check_uses(kiln_plan *plan, kiln_error *error) {
                                   kiln__node_label(p, a->node, node), n->op->name,
                                   kiln__tensor_label(p, p->operands.items[n->operands + a->operand], tensor));
         }
+        if ((a->mode & KILN_WRITE) && (kind == KILN_STORAGE_WEIGHT || kind == KILN_STORAGE_INPUT)) {
+            char node[KILN__LABEL_SIZE];
+            return kiln_error_set(error, KILN_ERROR_ARGUMENT,
+                                  "node '%s' (%s) declares that it writes to '%s', which is of kind %s",
+                                  kiln__node_label(p, a->node, node), p->nodes.items[a->node].op->name,
+                                  kiln__text(p, p->storages.items[a->storage].name),
+                                  kiln__storage_kind_names[kind]);
+        }
         use->read = use->read || (a->mode & KILN_READ);
         use->written = use->written || (a->mode & KILN_WRITE);
     }

@@ -1,7 +1,7 @@
 /* Baking: what it refuses, memory caps, storages that overlap in memory, symbols in products, ops that declare nothing. */
 #include "kiln.h"
 #include "check.h"
-#include "test_ops.h"
+#include "extra_ops.h"
 #include "tiny_model.h"
 
 static kiln_graph *graph;
@@ -22,6 +22,10 @@ static int teardown(void **unused) {
     return 0;
 }
 
+static kiln_status write_all(const kiln_access_query *query) {
+    return kiln_access_operand(query, 0, KILN_READ_WRITE);
+}
+
 static void test_refusals(void **unused) {
     (void)unused;
     kiln_plan *plan;
@@ -38,6 +42,14 @@ static void test_refusals(void **unused) {
     kiln_bake_options negative = {.max_arena = -1};
     CHECK_FAILS(kiln_bake(graph, &negative, &plan, error), KILN_ERROR_ARGUMENT,
                 "kiln_bake: max_arena is negative");
+    /* An op that says it writes what nobody may write. */
+    kiln_graph_reset(graph);
+    kiln_op greedy = test_gate_op;
+    greedy.accesses = write_all;
+    kiln_tensor in = kiln_input(graph, "in", KILN_F32, KILN_SHAPE(kiln_n(4), kiln_n(4))), out;
+    assert_int_equal(kiln_node_add(graph, &greedy, &in, 1, NULL, &out), KILN_OK);
+    CHECK_FAILS(kiln_bake(graph, NULL, &plan, error), KILN_ERROR_ARGUMENT,
+                "node 'test_gate.0' (test_gate) declares that it writes to 'in', which is of kind input");
     /* The graph's first error is what baking reports. */
     kiln_graph_reset(graph);
     kiln_tensor a = kiln_input(graph, "a", KILN_F32, KILN_SHAPE(kiln_n(2), kiln_n(3)));

@@ -1,7 +1,7 @@
 /* The capture style: hits, misses with their reason, the bounded cache, and the guard. */
 #include "kiln.h"
 #include "check.h"
-#include "test_ops.h"
+#include "extra_ops.h"
 
 static float weight_a[16 * 8], weight_b[16 * 8];
 

@@ -3,7 +3,7 @@
  */
 #include "kiln.h"
 #include "check.h"
-#include "test_ops.h"
+#include "extra_ops.h"
 #include "tiny_model.h"
 
 #include <pthread.h>

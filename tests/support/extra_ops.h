@@ -1,6 +1,6 @@
 /* Ops that tests need and nobody else: one that waits until it is let go, one that fails on demand. */
-#ifndef KILN_TEST_OPS_H
-#define KILN_TEST_OPS_H
+#ifndef KILN_TEST_EXTRA_OPS_H
+#define KILN_TEST_EXTRA_OPS_H
 
 #include "kiln_op.h"
 

@@ -1,4 +1,4 @@
-#include "test_ops.h"
+#include "extra_ops.h"
 
 #include <sched.h>
 #include <string.h>
