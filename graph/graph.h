@@ -114,7 +114,8 @@ const char *kiln__node_label(const kiln_graph *g, size_t node, char buffer[KILN_
 /* "name", or "op.index:out" of its producer, or "tensor.id". */
 const char *kiln__tensor_label(const kiln_graph *g, uint32_t tensor, char buffer[KILN__LABEL_SIZE]);
 /* "[n_tokens, 8]" */
-enum { KILN__SHAPE_SIZE = 160 };
+enum { KILN__SHAPE_SIZE = KILN_SHAPE_TEXT_SIZE };
+const char *kiln__dim_text(const kiln_graph *g, kiln_dim dim, char buffer[KILN__SHAPE_SIZE]);
 const char *kiln__shape_text(const kiln_graph *g, const kiln_desc *desc, char buffer[KILN__SHAPE_SIZE]);
 /* Id of a name, 0 when there is none. */
 uint32_t kiln__name_find(const kiln_graph *g, kiln__name_kind kind, const char *name);

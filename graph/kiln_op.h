@@ -88,6 +88,13 @@ KILN_API kiln_status kiln_infer_fail(const kiln_infer *infer, kiln_status status
  * checked when their tensor was made. */
 KILN_API int64_t kiln_infer_dim_max(const kiln_infer *infer, kiln_dim dim);
 
+/* Shapes and dimensions as messages show them: "[n_tokens, 64]", "8*n_tokens". Written to the buffer, which is returned. */
+enum { KILN_SHAPE_TEXT_SIZE = 160 };
+KILN_API const char *kiln_infer_shape_text(const kiln_infer *infer, const kiln_desc *desc,
+                                           char buffer[KILN_SHAPE_TEXT_SIZE]);
+KILN_API const char *kiln_infer_dim_text(const kiln_infer *infer, kiln_dim dim,
+                                         char buffer[KILN_SHAPE_TEXT_SIZE]);
+
 /* True when two dimensions are equal for every value of the symbols. */
 static inline bool kiln_dim_equal(kiln_dim a, kiln_dim b) {
     return a.n == b.n && (a.slot == b.slot || a.n == 0);
@@ -198,11 +205,11 @@ typedef struct kiln_op {
     uint32_t n_in_min, n_in_max; /* required operands come first, optional ones after */
     bool variadic;               /* any number of operands from n_in_min - 1 + 1 up, all like the last */
     const char *const *out_names;
-    uint32_t n_out; /* at most; infer may lower it */
+    uint32_t n_out; /* 8 at most; infer may lower it */
 
     const kiln_attr *attrs;
     uint32_t n_attrs;
-    uint32_t attrs_size; /* sizeof the attribute struct; 0 when there is none */
+    uint32_t attrs_size; /* sizeof the attribute struct, at most 256; 0 when there is none */
 
     kiln_status (*infer)(kiln_infer *infer);
     /* NULL fails closed: the node is taken to read and write all memory there is. */

@@ -6,20 +6,27 @@
 /* ---- descriptions
  * ------------------------------------------------------------------------------------------- */
 
+const char *kiln__dim_text(const kiln_graph *g, kiln_dim d, char buffer[KILN__SHAPE_SIZE]) {
+    const char *slot = d.slot != 0 ? kiln__text(g, g->slots.items[d.slot].name) : "";
+    if (d.slot == 0)
+        snprintf(buffer, KILN__SHAPE_SIZE, "%lld", (long long)d.n);
+    else if (d.n == 1)
+        snprintf(buffer, KILN__SHAPE_SIZE, "%s", slot);
+    else
+        snprintf(buffer, KILN__SHAPE_SIZE, "%lld*%s", (long long)d.n, slot);
+    return buffer;
+}
+
 const char *kiln__shape_text(const kiln_graph *g, const kiln_desc *desc, char buffer[KILN__SHAPE_SIZE]) {
-    size_t at = 0;
-    buffer[at++] = '[';
-    for (uint32_t i = 0; i < desc->ndim && at < KILN__SHAPE_SIZE - 1; i++) {
-        kiln_dim d = desc->dims[i];
-        const char *comma = i ? ", " : "", *slot = d.slot ? kiln__text(g, g->slots.items[d.slot].name) : "";
-        size_t room = KILN__SHAPE_SIZE - at;
-        int n = d.slot == 0 ? snprintf(buffer + at, room, "%s%lld", comma, (long long)d.n)
-                : d.n == 1  ? snprintf(buffer + at, room, "%s%.30s", comma, slot)
-                            : snprintf(buffer + at, room, "%s%lld*%.30s", comma, (long long)d.n, slot);
+    size_t at = 1;
+    buffer[0] = '[';
+    for (uint32_t i = 0; i < desc->ndim && i < KILN_MAX_DIMS; i++) {
+        char dim[KILN__SHAPE_SIZE];
+        /* Four dimensions of 36 characters fit. */
+        int n = snprintf(buffer + at, KILN__SHAPE_SIZE - at, "%s%.36s", i ? ", " : "",
+                         kiln__dim_text(g, desc->dims[i], dim));
         at += n > 0 ? (size_t)n : 0;
     }
-    if (at > KILN__SHAPE_SIZE - 2)
-        at = KILN__SHAPE_SIZE - 2;
     buffer[at] = ']';
     buffer[at + 1] = '\0';
     return buffer;

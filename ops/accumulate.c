@@ -17,10 +17,10 @@ static kiln_status infer(kiln_infer *infer) {
     KILN__TRY(kiln__need(infer, 2, "w", KILN__DT(F32), 1, 4));
     const kiln_desc *w = kiln__in(infer, 2);
     for (uint32_t i = 0; w != NULL && i < w->ndim; i++) {
-        char shape[KILN__TEXT_SIZE];
+        char shape[KILN_SHAPE_TEXT_SIZE];
         if (w->dims[i].n != 1 || w->dims[i].slot != 0)
             return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "w %s must have one element",
-                                   kiln__infer_shape(infer, w, shape));
+                                   kiln_infer_shape_text(infer, w, shape));
     }
     infer->alias[0] = 0;
     return KILN_OK;

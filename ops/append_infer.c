@@ -7,11 +7,11 @@ kiln_status kiln__append_infer(kiln_infer *infer, const char *rows, uint32_t ind
     KILN__TRY(kiln__need(infer, 0, "dst", KILN__FLOATS, ndim_min, ndim_max));
     KILN__TRY(kiln__need(infer, 1, rows, KILN__FLOATS, ndim_min, ndim_max));
     const kiln_desc *dst = infer->in[0], *from = infer->in[1];
-    char a[KILN__TEXT_SIZE], b[KILN__TEXT_SIZE];
+    char a[KILN_SHAPE_TEXT_SIZE], b[KILN_SHAPE_TEXT_SIZE];
     if (dst->ndim != from->ndim)
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "%s %s must have the %u dimensions of dst %s", rows,
-                               kiln__infer_shape(infer, from, a), dst->ndim,
-                               kiln__infer_shape(infer, dst, b));
+                               kiln_infer_shape_text(infer, from, a), dst->ndim,
+                               kiln_infer_shape_text(infer, dst, b));
     for (int i = 1; i < (int)dst->ndim; i++)
         KILN__TRY(kiln__need_axis(infer, 1, rows, i, 0, "dst", i));
     KILN__TRY(kiln__need(infer, indices, "indices", KILN__INDICES | KILN__DT(I64), 1, 1));

@@ -10,11 +10,11 @@ static kiln_status infer(kiln_infer *infer) {
     KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
     const kiln_desc *x = infer->in[0];
     int64_t n = kiln_infer_dim_max(infer, x->dims[x->ndim - 1]);
-    char shape[KILN__TEXT_SIZE];
+    char shape[KILN_SHAPE_TEXT_SIZE];
     if (n < 1 || n > INT32_MAX)
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
                                "the rows of x %s have %lld elements; they must have 1 to %d",
-                               kiln__infer_shape(infer, x, shape), (long long)n, INT32_MAX);
+                               kiln_infer_shape_text(infer, x, shape), (long long)n, INT32_MAX);
     kiln__out_like(infer, 0, x, KILN_I32);
     if (x->ndim > 1)
         infer->out[0].ndim = x->ndim - 1;

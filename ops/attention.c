@@ -45,12 +45,12 @@ static kiln_status check_heads(const kiln_infer *infer) {
     KILN__TRY(kiln__need_axis(infer, 2, "v", -3, 1, "k", -3));
     KILN__TRY(kiln__need_axis(infer, 2, "v", -2, 1, "k", -2));
     int64_t heads = q->dims[q->ndim - 3].n, kv_heads = k->dims[k->ndim - 3].n;
-    char a[KILN__TEXT_SIZE], b[KILN__TEXT_SIZE];
+    char a[KILN_SHAPE_TEXT_SIZE], b[KILN_SHAPE_TEXT_SIZE];
     if (heads % kv_heads != 0)
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
                                "the %lld heads of q %s are no multiple of the %lld kv heads of k %s",
-                               (long long)heads, kiln__infer_shape(infer, q, a), (long long)kv_heads,
-                               kiln__infer_shape(infer, k, b));
+                               (long long)heads, kiln_infer_shape_text(infer, q, a), (long long)kv_heads,
+                               kiln_infer_shape_text(infer, k, b));
     return KILN_OK;
 }
 
@@ -64,13 +64,13 @@ static kiln_status check_ring(const kiln_infer *infer, const kiln_attention_attr
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "ring = 1 needs window > 0");
     KILN__TRY(kiln__need_constant(infer, 1, "k", -2, "it is the capacity of the ring"));
     int64_t capacity = k->dims[k->ndim - 2].n, chunk = kiln_infer_dim_max(infer, q->dims[q->ndim - 2]);
-    char shape[KILN__TEXT_SIZE];
+    char shape[KILN_SHAPE_TEXT_SIZE];
     if (capacity < a->window || capacity - a->window < chunk - 1)
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
                                "the ring of k %s has room for %lld positions; window + largest chunk - 1 = "
                                "%lld + %lld - 1 are needed",
-                               kiln__infer_shape(infer, k, shape), (long long)capacity, (long long)a->window,
-                               (long long)chunk);
+                               kiln_infer_shape_text(infer, k, shape), (long long)capacity,
+                               (long long)a->window, (long long)chunk);
     return KILN_OK;
 }
 

@@ -19,7 +19,7 @@ static const kiln_attr attrs[] = {
 /* Part i fits part 0 in everything but the axis, whose count is added to `sum`. */
 static kiln_status check_part(const kiln_infer *infer, uint32_t i, uint32_t axis, kiln_dim *sum) {
     const kiln_desc *first = infer->in[0], *part = infer->in[i];
-    char name[32], a[KILN__TEXT_SIZE], b[KILN__TEXT_SIZE];
+    char name[32], a[KILN_SHAPE_TEXT_SIZE], b[KILN_SHAPE_TEXT_SIZE];
     snprintf(name, sizeof name, "part %u", i);
     if (part == NULL)
         return kiln_infer_fail(infer, KILN_ERROR_ARGUMENT, "%s is missing", name);
@@ -31,9 +31,9 @@ static kiln_status check_part(const kiln_infer *infer, uint32_t i, uint32_t axis
     for (uint32_t k = 0; fits && k < part->ndim; k++)
         fits = k == axis || kiln_dim_equal(part->dims[k], first->dims[k]);
     if (!fits)
-        return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
-                               "%s %s must have the dimensions of part 0 %s but for axis %u", name,
-                               kiln__infer_shape(infer, part, a), kiln__infer_shape(infer, first, b), axis);
+        return kiln_infer_fail(
+            infer, KILN_ERROR_SHAPE, "%s %s must have the dimensions of part 0 %s but for axis %u", name,
+            kiln_infer_shape_text(infer, part, a), kiln_infer_shape_text(infer, first, b), axis);
     kiln_dim d = part->dims[axis];
     if (sum->n == 0)
         sum->slot = d.slot;
@@ -41,8 +41,9 @@ static kiln_status check_part(const kiln_infer *infer, uint32_t i, uint32_t axis
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
                                "axis %u of %s %s is %s, that of the parts before it %s: their sum is no "
                                "multiple of one symbol",
-                               axis, name, kiln__infer_shape(infer, part, a), kiln__infer_dim(infer, d, b),
-                               kiln__infer_dim(infer, *sum, (char[KILN__TEXT_SIZE]){0}));
+                               axis, name, kiln_infer_shape_text(infer, part, a),
+                               kiln_infer_dim_text(infer, d, b),
+                               kiln_infer_dim_text(infer, *sum, (char[KILN_SHAPE_TEXT_SIZE]){0}));
     if (__builtin_add_overflow(sum->n, d.n, &sum->n))
         return kiln_infer_fail(infer, KILN_ERROR_OVERFLOW, "axis %u of the parts does not fit 63 bits", axis);
     return KILN_OK;
@@ -59,10 +60,10 @@ static kiln_status infer(kiln_infer *infer) {
                                "part 0 is %s; quantised activations cannot be joined", info->name);
     int64_t axis = a->axis < 0 ? a->axis + (int64_t)first->ndim : a->axis;
     if (axis < 0 || axis >= (int64_t)first->ndim) {
-        char shape[KILN__TEXT_SIZE];
+        char shape[KILN_SHAPE_TEXT_SIZE];
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "axis = %lld; part 0 %s has axes %d to %d",
-                               (long long)a->axis, kiln__infer_shape(infer, first, shape), -(int)first->ndim,
-                               (int)first->ndim - 1);
+                               (long long)a->axis, kiln_infer_shape_text(infer, first, shape),
+                               -(int)first->ndim, (int)first->ndim - 1);
     }
     kiln_dim sum = {0, 0};
     for (uint32_t i = 0; i < infer->n_in; i++)

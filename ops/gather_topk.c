@@ -29,18 +29,18 @@ static const kiln_attr attrs[] = {
 
 static kiln_status infer(kiln_infer *infer) {
     const kiln_gather_topk_attrs *a = infer->attrs;
-    char shape[KILN__TEXT_SIZE];
+    char shape[KILN_SHAPE_TEXT_SIZE];
     KILN__TRY(kiln__need(infer, 0, "probs", KILN__FLOATS, 2, 2));
     KILN__TRY(kiln__need_constant(infer, 0, "probs", -1, "k experts are chosen among them in every run"));
     const kiln_desc *probs = infer->in[0];
     int64_t experts = probs->dims[1].n;
     if (experts > INT32_MAX)
         return kiln_infer_fail(infer, KILN_ERROR_LIMIT, "probs %s has %lld experts; ids are i32",
-                               kiln__infer_shape(infer, probs, shape), (long long)experts);
+                               kiln_infer_shape_text(infer, probs, shape), (long long)experts);
     if (a->k > experts)
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
                                "k = %lld is larger than the %lld experts of probs %s", (long long)a->k,
-                               (long long)experts, kiln__infer_shape(infer, probs, shape));
+                               (long long)experts, kiln_infer_shape_text(infer, probs, shape));
     KILN__TRY(kiln__need(infer, 1, "order", KILN__DT(I32), 2, 2));
     KILN__TRY(kiln__need_same(infer, 1, "order", 0, "probs"));
     KILN__TRY(kiln__need(infer, 2, "scale", KILN__DT(F32), 1, 1));

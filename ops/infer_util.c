@@ -1,45 +1,23 @@
 #include "infer_util.h"
 
-#include "graph.h"
+#include "kiln_graph.h"
 
 #include <stdio.h>
 
 const char *const kiln__act_names[4] = {"silu", "gelu_tanh", "gelu_erf", "relu"};
 const char *const kiln__quant_names[4] = {"none", "q8_a", "bf16", "f16"};
 
-/* The context that kiln_infer carries begins with its graph (graph/node.c), whose slot names shapes need. */
-static const kiln_graph *graph_of(const kiln_infer *infer) {
-    return *(kiln_graph *const *)infer->reserved;
-}
-
-const char *kiln__infer_shape(const kiln_infer *infer, const kiln_desc *desc, char buffer[KILN__TEXT_SIZE]) {
-    _Static_assert((int)KILN__TEXT_SIZE == (int)KILN__SHAPE_SIZE, "one size of shape texts");
-    return kiln__shape_text(graph_of(infer), desc, buffer);
-}
-
-const char *kiln__infer_dim(const kiln_infer *infer, kiln_dim dim, char buffer[KILN__TEXT_SIZE]) {
-    const kiln_graph *g = graph_of(infer);
-    const char *slot = dim.slot ? kiln__text(g, g->slots.items[dim.slot].name) : "";
-    if (dim.slot == 0)
-        snprintf(buffer, KILN__TEXT_SIZE, "%lld", (long long)dim.n);
-    else if (dim.n == 1)
-        snprintf(buffer, KILN__TEXT_SIZE, "%.100s", slot);
-    else
-        snprintf(buffer, KILN__TEXT_SIZE, "%lld*%.100s", (long long)dim.n, slot);
-    return buffer;
-}
-
 /* "f32, f16 or bf16" */
-static const char *dtype_list(uint32_t dtypes, char buffer[KILN__TEXT_SIZE]) {
+static const char *dtype_list(uint32_t dtypes, char buffer[KILN_SHAPE_TEXT_SIZE]) {
     size_t at = 0;
     buffer[0] = '\0';
-    for (uint32_t d = 1; d < KILN_DTYPE_COUNT && at < KILN__TEXT_SIZE - 16; d++) {
+    for (uint32_t d = 1; d < KILN_DTYPE_COUNT && at < KILN_SHAPE_TEXT_SIZE - 16; d++) {
         if (!(dtypes & (1u << d)))
             continue;
         bool last = (dtypes >> d) == 1u;
         const char *joint = at == 0 ? "" : last ? " or " : ", ";
-        int n =
-            snprintf(buffer + at, KILN__TEXT_SIZE - at, "%s%s", joint, kiln_dtype_get((kiln_dtype)d)->name);
+        int n = snprintf(buffer + at, KILN_SHAPE_TEXT_SIZE - at, "%s%s", joint,
+                         kiln_dtype_get((kiln_dtype)d)->name);
         at += n > 0 ? (size_t)n : 0;
     }
     return buffer;
@@ -53,30 +31,30 @@ kiln_status kiln__need_dense_rows(const kiln_infer *infer, uint32_t i, const cha
     uint32_t last = d->ndim - 1;
     if (d->strides[last] == (int64_t)info->bytes || kiln_infer_dim_max(infer, d->dims[last]) <= info->block)
         return KILN_OK;
-    char shape[KILN__TEXT_SIZE];
+    char shape[KILN_SHAPE_TEXT_SIZE];
     return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
                            "the elements of a row of %s %s are %lld bytes apart; they must be adjacent, %u "
                            "bytes (kiln_copy makes a dense tensor)",
-                           name, kiln__infer_shape(infer, d, shape), (long long)d->strides[last],
+                           name, kiln_infer_shape_text(infer, d, shape), (long long)d->strides[last],
                            info->bytes);
 }
 
 kiln_status kiln__need(const kiln_infer *infer, uint32_t i, const char *name, uint32_t dtypes,
                        uint32_t ndim_min, uint32_t ndim_max) {
     const kiln_desc *d = kiln__in(infer, i);
-    char shape[KILN__TEXT_SIZE], list[KILN__TEXT_SIZE];
+    char shape[KILN_SHAPE_TEXT_SIZE], list[KILN_SHAPE_TEXT_SIZE];
     if (d == NULL)
         return KILN_OK;
     if (!(dtypes & (1u << d->dtype)))
         return kiln_infer_fail(infer, KILN_ERROR_DTYPE, "%s %s is %s; it must be %s", name,
-                               kiln__infer_shape(infer, d, shape), kiln_dtype_get(d->dtype)->name,
+                               kiln_infer_shape_text(infer, d, shape), kiln_dtype_get(d->dtype)->name,
                                dtype_list(dtypes, list));
     if (d->ndim < ndim_min || d->ndim > ndim_max) {
         if (ndim_min == ndim_max)
             return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "%s %s has %u dimensions; it must have %u", name,
-                                   kiln__infer_shape(infer, d, shape), d->ndim, ndim_min);
+                                   kiln_infer_shape_text(infer, d, shape), d->ndim, ndim_min);
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "%s %s has %u dimensions; it must have %u to %u",
-                               name, kiln__infer_shape(infer, d, shape), d->ndim, ndim_min, ndim_max);
+                               name, kiln_infer_shape_text(infer, d, shape), d->ndim, ndim_min, ndim_max);
     }
     return kiln__need_dense_rows(infer, i, name);
 }
@@ -89,11 +67,12 @@ kiln_status kiln__need_axis(const kiln_infer *infer, uint32_t i, const char *nam
     int ai = axis < 0 ? axis + (int)a->ndim : axis, bi = j_axis < 0 ? j_axis + (int)b->ndim : j_axis;
     if (kiln_dim_equal(a->dims[ai], b->dims[bi]))
         return KILN_OK;
-    char a_shape[KILN__TEXT_SIZE], b_shape[KILN__TEXT_SIZE], got[KILN__TEXT_SIZE], want[KILN__TEXT_SIZE];
+    char a_shape[KILN_SHAPE_TEXT_SIZE], b_shape[KILN_SHAPE_TEXT_SIZE], got[KILN_SHAPE_TEXT_SIZE],
+        want[KILN_SHAPE_TEXT_SIZE];
     return kiln_infer_fail(
         infer, KILN_ERROR_SHAPE, "axis %d of %s %s is %s; it must be %s, axis %d of %s %s", ai, name,
-        kiln__infer_shape(infer, a, a_shape), kiln__infer_dim(infer, a->dims[ai], got),
-        kiln__infer_dim(infer, b->dims[bi], want), bi, j_name, kiln__infer_shape(infer, b, b_shape));
+        kiln_infer_shape_text(infer, a, a_shape), kiln_infer_dim_text(infer, a->dims[ai], got),
+        kiln_infer_dim_text(infer, b->dims[bi], want), bi, j_name, kiln_infer_shape_text(infer, b, b_shape));
 }
 
 kiln_status kiln__need_same(const kiln_infer *infer, uint32_t i, const char *name, uint32_t j,
@@ -106,10 +85,10 @@ kiln_status kiln__need_same(const kiln_infer *infer, uint32_t i, const char *nam
         same = kiln_dim_equal(a->dims[k], b->dims[k]);
     if (same)
         return KILN_OK;
-    char a_shape[KILN__TEXT_SIZE], b_shape[KILN__TEXT_SIZE];
+    char a_shape[KILN_SHAPE_TEXT_SIZE], b_shape[KILN_SHAPE_TEXT_SIZE];
     return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "%s %s must have the dimensions of %s %s", name,
-                           kiln__infer_shape(infer, a, a_shape), j_name,
-                           kiln__infer_shape(infer, b, b_shape));
+                           kiln_infer_shape_text(infer, a, a_shape), j_name,
+                           kiln_infer_shape_text(infer, b, b_shape));
 }
 
 kiln_status kiln__need_broadcast(const kiln_infer *infer, uint32_t i, const char *name, const kiln_desc *to,
@@ -124,12 +103,12 @@ kiln_status kiln__need_broadcast(const kiln_infer *infer, uint32_t i, const char
     }
     if (ok)
         return KILN_OK;
-    char shape[KILN__TEXT_SIZE], to_shape[KILN__TEXT_SIZE];
+    char shape[KILN_SHAPE_TEXT_SIZE], to_shape[KILN_SHAPE_TEXT_SIZE];
     return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
                            "%s %s cannot be repeated to %s %s: counted from the innermost, axes must be "
                            "equal or 1",
-                           name, kiln__infer_shape(infer, d, shape), to_name,
-                           kiln__infer_shape(infer, to, to_shape));
+                           name, kiln_infer_shape_text(infer, d, shape), to_name,
+                           kiln_infer_shape_text(infer, to, to_shape));
 }
 
 kiln_status kiln__need_constant(const kiln_infer *infer, uint32_t i, const char *name, int axis,
@@ -140,10 +119,10 @@ kiln_status kiln__need_constant(const kiln_infer *infer, uint32_t i, const char 
     int a = axis < 0 ? axis + (int)d->ndim : axis;
     if (d->dims[a].slot == 0 && d->dims[a].n > 0)
         return KILN_OK;
-    char shape[KILN__TEXT_SIZE], got[KILN__TEXT_SIZE];
-    return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
-                           "axis %d of %s %s is %s; it must be a constant of at least 1: %s", a, name,
-                           kiln__infer_shape(infer, d, shape), kiln__infer_dim(infer, d->dims[a], got), why);
+    char shape[KILN_SHAPE_TEXT_SIZE], got[KILN_SHAPE_TEXT_SIZE];
+    return kiln_infer_fail(
+        infer, KILN_ERROR_SHAPE, "axis %d of %s %s is %s; it must be a constant of at least 1: %s", a, name,
+        kiln_infer_shape_text(infer, d, shape), kiln_infer_dim_text(infer, d->dims[a], got), why);
 }
 
 kiln_dtype kiln__quant_dtype(uint32_t quant) {
@@ -164,11 +143,12 @@ kiln_status kiln__out_quant(kiln_infer *infer, uint32_t j, uint32_t of, uint32_t
     int64_t block = kiln_dtype_get(dtype)->block;
     kiln_dim last = like->dims[like->ndim - 1];
     if (last.n % block != 0) {
-        char shape[KILN__TEXT_SIZE], got[KILN__TEXT_SIZE];
+        char shape[KILN_SHAPE_TEXT_SIZE], got[KILN_SHAPE_TEXT_SIZE];
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
                                "quant = %s needs rows of a multiple of %lld; those of the output %s have %s",
                                kiln__quant_names[quant], (long long)block,
-                               kiln__infer_shape(infer, like, shape), kiln__infer_dim(infer, last, got));
+                               kiln_infer_shape_text(infer, like, shape),
+                               kiln_infer_dim_text(infer, last, got));
     }
     kiln__out_like(infer, j, like, dtype);
     return KILN_OK;

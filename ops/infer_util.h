@@ -32,13 +32,6 @@ static inline const kiln_desc *kiln__in(const kiln_infer *infer, uint32_t i) {
     return i < infer->n_in ? infer->in[i] : NULL;
 }
 
-enum { KILN__TEXT_SIZE = 160 };
-
-/* "[n_tokens, 8]", written to buffer, which is returned. */
-const char *kiln__infer_shape(const kiln_infer *infer, const kiln_desc *desc, char buffer[KILN__TEXT_SIZE]);
-/* "8", "n_tokens" or "2*n_tokens". */
-const char *kiln__infer_dim(const kiln_infer *infer, kiln_dim dim, char buffer[KILN__TEXT_SIZE]);
-
 /* One of `dtypes`, ndim_min … ndim_max dimensions, and the elements of a row adjacent. */
 kiln_status kiln__need(const kiln_infer *infer, uint32_t i, const char *name, uint32_t dtypes,
                        uint32_t ndim_min, uint32_t ndim_max);

@@ -11,7 +11,7 @@ static const char *const out_names[] = {"y"};
 /* [E,N,K], or E times [N,K] of one dtype. Gives the number of experts. */
 static kiln_status check_weights(const kiln_infer *infer, int64_t *experts) {
     const kiln_desc *w = kiln__in(infer, KILN_MATMUL_ID_W);
-    char name[32], shape[KILN__TEXT_SIZE];
+    char name[32], shape[KILN_SHAPE_TEXT_SIZE];
     if (w == NULL)
         return kiln_infer_fail(infer, KILN_ERROR_ARGUMENT, "operand w is missing");
     uint32_t tensors = infer->n_in - KILN_MATMUL_ID_W, ndim = tensors > 1 ? 2 : 3;
@@ -33,7 +33,7 @@ static kiln_status check_weights(const kiln_infer *infer, int64_t *experts) {
     *experts = w->ndim == 3 ? w->dims[0].n : tensors;
     if (*experts > INT32_MAX - 2)
         return kiln_infer_fail(infer, KILN_ERROR_LIMIT, "w %s has %lld experts; ids are 32-bit",
-                               kiln__infer_shape(infer, w, shape), (long long)*experts);
+                               kiln_infer_shape_text(infer, w, shape), (long long)*experts);
     return KILN_OK;
 }
 
@@ -41,7 +41,7 @@ static kiln_status check_weights(const kiln_infer *infer, int64_t *experts) {
 static kiln_status check_map(const kiln_infer *infer, int64_t experts, kiln_dim want) {
     const kiln_desc *offsets = infer->in[KILN_MATMUL_ID_OFFSETS],
                     *entries = infer->in[KILN_MATMUL_ID_ENTRIES];
-    char shape[KILN__TEXT_SIZE], pairs[KILN__TEXT_SIZE];
+    char shape[KILN_SHAPE_TEXT_SIZE], pairs[KILN_SHAPE_TEXT_SIZE];
     if (offsets == NULL && entries == NULL)
         return KILN_OK;
     if (offsets == NULL || entries == NULL)
@@ -52,12 +52,12 @@ static kiln_status check_map(const kiln_infer *infer, int64_t experts, kiln_dim 
     KILN__TRY(kiln__need(infer, KILN_MATMUL_ID_ENTRIES, "entries", KILN__DT(I32), 1, 1));
     if (!kiln_dim_equal(offsets->dims[0], kiln_n(experts + 2)))
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "offsets is %s; for %lld experts it must be [%lld]",
-                               kiln__infer_shape(infer, offsets, shape), (long long)experts,
+                               kiln_infer_shape_text(infer, offsets, shape), (long long)experts,
                                (long long)experts + 2);
     if (!kiln_dim_equal(entries->dims[0], want))
-        return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
-                               "entries is %s; it must be [%s], one per element of ids",
-                               kiln__infer_shape(infer, entries, shape), kiln__infer_dim(infer, want, pairs));
+        return kiln_infer_fail(
+            infer, KILN_ERROR_SHAPE, "entries is %s; it must be [%s], one per element of ids",
+            kiln_infer_shape_text(infer, entries, shape), kiln_infer_dim_text(infer, want, pairs));
     return KILN_OK;
 }
 

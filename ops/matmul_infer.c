@@ -26,14 +26,14 @@ kiln_status kiln__need_inner(const kiln_infer *infer, uint32_t wi, uint32_t xi, 
         *split = true;
         return KILN_OK;
     }
-    char ws[KILN__TEXT_SIZE], xs[KILN__TEXT_SIZE], got[KILN__TEXT_SIZE], hint[96] = "";
+    char ws[KILN_SHAPE_TEXT_SIZE], xs[KILN_SHAPE_TEXT_SIZE], got[KILN_SHAPE_TEXT_SIZE], hint[96] = "";
     if (kiln_dim_equal(w->dims[w->ndim - 2], x->dims[x->ndim - 1]))
         snprintf(hint, sizeof hint, "; w's rows count %lld: is it transposed?",
                  (long long)w->dims[w->ndim - 2].n);
-    return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
-                           "w is %s and x is %s: the inner sizes %lld and %s differ%s",
-                           kiln__infer_shape(infer, w, ws), kiln__infer_shape(infer, x, xs),
-                           (long long)last_dim(w), kiln__infer_dim(infer, x->dims[x->ndim - 1], got), hint);
+    return kiln_infer_fail(
+        infer, KILN_ERROR_SHAPE, "w is %s and x is %s: the inner sizes %lld and %s differ%s",
+        kiln_infer_shape_text(infer, w, ws), kiln_infer_shape_text(infer, x, xs), (long long)last_dim(w),
+        kiln_infer_dim_text(infer, x->dims[x->ndim - 1], got), hint);
 }
 
 /* The dimensions of x, or those with its `tail` innermost ones as one of K. */
@@ -53,7 +53,7 @@ kiln_status kiln__need_xq(const kiln_infer *infer, uint32_t wi, uint32_t xi, uin
     if (xq == NULL)
         return KILN_OK;
     const kiln_dtype_info *info = kiln_dtype_get(xq->dtype);
-    char xs[KILN__TEXT_SIZE], got[KILN__TEXT_SIZE];
+    char xs[KILN_SHAPE_TEXT_SIZE], got[KILN_SHAPE_TEXT_SIZE];
     if (!kiln__takes_xq(w->dtype, xq->dtype))
         return kiln_infer_fail(infer, KILN_ERROR_DTYPE,
                                "xq is %s, which w in %s cannot be multiplied with (blocks take q8_a, f16 and "
@@ -61,7 +61,7 @@ kiln_status kiln__need_xq(const kiln_infer *infer, uint32_t wi, uint32_t xi, uin
                                info->name, kiln_dtype_get(w->dtype)->name);
     if (!xq_fits(x, xq, tail, w->dims[w->ndim - 1]))
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "xq %s must have the dimensions of x %s",
-                               kiln__infer_shape(infer, xq, got), kiln__infer_shape(infer, x, xs));
+                               kiln_infer_shape_text(infer, xq, got), kiln_infer_shape_text(infer, x, xs));
     KILN__TRY(kiln__need_dense_rows(infer, xqi, "xq"));
     int64_t row = last_dim(xq) / info->block * info->bytes;
     if (tail == 2 && xq->ndim == x->ndim && xq->strides[xq->ndim - 2] != row)
@@ -69,7 +69,7 @@ kiln_status kiln__need_xq(const kiln_infer *infer, uint32_t wi, uint32_t xi, uin
             infer, KILN_ERROR_SHAPE,
             "the rows of xq %s are %lld bytes apart; those of a token must be adjacent, %lld "
             "bytes",
-            kiln__infer_shape(infer, xq, got), (long long)xq->strides[xq->ndim - 2], (long long)row);
+            kiln_infer_shape_text(infer, xq, got), (long long)xq->strides[xq->ndim - 2], (long long)row);
     return KILN_OK;
 }
 
@@ -78,13 +78,13 @@ kiln_status kiln__need_ids(const kiln_infer *infer, uint32_t i, kiln_dim *pairs)
     KILN__TRY(kiln__need_constant(infer, i, "ids", 1, "it is the number of experts per token"));
     const kiln_desc *ids = infer->in[i];
     int64_t most;
-    char shape[KILN__TEXT_SIZE];
+    char shape[KILN_SHAPE_TEXT_SIZE];
     pairs->slot = ids->dims[0].slot;
     if (__builtin_mul_overflow(ids->dims[0].n, ids->dims[1].n, &pairs->n) ||
         __builtin_mul_overflow(kiln_infer_dim_max(infer, ids->dims[0]), ids->dims[1].n, &most) ||
         most > INT32_MAX)
         return kiln_infer_fail(infer, KILN_ERROR_LIMIT,
                                "ids %s has more than 2147483647 (token, slot) pairs at its maximum",
-                               kiln__infer_shape(infer, ids, shape));
+                               kiln_infer_shape_text(infer, ids, shape));
     return KILN_OK;
 }

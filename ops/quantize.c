@@ -23,11 +23,11 @@ static kiln_status infer(kiln_infer *infer) {
     const kiln_desc *x = infer->in[0];
     kiln_dtype dtype = kiln__quant_dtype(a->quant);
     int64_t block = kiln_dtype_get(dtype)->block;
-    char shape[KILN__TEXT_SIZE];
+    char shape[KILN_SHAPE_TEXT_SIZE];
     if (x->dims[x->ndim - 1].n % block != 0)
         return kiln_infer_fail(
             infer, KILN_ERROR_SHAPE, "rows of x %s do not divide into the %lld values of a %s block",
-            kiln__infer_shape(infer, x, shape), (long long)block, kiln_dtype_get(dtype)->name);
+            kiln_infer_shape_text(infer, x, shape), (long long)block, kiln_dtype_get(dtype)->name);
     kiln__out_like(infer, 0, x, dtype);
     return KILN_OK;
 }

@@ -33,7 +33,7 @@ static const kiln_attr attrs[] = {
 };
 
 kiln_status kiln__rope_infer(const kiln_infer *infer, uint32_t i, uint32_t p, const kiln_rope_attrs *a) {
-    char shape[KILN__TEXT_SIZE];
+    char shape[KILN_SHAPE_TEXT_SIZE];
     KILN__TRY(kiln__need(infer, i, "x", KILN__FLOATS, 2, 3));
     KILN__TRY(kiln__need_constant(infer, i, "x", -1, "the angles depend on it"));
     const kiln_desc *x = infer->in[i];
@@ -41,7 +41,7 @@ kiln_status kiln__rope_infer(const kiln_infer *infer, uint32_t i, uint32_t p, co
     if (a->dims > d)
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
                                "dims = %lld is larger than the %lld elements of a row of x %s",
-                               (long long)a->dims, (long long)d, kiln__infer_shape(infer, x, shape));
+                               (long long)a->dims, (long long)d, kiln_infer_shape_text(infer, x, shape));
     if (a->dims % 2 != 0)
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "dims = %lld must be even: elements turn in pairs",
                                (long long)a->dims);
@@ -49,7 +49,7 @@ kiln_status kiln__rope_infer(const kiln_infer *infer, uint32_t i, uint32_t p, co
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
                                "the rows of x %s have %lld elements, which must be even: elements turn in "
                                "pairs (or set dims)",
-                               kiln__infer_shape(infer, x, shape), (long long)d);
+                               kiln_infer_shape_text(infer, x, shape), (long long)d);
     KILN__TRY(kiln__need(infer, p, "positions", KILN__DT(I32) | KILN__DT(I64), 1, 1));
     return kiln__need_axis(infer, p, "positions", 0, i, "x", 0);
 }

@@ -28,9 +28,9 @@ static kiln_status infer(kiln_infer *infer) {
     KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
     const kiln_desc *x = infer->in[0];
     if (a->axis < -(int64_t)x->ndim || a->axis >= (int64_t)x->ndim) {
-        char shape[KILN__TEXT_SIZE];
+        char shape[KILN_SHAPE_TEXT_SIZE];
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "axis = %lld; x %s has axes %d to %d",
-                               (long long)a->axis, kiln__infer_shape(infer, x, shape), -(int)x->ndim,
+                               (long long)a->axis, kiln_infer_shape_text(infer, x, shape), -(int)x->ndim,
                                (int)x->ndim - 1);
     }
     KILN__TRY(kiln__need(infer, 1, "mask", KILN__DT(F32) | KILN__DT(U8), 1, 4));

@@ -31,12 +31,12 @@ static kiln_status infer(kiln_infer *infer) {
     kiln__out_like(infer, 0, gate, KILN_F32);
     if (kiln__in(infer, 1) == NULL) {
         kiln_dim *columns = &infer->out[0].dims[gate->ndim - 1];
-        char shape[KILN__TEXT_SIZE];
+        char shape[KILN_SHAPE_TEXT_SIZE];
         if (columns->n % 2 != 0)
             return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
                                    "gate %s has %lld columns; without `up` they hold gate, then up, and "
                                    "must be even",
-                                   kiln__infer_shape(infer, gate, shape), (long long)columns->n);
+                                   kiln_infer_shape_text(infer, gate, shape), (long long)columns->n);
         columns->n /= 2;
     }
     return kiln__out_quant(infer, 1, 0, a->quant);

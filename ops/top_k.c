@@ -17,7 +17,7 @@ static const kiln_attr attrs[] = {
 
 static kiln_status infer(kiln_infer *infer) {
     const kiln_top_k_attrs *a = infer->attrs;
-    char shape[KILN__TEXT_SIZE];
+    char shape[KILN_SHAPE_TEXT_SIZE];
     KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
     KILN__TRY(kiln__need_constant(infer, 0, "x", -1, "k elements are chosen among them in every run"));
     const kiln_desc *x = infer->in[0];
@@ -25,11 +25,11 @@ static kiln_status infer(kiln_infer *infer) {
     if (n > INT32_MAX)
         return kiln_infer_fail(infer, KILN_ERROR_LIMIT,
                                "the rows of x %s have %lld elements; indices are i32",
-                               kiln__infer_shape(infer, x, shape), (long long)n);
+                               kiln_infer_shape_text(infer, x, shape), (long long)n);
     if (a->k > n)
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
                                "k = %lld is larger than the %lld elements of a row of x %s", (long long)a->k,
-                               (long long)n, kiln__infer_shape(infer, x, shape));
+                               (long long)n, kiln_infer_shape_text(infer, x, shape));
     kiln__out_like(infer, 0, x, KILN_F32);
     kiln__out_like(infer, 1, x, KILN_I32);
     infer->out[0].dims[x->ndim - 1] = infer->out[1].dims[x->ndim - 1] = kiln_n(a->k);

@@ -20,12 +20,12 @@ static kiln_status infer(kiln_infer *infer) {
     KILN__TRY(kiln__need_axis(infer, 4, "shared_logit", 0, 0, "x", 0));
     const kiln_desc *logit = kiln__in(infer, 4);
     if (logit != NULL) {
-        char shape[KILN__TEXT_SIZE];
+        char shape[KILN_SHAPE_TEXT_SIZE];
         if (kiln__in(infer, 3) == NULL)
             return kiln_infer_fail(infer, KILN_ERROR_ARGUMENT, "shared_logit is given without shared");
         if (logit->dims[1].n != 1 || logit->dims[1].slot != 0)
             return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "shared_logit %s must have one column",
-                                   kiln__infer_shape(infer, logit, shape));
+                                   kiln_infer_shape_text(infer, logit, shape));
     }
     const kiln_desc *x = infer->in[0];
     kiln__out_like(infer, 0, x, KILN_F32);
