@@ -19,8 +19,7 @@ kiln_status kiln__graph_fail(kiln_graph *g, kiln_status status, const char *form
     return kiln_error_set(&g->error, status, "%s", text);
 }
 
-/* ---- life
- * --------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------- */
 
 /* Index 0 of each array means "none"; offset 0 of the text is "". */
 static bool reserve_zeroth(kiln_graph *g) {
@@ -126,8 +125,7 @@ kiln_status kiln__graph_clone(const kiln_graph *from, const kiln_allocator *allo
     return KILN_OK;
 }
 
-/* ---- names
- * -------------------------------------------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------------------------------------ */
 
 static uint64_t name_hash(uint32_t kind, const char *name) {
     uint64_t h = 1469598103934665603u ^ kind; /* FNV-1a */
@@ -259,8 +257,7 @@ const char *kiln__tensor_label(const kiln_graph *g, uint32_t tensor, char buffer
     return buffer;
 }
 
-/* ---- slots
- * -------------------------------------------------------------------------------------------------- */
+/* ---- slots ------------------------------------------------------------------------------------------ */
 
 uint32_t kiln__slot_new(kiln_graph *g, const char *name, bool is_float, int64_t min, int64_t max,
                         float preset) {
@@ -295,8 +292,7 @@ kiln_slot kiln_slot_find(const kiln_graph *g, const char *name) {
     return (kiln_slot){kiln__name_find(g, KILN_NAME_SLOT, name), g->tag};
 }
 
-/* ---- storages
- * ----------------------------------------------------------------------------------------------- */
+/* ---- storages --------------------------------------------------------------------------------------- */
 
 uint32_t kiln__storage_new(kiln_graph *g, kiln_storage_kind kind, const char *name, int64_t size) {
     if (g->error.status != KILN_OK)

@@ -121,8 +121,7 @@ const char *kiln__shape_text(const kiln_graph *g, const kiln_desc *desc, char bu
 uint32_t kiln__name_find(const kiln_graph *g, kiln__name_kind kind, const char *name);
 extern const char *const kiln__storage_kind_names[KILN_STORAGE_KIND_COUNT];
 
-/* ---- descriptions
- * ------------------------------------------------------------------------------------------ */
+/* ---- descriptions ----------------------------------------------------------------------------------- */
 
 /* Dense strides at the maxima, and the bytes from first to behind last. */
 kiln_status kiln__desc_dense(const kiln_graph *g, kiln_desc *desc, int64_t *bytes, kiln_error *error);
@@ -163,8 +162,7 @@ kiln_status kiln__node_emit(kiln_graph *g, const kiln_op *op, const char *name, 
 kiln_status kiln__graph_clone(const kiln_graph *g, const kiln_allocator *allocator, kiln_graph **out,
                               kiln_error *error);
 
-/* ---- accesses
- * ---------------------------------------------------------------------------------------------- */
+/* ---- accesses --------------------------------------------------------------------------------------- */
 
 typedef struct kiln__access {
     uint32_t node;

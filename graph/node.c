@@ -29,8 +29,18 @@ int64_t kiln_infer_dim_max(const kiln_infer *infer, kiln_dim dim) {
     return kiln__dim_max(c->graph, dim);
 }
 
-/* ---- attributes
- * --------------------------------------------------------------------------------------------- */
+const char *kiln_infer_shape_text(const kiln_infer *infer, const kiln_desc *desc,
+                                  char buffer[KILN_SHAPE_TEXT_SIZE]) {
+    const infer_context *c = infer->reserved;
+    return kiln__shape_text(c->graph, desc, buffer);
+}
+
+const char *kiln_infer_dim_text(const kiln_infer *infer, kiln_dim dim, char buffer[KILN_SHAPE_TEXT_SIZE]) {
+    const infer_context *c = infer->reserved;
+    return kiln__dim_text(c->graph, dim, buffer);
+}
+
+/* ---- attributes ------------------------------------------------------------------------------------- */
 
 void kiln_op_defaults(const kiln_op *op, void *attrs) {
     memset(attrs, 0, op->attrs_size);
@@ -124,8 +134,7 @@ static kiln_status check_attr(kiln_graph *g, const char *label, const kiln_op *o
     return KILN_OK;
 }
 
-/* ---- inference
- * ---------------------------------------------------------------------------------------------- */
+/* ---- inference -------------------------------------------------------------------------------------- */
 
 static kiln_status check_operands(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in,
                                   uint32_t n_in) {
@@ -205,8 +214,7 @@ static kiln_status check_written(kiln_graph *g, const kiln_op *op, const char *l
     return KILN_OK;
 }
 
-/* ---- appending
- * ---------------------------------------------------------------------------------------------- */
+/* ---- appending -------------------------------------------------------------------------------------- */
 
 /* Where the arrays stood, to take a failed call back. Nodes made here have no names yet, so the hash table
  * and the text are not touched. */

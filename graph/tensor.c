@@ -3,8 +3,7 @@
 
 #include <stdio.h>
 
-/* ---- descriptions
- * ------------------------------------------------------------------------------------------- */
+/* ---- descriptions ----------------------------------------------------------------------------------- */
 
 const char *kiln__dim_text(const kiln_graph *g, kiln_dim d, char buffer[KILN__SHAPE_SIZE]) {
     const char *slot = d.slot != 0 ? kiln__text(g, g->slots.items[d.slot].name) : "";
@@ -180,8 +179,7 @@ kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *tensor, bool 
     return box;
 }
 
-/* ---- leaf tensors
- * ------------------------------------------------------------------------------------------- */
+/* ---- leaf tensors ----------------------------------------------------------------------------------- */
 
 uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc) {
     if (g->error.status != KILN_OK)
@@ -294,8 +292,7 @@ kiln_tensor kiln_tensor_at(kiln_graph *g, kiln_storage storage, int64_t offset, 
     return id ? (kiln_tensor){id, g->tag} : none;
 }
 
-/* ---- outputs and looking
- * ------------------------------------------------------------------------------------ */
+/* ---- outputs and looking ---------------------------------------------------------------------------- */
 
 kiln_tensor kiln_output(kiln_graph *g, kiln_tensor tensor, const char *name) {
     kiln_tensor none = {0, 0};

@@ -71,8 +71,7 @@ kiln_tensor kiln_slice(kiln_graph *g, kiln_tensor tensor, int32_t axis, int64_t 
     return finish(g, t, offset, &desc);
 }
 
-/* ---- reshape
- * ------------------------------------------------------------------------------------------------ */
+/* ---- reshape ---------------------------------------------------------------------------------------- */
 
 /* Product of two dimensions; false when it has two symbols or overflows. */
 static bool dim_mul(kiln_dim a, kiln_dim b, kiln_dim *out) {
@@ -187,8 +186,7 @@ kiln_tensor kiln_reshape(kiln_graph *g, kiln_tensor tensor, uint32_t ndim, const
     return finish(g, t, t->offset, &desc);
 }
 
-/* ---- permute and broadcast
- * ---------------------------------------------------------------------------------- */
+/* ---- permute and broadcast -------------------------------------------------------------------------- */
 
 kiln_tensor kiln_permute(kiln_graph *g, kiln_tensor tensor, const uint32_t *perm) {
     kiln_tensor none = {0, 0};
