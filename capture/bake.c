@@ -3,8 +3,7 @@
 
 #include <stdlib.h>
 
-/* ---- taps
- * --------------------------------------------------------------------------------------------------- */
+/* ---- taps ------------------------------------------------------------------------------------------- */
 
 static bool pattern_matches(const char *pattern, const char *name) {
     size_t n = strlen(pattern);
@@ -78,8 +77,7 @@ static kiln_status place_taps(kiln_plan *plan, kiln_error *error) {
     return KILN_OK;
 }
 
-/* ---- validation that needs the accesses
- * ---------------------------------------------------------------------- */
+/* ---- validation that needs the accesses ------------------------------------------------------------- */
 
 /* Fills plan->uses, and refuses a program that reads intermediate bytes that nothing wrote before. */
 static kiln_status check_uses(kiln_plan *plan, kiln_error *error) {
@@ -131,8 +129,7 @@ static kiln_status check_uses(kiln_plan *plan, kiln_error *error) {
     return KILN_OK;
 }
 
-/* ---- baking
- * --------------------------------------------------------------------------------------------------- */
+/* ---- baking ----------------------------------------------------------------------------------------- */
 
 static kiln_status bake_into(kiln_plan *plan, const kiln_graph *graph, const kiln_bake_options *options,
                              kiln_error *error) {
@@ -194,8 +191,7 @@ kiln_status kiln_bake(const kiln_graph *graph, const kiln_bake_options *options,
     return KILN_OK;
 }
 
-/* ---- life
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------------------------- */
 
 void kiln_plan_retain(kiln_plan *plan) {
     if (plan != NULL)

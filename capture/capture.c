@@ -27,8 +27,7 @@ struct kiln_capture {
     kiln__difference reason;
 };
 
-/* ---- the counting allocator: what an entry holds is what its making left allocated
- * ---------------------------- */
+/* ---- the counting allocator: what an entry holds is what its making left allocated ------------------ */
 
 static void *counting_alloc(void *context, size_t size, size_t align) {
     kiln_capture *c = context;
@@ -44,8 +43,7 @@ static void counting_free(void *context, void *pointer, size_t size) {
     c->base.free(c->base.context, pointer, size);
 }
 
-/* ---- life
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------- */
 
 kiln_status kiln_capture_create(kiln_executor *executor, const kiln_capture_options *options,
                                 const kiln_allocator *allocator, kiln_capture **out, kiln_error *error) {
@@ -96,8 +94,7 @@ kiln_status kiln_capture_destroy(kiln_capture *c, kiln_error *error) {
     return KILN_OK;
 }
 
-/* ---- cache
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- cache ------------------------------------------------------------------------------------------ */
 
 static entry *find(kiln_capture *c, kiln_fingerprint key) {
     for (uint32_t i = 0; i < c->n_entries; i++) {
@@ -197,8 +194,7 @@ static kiln_status rebind(kiln_session *session, const kiln_graph *g, kiln_error
     return KILN_OK;
 }
 
-/* ---- capture
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- capture ---------------------------------------------------------------------------------------- */
 
 kiln_graph *kiln_capture_begin(kiln_capture *c) {
     kiln_graph_reset(c->graph);
@@ -241,8 +237,7 @@ const char *kiln_capture_miss_reason(const kiln_capture *c) {
     return c->reason.text;
 }
 
-/* ---- guard
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- guard ------------------------------------------------------------------------------------------ */
 
 kiln_status kiln_plan_match(const kiln_plan *plan, const kiln_graph *graph, kiln_error *error) {
     kiln_status status = kiln_graph_check(graph, error);

@@ -6,8 +6,7 @@
 #define XXH_STATIC_LINKING_ONLY /* for the size of XXH3_state_t: a state on the stack, no allocation */
 #include <xxhash.h>
 
-/* ---- hash
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- hash ------------------------------------------------------------------------------------------- */
 
 /* Words collect here, so that the hash is fed in large pieces. */
 typedef struct sink {
@@ -116,8 +115,7 @@ kiln_fingerprint kiln_graph_fingerprint(const kiln_graph *g) {
     return (kiln_fingerprint){h.low64, h.high64};
 }
 
-/* ---- comparison
- * ------------------------------------------------------------------------------------------------ */
+/* ---- comparison ------------------------------------------------------------------------------------- */
 
 static void differ(kiln__difference *d, size_t node, bool describe, const char *format, ...)
     KILN_PRINTF(4, 5);

@@ -108,8 +108,7 @@ typedef struct kiln_storage_info {
 } kiln_storage_info;
 KILN_API bool kiln_plan_storage_at(const kiln_plan *plan, size_t i, kiln_storage_info *out);
 
-/* ---- states: KV caches and the like, the caller's, alive across runs, sessions and plans
- * ------------------- */
+/* ---- states: KV caches and the like, the caller's, alive across runs, sessions and plans ------------ */
 
 /* `size` zeroed bytes, or the caller's own memory (which must outlive the buffer). Errors:
  * KILN_ERROR_ARGUMENT, KILN_ERROR_MEMORY. */
@@ -176,8 +175,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_session_bind_state(kiln_session *sessi
  * runs. */
 KILN_API void *kiln_session_data(kiln_session *session, kiln_tensor tensor);
 
-/* ---- running
- * ------------------------------------------------------------------------------------------------ */
+/* ---- running ---------------------------------------------------------------------------------------- */
 
 /* One submission. A value, not an object; valid until its session goes. */
 typedef struct kiln_fence {
@@ -207,8 +205,7 @@ KILN_API void kiln_cancel(kiln_fence fence);
 /* Submit and wait. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_run(kiln_session *session, kiln_error *error);
 
-/* ---- observers
- * ---------------------------------------------------------------------------------------------- */
+/* ---- observers -------------------------------------------------------------------------------------- */
 
 typedef struct kiln_observation {
     const char *tensor; /* its label */

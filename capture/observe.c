@@ -6,8 +6,7 @@
 #define XXH_STATIC_LINKING_ONLY /* for the size of XXH3_state_t: a state on the stack, no allocation */
 #include <xxhash.h>
 
-/* ---- walking a tensor
- * ------------------------------------------------------------------------------------------ */
+/* ---- walking a tensor ------------------------------------------------------------------------------- */
 
 /* Calls back for each run of adjacent bytes of the tensor, in row-major order. */
 typedef void run_fn(void *context, const unsigned char *data, int64_t bytes);
@@ -70,8 +69,7 @@ static void scan_run(void *context, const unsigned char *data, int64_t bytes) {
     f->seen += n;
 }
 
-/* ---- one tap
- * --------------------------------------------------------------------------------------------------- */
+/* ---- one tap ---------------------------------------------------------------------------------------- */
 
 static void describe(kiln_session *s, const kiln__tap *tap, kiln_observation *o) {
     const kiln_graph *p = s->plan->program;
@@ -146,8 +144,7 @@ kiln_status kiln__observe_region(kiln__run *run, uint32_t region) {
     return KILN_OK;
 }
 
-/* ---- switching
- * ------------------------------------------------------------------------------------------------- */
+/* ---- switching -------------------------------------------------------------------------------------- */
 
 kiln_status kiln_session_observe(kiln_session *s, uint32_t watch,
                                  kiln_status (*callback)(void *context, const kiln_observation *observation),

@@ -166,8 +166,7 @@ static kiln_status compare(const kiln__json *dumped, const kiln__json *fresh, ki
     return same ? KILN_OK : stale(dumped, fresh, error);
 }
 
-/* ---- checking
- * ---------------------------------------------------------------------------------------------- */
+/* ---- checking --------------------------------------------------------------------------------------- */
 
 static kiln_status compare_with(const kiln__json *dumped, const kiln_plan *plan, const kiln__json_caps *caps,
                                 const kiln_allocator *a, kiln_error *error) {

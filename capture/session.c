@@ -5,8 +5,7 @@ static kiln_status out_of_memory(kiln_error *error) {
     return kiln_error_set(error, KILN_ERROR_MEMORY, "making a session: out of memory");
 }
 
-/* ---- memory
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- memory ----------------------------------------------------------------------------------------- */
 
 /* One allocation: the arena, then the session's own inputs and outputs, each at a multiple of 128. */
 static kiln_status place_memory(kiln_session *s, kiln_error *error) {
@@ -57,8 +56,7 @@ static void bind_initial(kiln_session *s) {
     }
 }
 
-/* ---- life
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------------------------- */
 
 static void run_done(kiln__run *run) {
     kiln_session *s = kiln__session_of(run);
@@ -178,8 +176,7 @@ kiln_plan *kiln_session_plan(const kiln_session *s) {
     return s->plan;
 }
 
-/* ---- slots
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- slots ------------------------------------------------------------------------------------------ */
 
 static kiln_status find_slot(const kiln_session *s, kiln_slot slot, bool is_float, kiln_error *error) {
     const kiln_graph *p = s->plan->program;
@@ -224,8 +221,7 @@ int64_t kiln_session_get_i64(const kiln_session *s, kiln_slot slot) {
     return slot.graph == s->plan->program->tag && slot.id < s->n_slots ? s->i64[slot.id] : 0;
 }
 
-/* ---- bindings
- * --------------------------------------------------------------------------------------------------- */
+/* ---- bindings --------------------------------------------------------------------------------------- */
 
 static kiln_status check_binding(const kiln_session *s, kiln_storage storage, bool state, const void *data,
                                  int64_t size, kiln_error *error) {

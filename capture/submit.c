@@ -1,8 +1,7 @@
 /* Submitting a session's run, waiting for it and cancelling it. */
 #include "plan.h"
 
-/* ---- bindings before the first run, and after each change
- * ------------------------------------------------------ */
+/* ---- bindings before the first run, and after each change ------------------------------------------- */
 
 /* Shell sort: in place, no allocation (qsort may allocate), and a few hundred ranges at most. */
 static void sort_ranges(kiln__range *r, size_t n) {
@@ -64,8 +63,7 @@ static kiln_status check_bindings(kiln_session *s, kiln_error *error) {
     return KILN_OK;
 }
 
-/* ---- submit
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- submit ----------------------------------------------------------------------------------------- */
 
 static void release_states(kiln_session *s, size_t end) {
     for (size_t i = 1; i < end; i++)
@@ -122,8 +120,7 @@ kiln_status kiln_submit(kiln_session *s, kiln_fence *fence, kiln_error *error) {
     return KILN_OK;
 }
 
-/* ---- waiting
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- waiting ---------------------------------------------------------------------------------------- */
 
 static kiln_status outcome_error(const kiln_session *s, kiln_error *error) {
     const kiln__outcome *o = &s->run.outcome;

@@ -3,8 +3,7 @@
 #include "plan.h"
 #include "args.h"
 
-/* ---- memory
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- memory ----------------------------------------------------------------------------------------- */
 
 typedef struct layout {
     int64_t regions, block, size; /* byte offsets in the allocation; records are first */
@@ -34,8 +33,7 @@ static bool plan_layout(const kiln_plan *plan, layout *l) {
     return true;
 }
 
-/* ---- filling
- * --------------------------------------------------------------------------------------------------- */
+/* ---- filling ---------------------------------------------------------------------------------------- */
 
 /* Both passes: with patches NULL it only counts, into first_…[id + 1]. */
 typedef struct filler {
@@ -174,8 +172,7 @@ void kiln__tape_free(kiln_session *s) {
     kiln__free_array(a, s->tape_memory, s->tape_size, 1);
 }
 
-/* ---- patching
- * -------------------------------------------------------------------------------------------------- */
+/* ---- patching --------------------------------------------------------------------------------------- */
 
 void kiln__session_apply_slot(kiln_session *s, uint32_t slot) {
     for (size_t i = s->first_slot_patch[slot]; i < s->first_slot_patch[slot + 1]; i++) {

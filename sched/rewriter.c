@@ -21,8 +21,7 @@ enum {
     COPIES_MAX = 16 /* copies of tensors of one storage that are looked through */
 };
 
-/* ---- spaces
- * ------------------------------------------------------------------------------------------------- */
+/* ---- spaces ----------------------------------------------------------------------------------------- */
 
 /* Storages whose memory is known and overlaps, directly or by others between them, become one space. */
 static void share_spaces(kiln__rewriter *rw, const kiln__key *keys, size_t n) {
@@ -78,8 +77,7 @@ static kiln__home *space_of(const kiln__rewriter *rw, uint32_t tensor) {
     return &rw->homes.items[rw->homes.items[storage].space];
 }
 
-/* ---- life
- * --------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------- */
 
 kiln_status kiln__rewriter_init(kiln__rewriter *rw, kiln_graph *g, size_t n_nodes,
                                 const kiln__rewrite_options *options, kiln__rewrites *out) {
@@ -112,8 +110,7 @@ void kiln__rewriter_deinit(kiln__rewriter *rw) {
     kiln__access_free(&rw->theirs);
 }
 
-/* ---- touches
- * ------------------------------------------------------------------------------------------------ */
+/* ---- touches ---------------------------------------------------------------------------------------- */
 
 /* Room for the touches of the operands of a node; 0 when memory is out. */
 static uint32_t new_touches(kiln__rewriter *rw, const kiln__node *n, uint32_t node) {
@@ -171,8 +168,7 @@ static uint32_t touch_before(const kiln__rewriter *rw, const kiln__link *link, u
     return t;
 }
 
-/* ---- accesses
- * ----------------------------------------------------------------------------------------------- */
+/* ---- accesses --------------------------------------------------------------------------------------- */
 
 static kiln_status collect(kiln__rewriter *rw, kiln_access_list *list, uint32_t node) {
     list->count = 0;
@@ -204,8 +200,7 @@ static uint32_t opaque_between(const kiln__rewriter *rw, uint32_t a, uint32_t b)
     return rw->work.items[b].opaque - rw->work.items[a].opaque;
 }
 
-/* ---- the end of the list
- * ------------------------------------------------------------------------------------ */
+/* ---- the end of the list ---------------------------------------------------------------------------- */
 
 /* Registers the last node of the program. */
 static kiln_status enlist(kiln__rewriter *rw, uint32_t origin) {
@@ -254,8 +249,7 @@ kiln_status kiln__rewriter_push_with(kiln__rewriter *rw, const kiln__node *node,
     return status != KILN_OK ? status : enlist(rw, index + 1);
 }
 
-/* ---- copies
- * ------------------------------------------------------------------------------------------------- */
+/* ---- copies ----------------------------------------------------------------------------------------- */
 
 /* Did no node from `copy->checked` on write the bytes of its tensor? Those seen are not looked at again. */
 static kiln_status still_holds(kiln__rewriter *rw, kiln__copy *copy, bool *holds) {
@@ -345,8 +339,7 @@ kiln_status kiln__rewriter_derive(kiln__rewriter *rw, const kiln_op *op, uint32_
     return KILN_OK;
 }
 
-/* ---- questions of rules
- * ------------------------------------------------------------------------------------- */
+/* ---- questions of rules ----------------------------------------------------------------------------- */
 
 bool kiln__same_dims(const kiln_desc *a, const kiln_desc *b) {
     bool same = a->ndim == b->ndim;
@@ -466,8 +459,7 @@ uint32_t kiln__rewriter_view(kiln__rewriter *rw, uint32_t id, const kiln_desc *d
     return kiln__tensor_new(rw->g, t.storage, t.offset, desc);
 }
 
-/* ---- replacing
- * ---------------------------------------------------------------------------------------------- */
+/* ---- replacing -------------------------------------------------------------------------------------- */
 
 /* The nodes of the graph as built behind a working node, into `from`; returns how many. */
 static uint32_t origins(const kiln__rewriter *rw, uint32_t node, uint32_t from[4]) {

@@ -20,8 +20,7 @@
 #define INF ((double)INFINITY)
 #define NOT ((double)NAN)
 
-/* ---- oracles: pick the best that is left, again and again
- * -------------------------------------------------- */
+/* ---- oracles: pick the best that is left, again and again ------------------------------------------- */
 
 /* Does a come before b among the largest? */
 static bool before(double a, double b) {

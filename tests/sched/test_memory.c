@@ -49,8 +49,7 @@ static uint32_t inplace_count(const kiln_graph *g, kiln__memory_options options)
     return n;
 }
 
-/* ---- in place
- * ---------------------------------------------------------------------------------------------- */
+/* ---- in place --------------------------------------------------------------------------------------- */
 
 static void chain_in_place(void **state) {
     (void)state;
@@ -240,8 +239,7 @@ static void symbols_match(void **state) {
     kiln_graph_destroy(g);
 }
 
-/* ---- lives
- * ------------------------------------------------------------------------------------------------- */
+/* ---- lives ------------------------------------------------------------------------------------------ */
 
 static void kept_storages(void **state) {
     (void)state;
@@ -321,8 +319,7 @@ static void reuse_in_turn(void **state) {
     kiln_graph_destroy(g);
 }
 
-/* ---- options and limits
- * ------------------------------------------------------------------------------------ */
+/* ---- options and limits ----------------------------------------------------------------------------- */
 
 static void alignment(void **state) {
     (void)state;
@@ -387,8 +384,7 @@ static void sums_overflow(void **state) {
     kiln_graph_destroy(g);
 }
 
-/* ---- placing by itself
- * ------------------------------------------------------------------------------------- */
+/* ---- placing by itself ------------------------------------------------------------------------------ */
 
 static void check_items(const kiln__item *items, uint32_t n, int64_t unit, int64_t total, int64_t bound) {
     int64_t end = 0, largest = 0;

@@ -145,8 +145,7 @@ static void random_programs(void **state) {
     assert_true(t.inplace > n / 4 && t.reused > n / 4 && t.capped > n / 20);
 }
 
-/* ---- the oracle itself: corrupted schedules are noticed
- * ---------------------------------------------------- */
+/* ---- the oracle itself: corrupted schedules are noticed --------------------------------------------- */
 
 static void removed_barrier(void **state) {
     (void)state;

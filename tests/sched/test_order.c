@@ -158,8 +158,7 @@ static void sources_wait(void **state) {
     kiln_graph_destroy(g);
 }
 
-/* ---- under a cap
- * ------------------------------------------------------------------------------------------- */
+/* ---- under a cap ------------------------------------------------------------------------------------ */
 
 /* Branches that grow and shrink again, all expansions first in program order. */
 static kiln_graph *branches(int n, int64_t wide, int64_t narrow) {
@@ -261,8 +260,7 @@ static void least_of_all(void **state) {
     kiln_graph_destroy(g);
 }
 
-/* ---- the same every time, and when memory runs out
- * --------------------------------------------------------- */
+/* ---- the same every time, and when memory runs out -------------------------------------------------- */
 
 static void deterministic(void **state) {
     (void)state;

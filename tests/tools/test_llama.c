@@ -101,8 +101,7 @@ static size_t golden_tokens(const variant *v, int32_t tokens[STEPS + 1]) {
     return n;
 }
 
-/* ---- texts
- * ------------------------------------------------------------------------------------------------- */
+/* ---- texts ------------------------------------------------------------------------------------------ */
 
 /* Decodes greedily as run.c does, from `n` tokens fed in chunks of `chunk`, into text (of at least 4096
  * bytes). */
@@ -230,8 +229,7 @@ static void test_chunks(void **state) {
     assert_int_equal(kiln_executor_destroy(e, NULL), KILN_OK);
 }
 
-/* ---- logits
- * ------------------------------------------------------------------------------------------------ */
+/* ---- logits ----------------------------------------------------------------------------------------- */
 
 /* Teacher-forced logits of the first 32 tokens, `chunk` at a time. */
 static void logits_of(const fixture *f, kiln_executor *e, const int32_t *tokens, int64_t chunk,
@@ -343,8 +341,7 @@ static void test_eager(void **state) {
     assert_int_equal(kiln_executor_destroy(e, NULL), KILN_OK);
 }
 
-/* ---- routes
- * ------------------------------------------------------------------------------------------------ */
+/* ---- routes ----------------------------------------------------------------------------------------- */
 
 typedef struct routes {
     FILE *file;
@@ -412,8 +409,7 @@ static void test_routes(void **state) {
     assert_int_equal(kiln_executor_destroy(e, NULL), KILN_OK);
 }
 
-/* ---- the decoder's own rules
- * -------------------------------------------------------------------------------- */
+/* ---- the decoder's own rules ------------------------------------------------------------------------ */
 
 static void test_refusals(void **state) {
     (void)state;

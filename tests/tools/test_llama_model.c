@@ -15,8 +15,7 @@ static void must(kiln_status status, const kiln_error *error) {
 #define DENSE "stories260K/stories260K-f32.gguf"
 #define MOE   "stories260K/stories260K-moe4x-permuted-f32.gguf"
 
-/* ---- malformed files
- * ----------------------------------------------------------------------------------------- */
+/* ---- malformed files -------------------------------------------------------------------------------- */
 
 /* Every row of the index that calls for it: the container opens, the model does not. */
 static void test_model_rejects(void **state) {
@@ -50,8 +49,7 @@ static void test_model_rejects(void **state) {
     free(copy);
 }
 
-/* ---- changed files
- * ------------------------------------------------------------------------------------------- */
+/* ---- changed files ---------------------------------------------------------------------------------- */
 
 /* One change to a good file. */
 typedef struct change {
@@ -212,8 +210,7 @@ static void test_other_files(void **state) {
     kiln_llama_decoder_destroy(NULL);
 }
 
-/* ---- forms
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- forms ------------------------------------------------------------------------------------------ */
 
 enum { TOKENS = 6, VOCAB = 512 };
 static const int32_t tokens[TOKENS] = {1, 403, 407, 261, 378, 432};
@@ -374,8 +371,7 @@ static void test_bytes(void **state) {
     check_bytes("stories260K/stories260K-moe8x-permuted-q8_0.gguf", 2);
 }
 
-/* ---- memory
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- memory ----------------------------------------------------------------------------------------- */
 
 static kiln_status open_and_decode(kiln_allocator allocator, void *context) {
     void **both = context;

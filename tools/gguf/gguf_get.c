@@ -54,8 +54,7 @@ static number load_element(const kiln_gguf_kv *kv, int64_t i) {
                                 (size_t)i * kiln_gguf__scalar_size(kv->element));
 }
 
-/* ---- Conversions: false, and `out` untouched, when the value does not fit
- * ---------------------------------------------------- */
+/* ---- Conversions: false, and `out` untouched, when the value does not fit --------------------------- */
 
 static bool to_i64(const number *n, int64_t *out) {
     if (n->kind != NUMBER_INT || n->magnitude > (uint64_t)INT64_MAX + n->negative)

@@ -43,8 +43,7 @@ static void wrong(brute *b, const char *format, ...) {
     b->report->ok = false;
 }
 
-/* ---- boxes, run by run
- * ------------------------------------------------------------------------------------- */
+/* ---- boxes, run by run ------------------------------------------------------------------------------ */
 
 /* Bytes from the first to behind the last of levels `level` and further in. */
 static int64_t reach(const kiln_box *box, int level) {
@@ -112,8 +111,7 @@ static verdict judge(brute *b, const kiln__access *x, const kiln__access *y) {
     return kiln__box_overlap(&x->box, &there) ? INTERLACED : APART;
 }
 
-/* ---- hazards
- * ------------------------------------------------------------------------------------------------- */
+/* ---- hazards ---------------------------------------------------------------------------------------- */
 
 static const char *label(const brute *b, uint32_t node, char buffer[KILN__LABEL_SIZE]) {
     return kiln__node_label(b->program, node, buffer);
@@ -196,8 +194,7 @@ static void check_order(brute *b) {
               b->report->longest_chain);
 }
 
-/* ---- memory
- * ------------------------------------------------------------------------------------------------- */
+/* ---- memory ----------------------------------------------------------------------------------------- */
 
 static bool in_arena(const brute *b, uint32_t storage) {
     return b->program->storages.items[storage].kind == KILN_STORAGE_ARENA;
@@ -331,8 +328,7 @@ static void check_memory(brute *b) {
               (long long)b->plan->options.max_arena);
 }
 
-/* ---- all of it
- * ---------------------------------------------------------------------------------------------- */
+/* ---- all of it -------------------------------------------------------------------------------------- */
 
 static kiln_status collect(brute *b, kiln_error *error) {
     for (size_t n = 0; n < b->program->nodes.count; n++) {

@@ -13,8 +13,7 @@ typedef struct options {
     plan_args bake;
 } options;
 
-/* ---- GGUF files
- * ---------------------------------------------------------------------------------------------- */
+/* ---- GGUF files ------------------------------------------------------------------------------------- */
 
 static void list_keys(const kiln_gguf *gguf) {
     printf("keys: %zu\n", kiln_gguf_kv_count(gguf));
@@ -50,8 +49,7 @@ static void list_parts(const kiln_gguf *gguf) {
     }
 }
 
-/* ---- graphs and plans
- * ------------------------------------------------------------------------------------------ */
+/* ---- graphs and plans ------------------------------------------------------------------------------- */
 
 static int write_json(const char *path, kiln_status status, kiln_json_text *text, const kiln_error *error) {
     if (status != KILN_OK)

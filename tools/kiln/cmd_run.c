@@ -76,8 +76,7 @@ static bool is_output(kiln_storage_kind kind) {
     return kind == KILN_STORAGE_OUTPUT;
 }
 
-/* ---- slots
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- slots ------------------------------------------------------------------------------------------ */
 
 static int set_slots(runner *r) {
     for (size_t i = 0; i < r->opt->slots.count; i++) {
@@ -153,8 +152,7 @@ static int apply_slots(runner *r) {
     return EXIT_OK;
 }
 
-/* ---- inputs and weights
- * ------------------------------------------------------------------------------------------ */
+/* ---- inputs and weights ----------------------------------------------------------------------------- */
 
 static int64_t count_of(const runner *r, kiln_dim d) {
     return d.n * (d.slot ? r->slots[d.slot] : 1);
@@ -335,8 +333,7 @@ static int bind_storages(runner *r) {
     return EXIT_OK;
 }
 
-/* ---- outputs
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- outputs ---------------------------------------------------------------------------------------- */
 
 /* One line: what an output is, and for floats the range and mean, which show most mistakes at a glance. */
 static void summarise(const runner *r, const kiln_storage_info *s, const kiln_tensor_info *info,
@@ -413,8 +410,7 @@ static int outputs(const runner *r) {
     return EXIT_OK;
 }
 
-/* ---- all of it
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- all of it -------------------------------------------------------------------------------------- */
 
 static int prepare(runner *r, const char *path) {
     const options *o = r->opt;

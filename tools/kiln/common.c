@@ -9,8 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- messages
- * ---------------------------------------------------------------------------------------------- */
+/* ---- messages --------------------------------------------------------------------------------------- */
 
 int fail(const kiln_error *error, const char *hint) {
     return fail_text(hint, "%s", error->text);
@@ -70,8 +69,7 @@ const char *bytes_text(int64_t bytes, char buffer[32]) {
     return buffer;
 }
 
-/* ---- files
- * ------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------ */
 
 static const char path_hint[] = "check the path, and that you may read it";
 
@@ -165,8 +163,7 @@ file_kind file_kind_of(const char *path) {
     return FILE_BAD;
 }
 
-/* ---- plans
- * ------------------------------------------------------------------------------------------------- */
+/* ---- plans ------------------------------------------------------------------------------------------ */
 
 const char *const mode_names[] = {"fast", "exact", NULL};
 
@@ -191,8 +188,7 @@ void print_plan_summary(FILE *file, const char *prefix, const kiln_plan *plan) {
             bytes_text(s.arena_bytes, arena), bytes_text(s.sum_bytes, sum), bytes_text(s.lower_bound, bound));
 }
 
-/* ---- models
- * ------------------------------------------------------------------------------------------------ */
+/* ---- models ----------------------------------------------------------------------------------------- */
 
 int model_open(model_file *m, const char *path) {
     kiln_error error;

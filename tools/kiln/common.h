@@ -33,8 +33,7 @@ int64_t now_ns(void);
 /* "1.5 MiB" */
 const char *bytes_text(int64_t bytes, char buffer[32]);
 
-/* ---- files
- * -------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------ */
 
 /* The bytes of a file, from malloc; "-" is stdin. False after having said why. */
 bool read_file(const char *path, char **data, size_t *size);
@@ -45,8 +44,7 @@ typedef enum file_kind { FILE_BAD, FILE_GGUF, FILE_JSON } file_kind;
 /* By its first bytes. FILE_BAD after having said why. */
 file_kind file_kind_of(const char *path);
 
-/* ---- plans
- * -------------------------------------------------------------------------------------------------- */
+/* ---- plans ------------------------------------------------------------------------------------------ */
 
 typedef struct plan_args {
     int exact; /* position in mode_names */
@@ -85,8 +83,7 @@ kiln_bake_options bake_options(const plan_args *args);
 /* One or two lines about a plan, each with `prefix` in front. */
 void print_plan_summary(FILE *file, const char *prefix, const kiln_plan *plan);
 
-/* ---- models
- * ------------------------------------------------------------------------------------------------- */
+/* ---- models ----------------------------------------------------------------------------------------- */
 
 /* A model file, open and checked. Zero it first; `model_close` may always be called. */
 typedef struct model_file {

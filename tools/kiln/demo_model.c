@@ -83,8 +83,7 @@ typedef struct demo {
     bool failed; /* out of memory */
 } demo;
 
-/* ---- vocabulary
- * ------------------------------------------------------------------------------------------------ */
+/* ---- vocabulary ------------------------------------------------------------------------------------- */
 
 enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_BYTE = 6 };
 
@@ -153,8 +152,7 @@ static void write_keys(demo *d) {
     kiln_gguf_writer_add_u32(w, "tokenizer.ggml.unknown_token_id", UNKNOWN);
 }
 
-/* ---- quantising
- * ------------------------------------------------------------------------------------------------- */
+/* ---- quantising ------------------------------------------------------------------------------------- */
 
 /* Blocks of 32: an f16 scale, then the values in steps of it. The scale is what reading will see, so values
  * are divided by its rounded form. Products and sums stand in statements of their own: fused they would round
@@ -203,8 +201,7 @@ static void store(kiln_dtype dtype, const float *x, size_t n, unsigned char *out
         quantise_q4_0(x + i, out);
 }
 
-/* ---- tensors
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- tensors ---------------------------------------------------------------------------------------- */
 
 static uint64_t next_random(demo *d) {
     uint64_t z = (d->random += 0x9e3779b97f4a7c15u);
