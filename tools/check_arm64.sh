@@ -18,7 +18,7 @@ root=$build/sysroot
 if [ ! -e "$root/usr/lib/aarch64-linux-gnu/libcmocka.so" ]; then
     lists=$build/apt
     mkdir -p "$lists/partial" "$root" "$build/debs"
-    o="-oAPT::Architecture=arm64 -oAPT::Architectures=arm64 -oDir::State::Lists=$lists -oDebug::NoLocking=1"
+    o="-oAPT::Architecture=arm64 -oAPT::Architectures=arm64 -oDir::State::Lists=$lists -oDebug::NoLocking=1 -oAPT::Sandbox::User=root"
     apt-get $o update -qq
     (cd "$build/debs" && apt-get $o download -qq libcjson1 libcjson-dev libcmocka0 libcmocka-dev libxxhash0 libxxhash-dev)
     for d in "$build"/debs/*.deb; do dpkg -x "$d" "$root"; done
@@ -27,6 +27,6 @@ lib=$root/usr/lib/aarch64-linux-gnu
 emulator=$(command -v qemu-aarch64 || command -v qemu-aarch64-static)
 # Tests run through a wrapper so that the runner need not know; long ones are shortened where they allow it.
 make --no-print-directory -j2 check-arm64-run BUILD=build/arm64 CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar \
-    PKG_CFLAGS="-I$root/usr/include" PKG_LIBS="-L$lib -lcjson -lxxhash" TEST_CFLAGS="-I$root/usr/include" \
+    PKG_CFLAGS="-isystem $root/usr/include" PKG_LIBS="-L$lib -lcjson -lxxhash" TEST_CFLAGS="-isystem $root/usr/include" \
     TEST_LIBS="-L$lib -lcmocka" LDFLAGS="-Wl,-rpath-link,$lib" \
     RUNNER="$emulator -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH=$lib"
