@@ -490,12 +490,50 @@ static void test_stopped_run(void **state) {
     close_variant(&f);
 }
 
+/* What the scheduler and the fusion rules are for: a decode step in few regions. */
+static void test_regions_per_layer(void **unused) {
+    (void)unused;
+    need_data();
+    static const kiln_precision precisions[] = {KILN_PRECISION_EXACT, KILN_PRECISION_FAST};
+    for (size_t v = 0; v < COUNT(variants); v++)
+        for (int p = 0; p < 2; p++) {
+            fixture f;
+            kiln_graph *g;
+            kiln_plan *plan;
+            kiln_error error;
+            kiln_plan_summary s;
+            kiln_bake_options options = {.precision = precisions[p]};
+            open_variant(&f, &variants[v]);
+            must(kiln_graph_create(NULL, &g, &error), &error);
+            must(kiln_llama_build(f.model, NULL, g, &error), &error); /* one token at a time */
+            must(kiln_bake(g, &options, &plan, &error), &error);
+            kiln_plan_get_summary(plan, &s);
+            const kiln_llama_params *params = kiln_llama_get_params(f.model);
+            /* Around the layers: the embedding's lookup, the row picked, the last norm, the classifier, and in a dense
+             * model the last residual. `fast` quantises what attention and the last norm make. */
+            bool moe = params->n_experts > 0;
+            uint32_t fast = p == 1, around = (moe ? 4u : 5u) + fast, layer = (moe ? 12u : 9u) + fast;
+            if (s.regions > layer * params->n_layers + around)
+                fail_msg("%s: %u regions for %lld layers, more than %u a layer and %u around",
+                         variants[v].gguf, s.regions, (long long)params->n_layers, layer, around);
+            assert_int_equal(s.regions, s.longest_chain);
+            kiln_plan_release(plan);
+            kiln_graph_destroy(g);
+            close_variant(&f);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_texts),    cmocka_unit_test(test_texts_of_other_plans),
-        cmocka_unit_test(test_chunks),   cmocka_unit_test(test_logits),
-        cmocka_unit_test(test_eager),    cmocka_unit_test(test_routes),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_stopped_run),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_texts_of_other_plans),
+        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_logits),
+        cmocka_unit_test(test_eager),
+        cmocka_unit_test(test_routes),
+        cmocka_unit_test(test_regions_per_layer),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_stopped_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

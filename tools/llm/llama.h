@@ -1,9 +1,9 @@
 /* Models of the llama family (dense, and expert-routed as Mixtral) from a GGUF file, as one Kiln graph.
  *
- *     kiln_llama_model    what the file says, checked: hyperparameters, and every tensor present, of the
- * right shape and of a type Kiln computes with kiln_llama_build    the graph: one, for any number of tokens
- * and any length of the past kiln_llama_decoder  a plan baked from it, a session and the KV caches: what
- * decodes
+ *     kiln_llama_model    what the file says, checked: hyperparameters, and every tensor present, of the right
+ *                         shape and of a type Kiln computes with
+ *     kiln_llama_build    the graph: one, for any number of tokens and any length of the past
+ *     kiln_llama_decoder  a plan baked from it, a session and the KV caches: what decodes
  *
  * No weight is copied: each file (part) of the model is one weight storage, and tensors are offsets in it.
  * The kiln_gguf must outlive the model, graphs, plans and decoders made from it.
