@@ -15,9 +15,14 @@
 
 /* 16 bytes to 32 values: the low nibbles, then the high ones. */
 KILN_INLINE u8x32 nibbles(const unsigned char *p) {
-    static const u64x4 shift = {0, 0, 4, 4};
     u64x2 v = u64x2_load(p);
+#if defined(__AVX2__)
+    static const u64x4 shift = {0, 0, 4, 4};
     return (u8x32)(__builtin_shufflevector(v, v, 0, 1, 0, 1) >> shift) & 15;
+#else
+    u64x2 half[2] = {v, v >> 4};
+    return u8x32_load(half) & 15;
+#endif
 }
 
 /* 32 bytes shifted right (left where `by` is negative) and masked; the mask leaves no bit of a neighbour. */
@@ -91,6 +96,13 @@ KILN_INLINE u8x32 iq4_nl_bytes(const unsigned char *block, int part) {
 #if defined(__AVX2__)
     static const u8x32 table = {IQ4_NL_CODEBOOK, IQ4_NL_CODEBOOK};
     return (u8x32)_mm256_shuffle_epi8((__m256i)table, (__m256i)index);
+#elif defined(__aarch64__)
+    static const uint8_t table[16] = {IQ4_NL_CODEBOOK};
+    uint8x16_t q[2];
+    memcpy(q, &index, sizeof q);
+    q[0] = vqtbl1q_u8(vld1q_u8(table), q[0]);
+    q[1] = vqtbl1q_u8(vld1q_u8(table), q[1]);
+    return u8x32_load(q);
 #else
     static const uint8_t table[16] = {IQ4_NL_CODEBOOK};
     uint8_t q[32];

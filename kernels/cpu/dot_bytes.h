@@ -59,18 +59,37 @@ KILN_INLINE i32x8 dot_start(int off, const i8x32 *x) {
     return (i32x8){0};
 }
 
+/* Sixteen products in four lanes; where in them each stands does not matter here. */
+KILN_INLINE i32x4 dot_16(const int8_t *w, const int8_t *x) {
+#if defined(__SSE2__)
+    __m128i zero = _mm_setzero_si128(), wv = _mm_loadu_si128((const __m128i *)(const void *)w),
+            xv = _mm_loadu_si128((const __m128i *)(const void *)x);
+    __m128i ws = _mm_cmpgt_epi8(zero, wv),
+            xs = _mm_cmpgt_epi8(zero, xv); /* the upper bytes of 16-bit values */
+    __m128i low = _mm_madd_epi16(_mm_unpacklo_epi8(wv, ws), _mm_unpacklo_epi8(xv, xs));
+    __m128i high = _mm_madd_epi16(_mm_unpackhi_epi8(wv, ws), _mm_unpackhi_epi8(xv, xs));
+    return (i32x4)_mm_add_epi32(low, high);
+#elif defined(__ARM_FEATURE_DOTPROD)
+    return (i32x4)vdotq_s32(vdupq_n_s32(0), vld1q_s8(w), vld1q_s8(x));
+#elif defined(__aarch64__)
+    int8x16_t wv = vld1q_s8(w), xv = vld1q_s8(x);
+    int16x8_t two = vmull_s8(vget_low_s8(wv), vget_low_s8(xv)); /* 2·128·127 fits */
+    return (i32x4)vpaddlq_s16(vmlal_high_s8(two, wv, xv));
+#else
+    i32x4 sum = {0};
+    for (int i = 0; i < 16; i++)
+        sum[i % 4] += w[i] * x[i];
+    return sum;
+#endif
+}
+
 KILN_INLINE i32x8 dot_quads(int off, const i32x8 *start, const u8x32 *w, const i8x32 *x) {
-    uint8_t q[32];
-    int8_t a[32];
-    int32_t sum[8] = {0};
-    memcpy(q, w, sizeof q);
-    memcpy(a, x, sizeof a);
-    for (int l = 0; l < 8; l++)
-        for (int i = 0; i < 4; i++)
-            sum[l] += (int16_t)(q[4 * l + i] - off) * (int16_t)a[4 * l + i];
-    i32x8 v;
-    memcpy(&v, sum, sizeof v);
-    return *start + v;
+    u8x32 centred = *w - (uint8_t)off; /* −128 … 127 for every format */
+    int8_t wv[32], xv[32];
+    memcpy(wv, &centred, sizeof wv);
+    memcpy(xv, x, sizeof xv);
+    i32x4 low = dot_16(wv, xv), high = dot_16(wv + 16, xv + 16);
+    return *start + __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
 }
 
 #endif
@@ -79,6 +98,17 @@ KILN_INLINE i32x8 dot_quads(int off, const i32x8 *start, const u8x32 *w, const i
 typedef struct sums4 {
     i32x4 low, high;
 } sums4;
+
+#if !defined(__AVX2__)
+/* Lane r is the sum of v[r]'s lanes. */
+KILN_INLINE i32x4 sum_each(const i32x4 *v) {
+    i32x4 ab =
+        __builtin_shufflevector(v[0], v[1], 0, 4, 1, 5) + __builtin_shufflevector(v[0], v[1], 2, 6, 3, 7);
+    i32x4 cd =
+        __builtin_shufflevector(v[2], v[3], 0, 4, 1, 5) + __builtin_shufflevector(v[2], v[3], 2, 6, 3, 7);
+    return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+#endif
 
 KILN_INLINE sums4 sum_quads(int off, const i32x8 v[4]) {
 #if defined(__AVX2__)
@@ -93,13 +123,13 @@ KILN_INLINE sums4 sum_quads(int off, const i32x8 v[4]) {
                                      _mm256_hadd_epi32((__m256i)v[2], (__m256i)v[3]));
     return (sums4){__builtin_shufflevector(s, s, 0, 1, 2, 3), __builtin_shufflevector(s, s, 4, 5, 6, 7)};
 #else
-    sums4 s;
     (void)off;
+    i32x4 low[4], high[4];
     for (int r = 0; r < 4; r++) {
-        s.low[r] = v[r][0] + v[r][1] + v[r][2] + v[r][3];
-        s.high[r] = v[r][4] + v[r][5] + v[r][6] + v[r][7];
+        low[r] = __builtin_shufflevector(v[r], v[r], 0, 1, 2, 3);
+        high[r] = __builtin_shufflevector(v[r], v[r], 4, 5, 6, 7);
     }
-    return s;
+    return (sums4){sum_each(low), sum_each(high)};
 #endif
 }
 

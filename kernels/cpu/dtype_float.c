@@ -30,6 +30,9 @@ void KILN_LEVEL_FN(f16_from_f32)(const float *in, void *row, int64_t n) {
     for (; i + 8 <= n; i += 8)
         _mm_storeu_si128((__m128i *)(void *)(h + i),
                          _mm256_cvtps_ph(_mm256_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__aarch64__)
+    for (; i + 4 <= n; i += 4)
+        vst1_f16((float16_t *)(void *)(h + i), vcvt_f16_f32(vld1q_f32(in + i)));
 #endif
     for (; i < n; i++)
         h[i] = f32_to_f16(in[i]);

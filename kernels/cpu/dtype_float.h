@@ -15,13 +15,13 @@ KILN_INLINE void dot_lanes(vf *acc, vf_reader *read_a, int64_t size_a, const voi
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES)
         for (int v = 0; v < VECS; v++)
-            acc[v] += read_a(pa + (j + v * VW) * size_a) * read_b(pb + (j + v * VW) * size_b);
+            acc[v] = vf_madd(read_a(pa + (j + v * VW) * size_a), read_b(pb + (j + v * VW) * size_b), acc[v]);
     if (j < n) {
         unsigned char ta[LANES * 4] = {0}, tb[LANES * 4] = {0};
         memcpy(ta, pa + j * size_a, (size_t)((n - j) * size_a));
         memcpy(tb, pb + j * size_b, (size_t)((n - j) * size_b));
         for (int v = 0; v < VECS; v++)
-            acc[v] += read_a(ta + v * VW * size_a) * read_b(tb + v * VW * size_b);
+            acc[v] = vf_madd(read_a(ta + v * VW * size_a), read_b(tb + v * VW * size_b), acc[v]);
     }
 }
 

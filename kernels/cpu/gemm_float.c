@@ -9,14 +9,6 @@
 #include "gemm.h"
 #include "gemm_scratch.h"
 
-#if defined(__AVX512F__)
-enum { TILE_ROWS = 4, TILE_TOKENS = 4 };
-#elif defined(__AVX2__) || defined(__aarch64__)
-enum { TILE_ROWS = 2, TILE_TOKENS = 3 };
-#else
-enum { TILE_ROWS = 1, TILE_TOKENS = 3 };
-#endif
-
 /* Without this gcc loads x from memory once per row. */
 #if defined(__AVX2__)
 #define KEEP_IN_REGISTER(v) __asm__("" : "+v"(v))
@@ -31,44 +23,83 @@ enum { GROUP = KILN__GEMM_ROWS, CHUNK = KILN__GEMM_CHUNK };
 typedef void tile_fn(const unsigned char *const *w, const unsigned char *const *x, int64_t at, int64_t n,
                      float *sums);
 
-KILN_INLINE void tile(int rows, int tokens, vf_reader *read, int64_t size, const unsigned char *const *w,
-                      const unsigned char *const *x, int64_t at, int64_t n, float *sums) {
-    enum { MOST = 4 };
-    vf acc[MOST][MOST][VECS];
+/* The last elements, fewer than 16: sum by sum, in memory. */
+KILN_INLINE void tile_tail(int rows, int tokens, vf_reader *read, int64_t size, const unsigned char *const *w,
+                           const unsigned char *const *x, int64_t at, int64_t j, int64_t n, float *sums) {
     for (int c = 0; c < tokens; c++)
-        for (int r = 0; r < rows; r++)
-            memcpy(acc[c][r], sums + (c * GROUP + r) * LANES, sizeof acc[c][r]);
-    int64_t j = 0;
-    for (; j + LANES <= n; j += LANES)
-        for (int v = 0; v < VECS; v++) {
-            vf wv[MOST];
-            for (int r = 0; r < rows; r++)
-                wv[r] = read(w[r] + (j + v * VW) * size);
-            for (int c = 0; c < tokens; c++) {
-                vf xv = vf_from_f32(x[c] + (at + j + v * VW) * 4);
-                KEEP_IN_REGISTER(xv);
-                for (int r = 0; r < rows; r++)
-                    acc[c][r][v] += wv[r] * xv;
-            }
+        for (int r = 0; r < rows; r++) {
+            vf acc[VECS];
+            memcpy(acc, sums + (c * GROUP + r) * LANES, sizeof acc);
+            dot_lanes(acc, read, size, w[r] + j * size, vf_from_f32, 4, x[c] + (at + j) * 4, n);
+            memcpy(sums + (c * GROUP + r) * LANES, acc, sizeof acc);
         }
-    if (j < n)
-        for (int c = 0; c < tokens; c++)
-            for (int r = 0; r < rows; r++)
-                dot_lanes(acc[c][r], read, size, w[r] + j * size, vf_from_f32, 4, x[c] + (at + j) * 4, n - j);
-    for (int c = 0; c < tokens; c++)
-        for (int r = 0; r < rows; r++)
-            memcpy(sums + (c * GROUP + r) * LANES, acc[c][r], sizeof acc[c][r]);
 }
+
+/* A tile of sums a<token><row>, each with a name of its own: arrays of them some compilers leave in memory. There is
+ * a pass for each vector of the 16 lanes, so that a tile needs rows × tokens registers at any width. */
+#define ROWS_2(X, c)                                                                                         \
+    X(c, 0);                                                                                                 \
+    X(c, 1)
+#define ROWS_4(X, c)                                                                                         \
+    ROWS_2(X, c);                                                                                            \
+    X(c, 2);                                                                                                 \
+    X(c, 3)
+#define TOKENS_1(X) X(0)
+#define TOKENS_4(X)                                                                                          \
+    X(0);                                                                                                    \
+    X(1);                                                                                                    \
+    X(2);                                                                                                    \
+    X(3)
+#define TOKENS_6(X)                                                                                          \
+    TOKENS_4(X);                                                                                             \
+    X(4);                                                                                                    \
+    X(5)
+#define SUM(c, r)  vf a##c##r = vf_load(sums + (c * GROUP + r) * LANES + lane)
+#define READ(c, r) vf w##r = read_w(w[r] + j * size_w)
+#define ADD(c, r)  a##c##r = vf_madd(w##r, xv##c, a##c##r)
+#define KEEP(c, r) vf_store(sums + (c * GROUP + r) * LANES + lane, a##c##r)
+#define READ_X(c)                                                                                            \
+    vf xv##c = vf_from_f32(x[c] + (at + j) * 4);                                                             \
+    KEEP_IN_REGISTER(xv##c)
+#define SUM_2(c) ROWS_2(SUM, c)
+#define SUM_4(c) ROWS_4(SUM, c)
+#define ADD_2(c)                                                                                             \
+    READ_X(c);                                                                                               \
+    ROWS_2(ADD, c)
+#define ADD_4(c)                                                                                             \
+    READ_X(c);                                                                                               \
+    ROWS_4(ADD, c)
+#define KEEP_2(c) ROWS_2(KEEP, c)
+#define KEEP_4(c) ROWS_4(KEEP, c)
 
 #define TILE(name, rows, tokens, format, size)                                                               \
     static void name(const unsigned char *const *w, const unsigned char *const *x, int64_t at, int64_t n,    \
                      float *sums) {                                                                          \
-        tile(rows, tokens, vf_from_##format, size, w, x, at, n, sums);                                       \
+        enum { size_w = size };                                                                              \
+        vf_reader *const read_w = vf_from_##format;                                                          \
+        int64_t whole = n / LANES * LANES;                                                                   \
+        for (int lane = 0; lane < LANES; lane += VW) {                                                       \
+            TOKENS_##tokens(SUM_##rows);                                                                     \
+            for (int64_t j = lane; j < whole; j += LANES) {                                                  \
+                ROWS_##rows(READ, 0);                                                                        \
+                TOKENS_##tokens(ADD_##rows);                                                                 \
+            }                                                                                                \
+            TOKENS_##tokens(KEEP_##rows);                                                                    \
+        }                                                                                                    \
+        if (whole < n)                                                                                       \
+            tile_tail(rows, tokens, read_w, size, w, x, at, whole, n - whole, sums);                         \
     }
-TILE(tile_many, TILE_ROWS, TILE_TOKENS, f32, 4)
-TILE(tile_f32, GROUP, 1, f32, 4)
-TILE(tile_f16, GROUP, 1, f16, 2)
-TILE(tile_bf16, GROUP, 1, bf16, 2)
+
+#if defined(__AVX512F__) || defined(__aarch64__) /* 32 registers */
+enum { TILE_ROWS = 4, TILE_TOKENS = 4 };
+TILE(tile_many, 4, 4, f32, 4)
+#else
+enum { TILE_ROWS = 2, TILE_TOKENS = 6 };
+TILE(tile_many, 2, 6, f32, 4)
+#endif
+TILE(tile_f32, 4, 1, f32, 4)
+TILE(tile_f16, 4, 1, f16, 2)
+TILE(tile_bf16, 4, 1, bf16, 2)
 
 /* One token takes its halves straight from memory; more tokens share what is made of them once. */
 static tile_fn *direct(const kiln__gemm *g) {

@@ -48,12 +48,12 @@ KILN_INLINE f32x4 strip_part(int off, int groups, int min, const u8x32 *q, const
     sums4 s = sum_quads(off, dots);
     f32x4 xd = broadcast(x);
     if (groups == 1) {
-        acc += __builtin_convertvector(s.low + s.high, f32x4) * (d[0] * xd);
+        acc = madd4(__builtin_convertvector(s.low + s.high, f32x4), d[0] * xd, acc);
     } else {
-        acc += __builtin_convertvector(s.low, f32x4) * (d[0] * xd);
-        acc += __builtin_convertvector(s.high, f32x4) * (d[1] * xd);
+        acc = madd4(__builtin_convertvector(s.low, f32x4), d[0] * xd, acc);
+        acc = madd4(__builtin_convertvector(s.high, f32x4), d[1] * xd, acc);
     }
-    return min ? acc + m * broadcast(x + Q8_A_SUM) : acc;
+    return min ? madd4(m, broadcast(x + Q8_A_SUM), acc) : acc;
 }
 
 /* Fetches what the next strip will read where this one reads block b: every fourth block one of the rows. */
@@ -208,7 +208,7 @@ typedef int32_t row_sums __attribute__((vector_size(64)));
 enum { ROWS_AT_ONCE = 8, TOKENS_AT_ONCE = 4 };
 typedef int32_t row_sums __attribute__((vector_size(32)));
 #endif
-typedef float row_floats __attribute__((vector_size(4 * ROWS_AT_ONCE)));
+_Static_assert((int)ROWS_AT_ONCE == (int)VW, "a vf holds a float per row");
 
 /* sum += four columns of rows · four columns of one token */
 KILN_INLINE row_sums add_quad(int off, row_sums sum, const uint8_t *w, const int8_t *x) {
@@ -227,13 +227,13 @@ KILN_INLINE row_sums add_quad(int off, row_sums sum, const uint8_t *w, const int
 /* A panel's rows from `row` on against `tokens` tokens from `token` on. */
 KILN_INLINE void panel_kernel(int off, int groups, int min, int tokens, const panel_part *w, const panel_x *x,
                               int64_t parts, int row, int token, float (*y)[WIDE]) {
-    row_floats acc[TOKENS_AT_ONCE];
+    vf acc[TOKENS_AT_ONCE];
     for (int c = 0; c < tokens; c++)
-        acc[c] = (row_floats){0};
+        acc[c] = (vf){0};
     for (int64_t p = 0; p < parts; p++)
         for (int g = 0; g < groups; g++) {
             row_sums sum[TOKENS_AT_ONCE];
-            row_floats d, m;
+            vf d, m;
             for (int c = 0; c < tokens; c++)
                 sum[c] = (row_sums){0} + x[p].start[g][token + c];
             for (int j = 8 / groups * g; j < 8 / groups * (g + 1); j++)
@@ -241,11 +241,11 @@ KILN_INLINE void panel_kernel(int off, int groups, int min, int tokens, const pa
                     sum[c] = add_quad(off, sum[c], w[p].q[j] + 4 * row, x[p].q[token + c] + 4 * j);
             memcpy(&d, w[p].d[g] + row, sizeof d);
             for (int c = 0; c < tokens; c++)
-                acc[c] += __builtin_convertvector(sum[c], row_floats) * (d * x[p].d[token + c]);
+                acc[c] = vf_madd(__builtin_convertvector(sum[c], vf), d * x[p].d[token + c], acc[c]);
             if (min) {
                 memcpy(&m, w[p].m + row, sizeof m);
                 for (int c = 0; c < tokens; c++)
-                    acc[c] += m * x[p].s[token + c];
+                    acc[c] = vf_madd(m, vf_set(x[p].s[token + c]), acc[c]);
             }
         }
     for (int c = 0; c < tokens; c++)

@@ -33,7 +33,6 @@ typedef uint16_t vh __attribute__((vector_size(2 * KILN_VL)));
 typedef uint8_t u8x32 __attribute__((vector_size(32)));
 typedef int8_t i8x32 __attribute__((vector_size(32)));
 typedef int32_t i32x8 __attribute__((vector_size(32)));
-typedef uint8_t u8x16 __attribute__((vector_size(16)));
 typedef int32_t i32x4 __attribute__((vector_size(16)));
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef uint64_t u64x2 __attribute__((vector_size(16)));
@@ -64,12 +63,33 @@ KILN_INLINE float bits_float(uint32_t u) {
     return f;
 }
 
-/* c + a·b as vector code computes it at this level: fused where the level has the instruction. */
+/* c + a·b, fused where the level has the instruction. Named, and not left to the compiler's contraction, which
+ * may choose otherwise from one loop to the next: results must not depend on that. */
 KILN_INLINE float madd(float a, float b, float c) {
 #if defined(__FMA__) || defined(__aarch64__)
     return __builtin_fmaf(a, b, c);
 #else
     return c + a * b;
+#endif
+}
+
+KILN_INLINE f32x4 madd4(f32x4 a, f32x4 b, f32x4 c) {
+#if defined(__FMA__)
+    return (f32x4)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
+#elif defined(__aarch64__)
+    return (f32x4)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return c + a * b;
+#endif
+}
+
+KILN_INLINE vf vf_madd(vf a, vf b, vf c) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return (vf)madd4((f32x4)a, (f32x4)b, (f32x4)c);
 #endif
 }
 
@@ -80,6 +100,10 @@ KILN_INLINE float madd(float a, float b, float c) {
 KILN_INLINE float f16_to_f32(uint16_t h) {
 #if defined(__F16C__)
     return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)));
+#elif defined(__aarch64__)
+    __fp16 f;
+    memcpy(&f, &h, sizeof f);
+    return (float)f;
 #else
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = h & 0x7fff;
     /* With the exponent's bias corrected by a product, denormals come out right too. */
@@ -142,8 +166,12 @@ KILN_INLINE vf vf_from_f32(const void *p) {
 }
 
 KILN_INLINE vf vf_from_bf16(const void *p) {
+#if defined(__aarch64__)
+    return (vf)vshll_n_u16(vld1_u16(p), 16);
+#else
     vu wide = __builtin_convertvector(vh_load(p), vu) << 16;
     return (vf)wide;
+#endif
 }
 
 KILN_INLINE vf vf_from_f16(const void *p) {
@@ -169,6 +197,13 @@ KILN_INLINE vf vf_from_u8(const void *p) {
     return (vf)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
 #elif defined(__AVX2__)
     return (vf)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+#elif defined(__SSE2__)
+    __m128i zero = _mm_setzero_si128(), v = _mm_unpacklo_epi8(_mm_loadu_si32(p), zero);
+    return (vf)_mm_cvtepi32_ps(_mm_unpacklo_epi16(v, zero));
+#elif defined(__aarch64__)
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    return (vf)vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))));
 #else
     vf v;
     for (int i = 0; i < VW; i++)
@@ -182,6 +217,13 @@ KILN_INLINE vf vf_from_i8(const void *p) {
     return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 #elif defined(__AVX2__)
     return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+#elif defined(__SSE2__)
+    __m128i v = _mm_loadu_si32(p), twice = _mm_unpacklo_epi8(v, v);
+    return (vf)_mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(twice, twice), 24));
+#elif defined(__aarch64__)
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    return (vf)vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(four)))));
 #else
     vf v;
     for (int i = 0; i < VW; i++)
