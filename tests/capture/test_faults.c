@@ -34,7 +34,7 @@ static kiln_status build_bake_run(kiln_allocator a, void *context) {
     if (status == KILN_OK)
         status = kiln_session_create(plan, executor, &a, &session, NULL);
     for (int i = 0; status == KILN_OK && i < 4; i++) {
-        char name[8];
+        char name[32];
         snprintf(name, sizeof name, "%c.%d", i % 2 ? 'v' : 'k', i / 2);
         status = kiln_state_buffer_create(&a, TINY_CTX * TINY_H * 4, &states[i], NULL);
         if (status == KILN_OK)
