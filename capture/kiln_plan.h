@@ -108,6 +108,16 @@ typedef struct kiln_storage_info {
 } kiln_storage_info;
 KILN_API bool kiln_plan_storage_at(const kiln_plan *plan, size_t i, kiln_storage_info *out);
 
+/* Slots in order: i from 0; false behind the last. Any thread. The name lives as long as the plan. */
+typedef struct kiln_slot_info {
+    kiln_slot slot;
+    const char *name;
+    bool is_float;
+    int64_t min, max; /* integers */
+    float preset;     /* floats */
+} kiln_slot_info;
+KILN_API bool kiln_plan_slot_at(const kiln_plan *plan, size_t i, kiln_slot_info *out);
+
 /* ---- states: KV caches and the like, the caller's, alive across runs, sessions and plans ------------ */
 
 /* `size` zeroed bytes, or the caller's own memory (which must outlive the buffer). Errors:
@@ -156,7 +166,10 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_session_set_i64(kiln_session *session,
                                                           int64_t value, kiln_error *error);
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_set_f32(kiln_session *session, kiln_slot slot, float value,
                                                           kiln_error *error);
+
+/* What a slot holds now; 0 for a slot that is not of this plan, or of the other type. */
 KILN_API int64_t kiln_session_get_i64(const kiln_session *session, kiln_slot slot);
+KILN_API float kiln_session_get_f32(const kiln_session *session, kiln_slot slot);
 
 /* Binds a weight, input or output storage to the caller's memory, which must stay until another is bound or
  * the session goes; data NULL returns an input or output to the session's own memory. Different storages may

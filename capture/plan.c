@@ -55,3 +55,17 @@ bool kiln_plan_storage_at(const kiln_plan *plan, size_t i, kiln_storage_info *ou
     }
     return false;
 }
+
+bool kiln_plan_slot_at(const kiln_plan *plan, size_t i, kiln_slot_info *out) {
+    const kiln_graph *g = plan->graph;
+    if (i + 1 >= g->slots.count)
+        return false;
+    const kiln__slot *s = &g->slots.items[i + 1];
+    *out = (kiln_slot_info){.slot = {(uint32_t)i + 1, g->tag},
+                            .name = kiln__text(g, s->name),
+                            .is_float = s->is_float,
+                            .min = s->min,
+                            .max = s->max,
+                            .preset = s->preset};
+    return true;
+}

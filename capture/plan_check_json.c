@@ -187,40 +187,34 @@ static kiln_status compare_with(const kiln__json *dumped, const kiln_plan *plan,
     return status;
 }
 
-static kiln_status check_document(const kiln__json *root, kiln_op_set ops, const kiln_json_limits *limits,
-                                  const kiln_allocator *a, kiln_error *error) {
+/* What a document of a plan holds, taken apart; `graph` is the caller's to destroy. */
+typedef struct dump {
+    kiln__json plan; /* the "plan" object */
+    options_reader options;
+    kiln_graph *graph;
+} dump;
+
+static kiln_status read_dump(const kiln__json *root, kiln_op_set ops, const kiln_json_limits *limits,
+                             const kiln_allocator *a, dump *out, kiln_error *error) {
     static const char *const formats[] = {"kiln.plan"};
-    kiln__json format, version, options, graph_json, plan_json, session;
+    kiln__json format, version, options, graph, session;
     size_t which;
     kiln__json_field fields[] = {
-        {"format", &format, true},    {"version", &version, true}, {"options", &options, true},
-        {"graph", &graph_json, true}, {"plan", &plan_json, true},  {"session", &session, false},
+        {"format", &format, true}, {"version", &version, true}, {"options", &options, true},
+        {"graph", &graph, true},   {"plan", &out->plan, true},  {"session", &session, false},
     };
-    options_reader reader = {0};
-    kiln_graph *graph = NULL;
-    kiln_plan *plan = NULL;
     kiln_status status = kiln__json_check_format(root, formats, 1, &which, error);
     if (status == KILN_OK)
         status = kiln__json_members(root, fields, sizeof fields / sizeof *fields, error);
     if (status == KILN_OK)
-        status = read_options(&options, &reader, error);
-    if (status == KILN_OK)
-        status = kiln__graph_get_json(&graph_json, ops, limits, a, &graph, error);
-    if (status == KILN_OK)
-        status = kiln_bake(graph, &reader.options, &plan, error);
-    kiln__json_caps caps = kiln__json_limits_caps(limits);
-    if (status == KILN_OK)
-        status = compare_with(&plan_json, plan, &caps, a, error);
-    kiln_plan_release(plan);
-    kiln_graph_destroy(graph);
-    return status;
+        status = read_options(&options, &out->options, error);
+    return status != KILN_OK ? status : kiln__graph_get_json(&graph, ops, limits, a, &out->graph, error);
 }
 
-kiln_status kiln_plan_check_json(const char *text, size_t size, kiln_op_set ops,
-                                 const kiln_json_limits *limits, const kiln_allocator *allocator,
-                                 kiln_error *error) {
-    if (text == NULL)
-        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_plan_check_json: text is NULL");
+/* Bakes what the text says; with `check`, also holds the text's plan against it. *out may be NULL. */
+static kiln_status bake_dump(const char *text, size_t size, kiln_op_set ops, const kiln_json_limits *limits,
+                             const kiln_allocator *allocator, bool check, kiln_plan **out,
+                             kiln_error *error) {
     kiln_allocator a = kiln__allocator_or_default(allocator);
     kiln_json_limits resolved = kiln__json_limits_resolve(limits);
     kiln__json_caps caps = kiln__json_limits_caps(&resolved);
@@ -229,7 +223,35 @@ kiln_status kiln_plan_check_json(const char *text, size_t size, kiln_op_set ops,
     if (status != KILN_OK)
         return status;
     kiln__json root = kiln__json_root(&doc);
-    status = check_document(&root, ops, &resolved, &a, error);
+    dump d = {.graph = NULL};
+    kiln_plan *plan = NULL;
+    status = read_dump(&root, ops, &resolved, &a, &d, error);
+    if (status == KILN_OK)
+        status = kiln_bake(d.graph, &d.options.options, &plan, error);
+    if (status == KILN_OK && check)
+        status = compare_with(&d.plan, plan, &caps, &a, error);
+    kiln_graph_destroy(d.graph);
     kiln__json_close(&doc);
+    if (status == KILN_OK && out != NULL)
+        *out = plan;
+    else
+        kiln_plan_release(plan);
     return status;
+}
+
+kiln_status kiln_plan_from_json(const char *text, size_t size, kiln_op_set ops,
+                                const kiln_json_limits *limits, const kiln_allocator *allocator,
+                                kiln_plan **out, kiln_error *error) {
+    if (text == NULL || out == NULL)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_plan_from_json: text or out is NULL");
+    *out = NULL;
+    return bake_dump(text, size, ops, limits, allocator, false, out, error);
+}
+
+kiln_status kiln_plan_check_json(const char *text, size_t size, kiln_op_set ops,
+                                 const kiln_json_limits *limits, const kiln_allocator *allocator,
+                                 kiln_error *error) {
+    if (text == NULL)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_plan_check_json: text is NULL");
+    return bake_dump(text, size, ops, limits, allocator, true, NULL, error);
 }

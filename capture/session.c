@@ -218,7 +218,13 @@ kiln_status kiln_session_set_f32(kiln_session *s, kiln_slot slot, float value, k
 }
 
 int64_t kiln_session_get_i64(const kiln_session *s, kiln_slot slot) {
-    return slot.graph == s->plan->program->tag && slot.id < s->n_slots ? s->i64[slot.id] : 0;
+    bool known = slot.graph == s->plan->program->tag && slot.id < s->n_slots;
+    return known ? s->i64[slot.id] : 0;
+}
+
+float kiln_session_get_f32(const kiln_session *s, kiln_slot slot) {
+    bool known = slot.graph == s->plan->program->tag && slot.id < s->n_slots;
+    return known ? s->f32[slot.id] : 0.0f;
 }
 
 /* ---- bindings --------------------------------------------------------------------------------------- */
