@@ -79,10 +79,10 @@ LINK_LIBS = $(PKG_LIBS) -lm -lpthread
 
 .DEFAULT_GOAL := all
 .PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle mutate fuzz \
-        lint format format-check includes install uninstall clean bench
+        lint format format-check includes install uninstall clean
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 all: $(LIB) $(GGUF_LIB) $(SHARED) $(KILN)  ## libraries and the kiln command, in build/
 
@@ -137,7 +137,8 @@ $(EXAMPLES): $(BUILD)/examples/%: $(BUILD)/examples/%.o $(GGUF_LIB) $(LIB)
 deps:  ## install the packages that are missing (says which first), or print the command that would
 	@sh tools/deps.sh libcjson libxxhash cmocka
 
-demo: deps  ## write a small MoE model, decode with it, show the plan
+demo:  ## write a small MoE model, decode with it, show the plan
+	@sh tools/deps.sh libcjson libxxhash
 	@$(MAKE) --no-print-directory $(KILN)
 	@$(KILN) demo --dir $(BUILD)/demo
 

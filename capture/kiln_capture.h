@@ -55,6 +55,7 @@ typedef struct kiln_capture_counters {
     uint32_t entries; /* now */
     int64_t bytes;    /* now, of plans and sessions */
 } kiln_capture_counters;
+/* What the cache has done since it was made. */
 KILN_API void kiln_capture_get_counters(const kiln_capture *capture, kiln_capture_counters *out);
 
 /* Why the last `end` missed: the first node and field that differ from the nearest cached plan, or that the
@@ -67,6 +68,7 @@ KILN_API const char *kiln_capture_miss_reason(const kiln_capture *capture);
 typedef struct kiln_fingerprint {
     uint64_t low, high;
 } kiln_fingerprint;
+/* Of a graph without a remembered error. Equal graphs have equal ones, on every machine. */
 KILN_API kiln_fingerprint kiln_graph_fingerprint(const kiln_graph *graph);
 
 /* KILN_OK when the plan was baked from a graph equal to this one. Otherwise KILN_ERROR_STALE, with a text

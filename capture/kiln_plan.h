@@ -120,7 +120,8 @@ KILN_API bool kiln_plan_slot_at(const kiln_plan *plan, size_t i, kiln_slot_info 
 
 /* ---- states: KV caches and the like, the caller's, alive across runs, sessions and plans ------------ */
 
-/* `size` zeroed bytes, or the caller's own memory (which must outlive the buffer). Errors:
+/* `size` zeroed bytes, or the caller's own memory (which must outlive the buffer, and be aligned as
+ * kiln_storage_info.align of what it will be bound to says: 128 always suffices). Errors:
  * KILN_ERROR_ARGUMENT, KILN_ERROR_MEMORY. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_state_buffer_create(const kiln_allocator *allocator, int64_t size,
                                                               kiln_state_buffer **out, kiln_error *error);
@@ -158,6 +159,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_session_create(kiln_plan *plan, kiln_e
  * allowed. */
 KILN_API kiln_status kiln_session_destroy(kiln_session *session, kiln_error *error);
 
+/* The plan it was made from; not a reference of the caller's. Any thread. */
 KILN_API kiln_plan *kiln_session_plan(const kiln_session *session);
 
 /* Errors: KILN_ERROR_ARGUMENT (unknown slot, wrong type), KILN_ERROR_LIMIT (outside its bounds; the text has
@@ -179,7 +181,8 @@ KILN_API float kiln_session_get_f32(const kiln_session *session, kiln_slot slot)
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_bind(kiln_session *session, kiln_storage storage,
                                                        void *data, int64_t size, kiln_error *error);
 
-/* Binds a state storage. The buffer must outlive the binding. */
+/* Binds a state storage. The buffer must outlive the binding. Errors: KILN_ERROR_ARGUMENT (state NULL, unknown storage, not a
+ * state), KILN_ERROR_BINDING (too small, misaligned), KILN_ERROR_BUSY. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_bind_state(kiln_session *session, kiln_storage storage,
                                                              kiln_state_buffer *state, kiln_error *error);
 
@@ -215,7 +218,7 @@ KILN_API bool kiln_fence_done(kiln_fence fence);
  * Waits for nothing. Without effect on other submissions. Any thread. */
 KILN_API void kiln_cancel(kiln_fence fence);
 
-/* Submit and wait. */
+/* Submit and wait without limit. Errors: those of both. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_run(kiln_session *session, kiln_error *error);
 
 /* ---- observers -------------------------------------------------------------------------------------- */

@@ -352,6 +352,11 @@ kiln_storage kiln_storage_of(const kiln_graph *g, kiln_tensor tensor) {
     return info.storage;
 }
 
+kiln_storage kiln_storage_find(const kiln_graph *g, const char *name) {
+    uint32_t id = kiln__name_find(g, KILN_NAME_STORAGE, name);
+    return (kiln_storage){id, id ? g->tag : 0};
+}
+
 size_t kiln_graph_node_count(const kiln_graph *g) {
     return g->nodes.count;
 }

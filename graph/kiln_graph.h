@@ -15,6 +15,7 @@
 #include "kiln_op.h"
 
 #ifdef __cplusplus
+#include <initializer_list> /* for KILN_SHAPE */
 extern "C" {
 #endif
 
@@ -67,7 +68,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_graph_check(const kiln_graph *graph, k
  * empty or taken, min > max). */
 KILN_API kiln_slot kiln_slot_i64(kiln_graph *graph, const char *name, int64_t min, int64_t max);
 
-/* Declares a float that may change between runs; before it is first set it is `preset`. */
+/* Declares a float that may change between runs; before it is first set it is `preset`. Errors:
+ * KILN_ERROR_ARGUMENT (name NULL, empty or taken). */
 KILN_API kiln_slot kiln_slot_f32(kiln_graph *graph, const char *name, float preset);
 
 /* Dimensions: a constant; a symbol; n times a symbol. */
@@ -103,10 +105,16 @@ static inline kiln_f32_value kiln_f32_of(kiln_slot slot) {
 }
 
 /* A shape argument: KILN_SHAPE(kiln_sym(n_tokens), kiln_n(64)) stands for `ndim, dims`. */
+#ifdef __cplusplus
+#define KILN_SHAPE(...)                                                                                      \
+    (uint32_t)(std::initializer_list<kiln_dim>{__VA_ARGS__}.size()),                                         \
+        (std::initializer_list<kiln_dim>{__VA_ARGS__}.begin())
+#else
 #define KILN_SHAPE(...)                                                                                      \
     (uint32_t)(sizeof((kiln_dim[]){__VA_ARGS__}) / sizeof(kiln_dim)), (const kiln_dim[]) {                   \
         __VA_ARGS__                                                                                          \
     }
+#endif
 
 /* ---- storages and leaf tensors ---------------------------------------------------------------------- */
 
@@ -138,6 +146,7 @@ KILN_API kiln_tensor kiln_tensor_at(kiln_graph *graph, kiln_storage storage, int
 KILN_API void kiln_storage_data(kiln_graph *graph, kiln_storage storage, void *data, int64_t size,
                                 uint64_t generation);
 
+/* The storage a tensor lies in; invalid for an unknown tensor. */
 KILN_API kiln_storage kiln_storage_of(const kiln_graph *graph, kiln_tensor tensor);
 
 /* ---- views: other shapes over the same bytes -------------------------------------------------------- */
@@ -150,7 +159,8 @@ KILN_API kiln_tensor kiln_slice(kiln_graph *graph, kiln_tensor tensor, int32_t a
 /* The same elements, in the same order, in another shape. The tensor must be dense enough for that (merged
  * axes contiguous; a symbol may only be the outermost of a merged group, and becomes n × symbol). */
 KILN_API kiln_tensor kiln_reshape(kiln_graph *graph, kiln_tensor tensor, uint32_t ndim, const kiln_dim *dims);
-/* Axis i of the result is axis perm[i] of the tensor. */
+/* Axis i of the result is axis perm[i] of the tensor; transpose swaps two axes. All views: KILN_ERROR_ARGUMENT for an unknown
+ * tensor, KILN_ERROR_SHAPE for what does not fit, KILN_ERROR_MEMORY. The innermost axis of a block dtype stays where it is. */
 KILN_API kiln_tensor kiln_permute(kiln_graph *graph, kiln_tensor tensor, const uint32_t *perm);
 KILN_API kiln_tensor kiln_transpose(kiln_graph *graph, kiln_tensor tensor, int32_t axis_a, int32_t axis_b);
 /* Axes of count 1 (and missing outer axes) are repeated, with stride 0, up to `dims`. Such a tensor can only
@@ -197,7 +207,10 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_get(const kiln_graph *graph, ki
                                                      kiln_tensor_info *out);
 /* By name: a tensor named by kiln_name, kiln_output or its storage. Invalid handle when there is none. */
 KILN_API kiln_tensor kiln_tensor_find(const kiln_graph *graph, const char *name);
+/* Slots and storages by name; invalid when there is none. */
 KILN_API kiln_slot kiln_slot_find(const kiln_graph *graph, const char *name);
+KILN_API kiln_storage kiln_storage_find(const kiln_graph *graph, const char *name);
+/* Nodes added so far. */
 KILN_API size_t kiln_graph_node_count(const kiln_graph *graph);
 
 #ifdef __cplusplus

@@ -76,7 +76,7 @@ typedef struct kiln_infer {
     uint32_t n_out;       /* preset to the descriptor's n_out; lower it when optional outputs are absent */
     int32_t *alias;       /* per output: -1 (fresh bytes), or the input whose bytes this output is: then
                              the output takes that input's whole description */
-    const void *reserved; /* for kiln_infer_fail and kiln_infer_slot_max */
+    const void *reserved; /* for the kiln_infer_* calls */
 } kiln_infer;
 
 /* Records a failure; returns `status`. The text gets "node 'N' (op): " in front. Name operands, expected and
@@ -203,7 +203,7 @@ typedef struct kiln_op {
 
     const char *const *in_names; /* operands' names, n_in_max of them; with `variadic` the last one repeats */
     uint32_t n_in_min, n_in_max; /* required operands come first, optional ones after */
-    bool variadic;               /* any number of operands from n_in_min - 1 + 1 up, all like the last */
+    bool variadic; /* any number of operands from n_in_min up; those behind n_in_max are like the last */
     const char *const *out_names;
     uint32_t n_out; /* 8 at most; infer may lower it */
 

@@ -305,6 +305,11 @@ static kiln_status add(kiln_graph *g, const kiln_op *op, const char *label, cons
 
 kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *inputs, uint32_t n_inputs,
                           const void *attrs, kiln_tensor *outputs) {
+    if (op == NULL || outputs == NULL || (inputs == NULL && n_inputs > 0))
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "kiln_node_add: %s is NULL",
+                                op == NULL        ? "the op"
+                                : outputs == NULL ? "the array for the outputs"
+                                                  : "the array of inputs");
     char label[KILN__LABEL_SIZE];
     snprintf(label, sizeof label, "%.100s.%zu", op->name, g->nodes.count);
     uint32_t in[MAX_OPERANDS], out[MAX_OUTPUTS] = {0}, n_out = 0, n_in = 0;

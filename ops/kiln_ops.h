@@ -163,8 +163,10 @@ KILN_API kiln_tensor kiln_layer_norm(kiln_graph *graph, kiln_tensor x, kiln_tens
 /* x / max(√Σx², eps). */
 KILN_API kiln_tensor kiln_l2_norm(kiln_graph *graph, kiln_tensor x, float eps);
 
+/* x / (1 + e^−x). */
 KILN_API kiln_tensor kiln_silu(kiln_graph *graph, kiln_tensor x);
 
+/* exact: x·Φ(x) by erf; otherwise 0.5·x·(1 + tanh(0.7978845608·(x + 0.044715·x³))). */
 KILN_API kiln_tensor kiln_gelu(kiln_graph *graph, kiln_tensor x, bool exact);
 
 /* cap·tanh(x/cap), cap > 0. */

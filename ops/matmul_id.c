@@ -111,7 +111,9 @@ kiln_tensor kiln_matmul_id_split(kiln_graph *graph, const kiln_tensor *w, uint32
                                  kiln_tensor ids) {
     kiln_tensor in[KILN_MATMUL_ID_W + MOST_EXPERTS] = {[KILN_MATMUL_ID_X] = x, [KILN_MATMUL_ID_IDS] = ids};
     /* Too many are refused by kiln_node_add, which looks at the number first. */
-    for (uint32_t e = 0; e < n_experts && e < MOST_EXPERTS; e++)
+    if (n_experts > MOST_EXPERTS)
+        n_experts = MOST_EXPERTS + 1;
+    for (uint32_t e = 0; w != NULL && e < n_experts && e < MOST_EXPERTS; e++)
         in[KILN_MATMUL_ID_W + e] = w[e];
     return kiln__add_node(graph, &kiln__op_matmul_id, in, KILN_MATMUL_ID_W + n_experts, NULL, NULL);
 }

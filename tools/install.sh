@@ -8,10 +8,11 @@ if [ "$1" = --remove ]; then
     for h in "$@"; do rm -f "$root/include/kiln/$(basename "$h")"; done
     rmdir "$root/include/kiln" 2>/dev/null || true
     rm -f "$root/lib/libkiln.a" "$root/lib/libkiln_gguf.a" "$root/lib/$shared" "$root/lib/$link" \
-        "$root/lib/pkgconfig/kiln.pc" "$root/bin/kiln" "$root/share/man/man1/kiln.1"
+        "$root/lib/pkgconfig/kiln.pc" "$root/lib/pkgconfig/kiln_gguf.pc" "$root/bin/kiln" "$root/share/man/man1/kiln.1"
     exit 0
 fi
-root=$1$2 prefix=$2 version=$3 build=$4 shared=$5 link=$6
+case $2 in /*) ;; *) echo "kiln: PREFIX must be an absolute path, got '$2'" >&2; exit 1 ;; esac
+destdir=$1 root=$1$2 prefix=$2 version=$3 build=$4 shared=$5 link=$6
 shift 6
 mkdir -p "$root/include/kiln" "$root/lib/pkgconfig" "$root/bin" "$root/share/man/man1"
 install -m 644 "$@" "$root/include/kiln/"
@@ -20,7 +21,7 @@ install -m 755 "$build/$shared" "$root/lib/"
 ln -sf "$shared" "$root/lib/$link"
 install -m 755 "$build/kiln" "$root/bin/"
 install -m 644 tools/kiln/kiln.1 "$root/share/man/man1/"
-cat >"$root/lib/pkgconfig/kiln.pc" <<EOF
+cat >"$root/lib/pkgconfig/kiln.pc" "$root/lib/pkgconfig/kiln_gguf.pc" <<EOF
 prefix=$prefix
 includedir=\${prefix}/include
 libdir=\${prefix}/lib
@@ -33,4 +34,22 @@ Libs: -L\${libdir} -lkiln
 Libs.private: -lm -lpthread
 Cflags: -I\${includedir}
 EOF
+cat >"$root/lib/pkgconfig/kiln_gguf.pc" <<EOF
+prefix=$prefix
+libdir=\${prefix}/lib
+
+Name: kiln_gguf
+Description: GGUF files for Kiln (static library)
+Version: $version
+Requires: kiln
+Libs: -L\${libdir} -lkiln_gguf
+EOF
 echo "installed under $root"
+# A fresh shared library is found by name only after this; in a staging folder it is the packager's business.
+if [ -z "$destdir" ] && [ "$(uname -s)" = Linux ]; then
+    if [ "$(id -u)" = 0 ] && command -v ldconfig >/dev/null 2>&1; then
+        ldconfig
+    else
+        echo "run 'ldconfig' as root, or set LD_LIBRARY_PATH=$prefix/lib, before starting programs that use libkiln"
+    fi
+fi

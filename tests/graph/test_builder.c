@@ -241,6 +241,10 @@ static void test_nodes_operands(void **unused) {
             "node 'add.0' (add): 1 operands; it takes 2 to 2");
     REFUSED(kiln_node_add(g, add, one, 2, NULL, out), KILN_ERROR_ARGUMENT,
             "node 'add.0' (add): operand b is missing");
+    REFUSED(kiln_node_add(g, NULL, one, 1, NULL, out), KILN_ERROR_ARGUMENT, "kiln_node_add: the op is NULL");
+    REFUSED(kiln_concat(g, NULL, 2, 0), KILN_ERROR_ARGUMENT, "kiln_node_add: the array of inputs is NULL");
+    REFUSED(kiln_matmul_id_split(g, NULL, 0, x, x), KILN_ERROR_ARGUMENT,
+            "node 'matmul_id.0' (matmul_id): 5 operands; it takes 6 to 1024");
     REFUSED(kiln_add(g, x, (kiln_tensor){1, 4711}), KILN_ERROR_ARGUMENT,
             "node 'add.0' (add): operand 1 is a tensor of another graph, or of this one before its reset");
     REFUSED(kiln_softcap(g, x, -1.0f), KILN_ERROR_ARGUMENT,
