@@ -270,6 +270,55 @@ printf '99999' >bad_tokens
 failure "token 99999 at position 0 is not in the vocabulary" logits $model --tokens bad_tokens --out l.f32
 failure "no tokens in it" logits $model --tokens empty --out l.f32
 
+# ---- what is written over, and what is not -------------------------------------------------------------------
+
+# A write that fails leaves the old file, and nothing beside it.
+printf 'old\n' >old
+for how in "dump $model --plan old" "logits $model --tokens one --out old" "demo-model old" \
+    "run g.json -w $model -o logits=old"; do
+    echo 1 >one
+    checks=$((checks + 1))
+    command="kiln $how with no room"
+    # shellcheck disable=SC2086
+    (trap '' XFSZ && ulimit -f 1 && exec ${RUNNER:-} "$KILN" $how) >out 2>err
+    [ $? = 1 ] || problem "$command: does not exit with 1"
+    err_has 'cannot write'
+    [ "$(cat old)" = old ] || problem "$command: the old file is gone"
+    [ ! -e old.partial ] || problem "$command: old.partial is left"
+done
+# Pipes are written and stay; links are followed and stay.
+mkfifo pipe
+ln -s linked link
+for how in "dump g.json --graph" "dump g.json --plan" "logits $model --tokens tokens --out" "demo-model" \
+    "run g.json -w $model -o"; do
+    case $how in run*) how="$how logits=" ;; *) how="$how " ;; esac
+    cat pipe >piped &
+    # shellcheck disable=SC2086
+    expect 0 ${how}pipe
+    wait
+    [ -p pipe ] || problem "$command: the pipe is gone"
+    : >linked
+    # shellcheck disable=SC2086
+    expect 0 ${how}link
+    [ -h link ] || problem "$command: the link is gone"
+    same piped linked
+done
+# Nothing is written over what is read.
+cp $model m.gguf
+cp g.json in.json
+ln -s m.gguf also.gguf
+cp m.gguf b.gguf.partial
+for how in "dump m.gguf --graph m.gguf" "dump m.gguf --plan also.gguf" "dump in.json --dot in.json" \
+    "dump b.gguf.partial --plan b.gguf" "logits m.gguf --tokens tokens --out m.gguf" \
+    "logits m.gguf --tokens tokens --out tokens" "run in.json -w m.gguf -o logits=m.gguf" \
+    "run in.json -w m.gguf -o logits=in.json" "run in.json -w m.gguf -i tokens=bos.npy -o logits=bos.npy"; do
+    # shellcheck disable=SC2086
+    failure 'is the input' $how
+    same m.gguf $model
+    same in.json g.json
+    same b.gguf.partial $model
+done
+
 # ---- real models ---------------------------------------------------------------------------------------------
 
 stories=$data/stories260K

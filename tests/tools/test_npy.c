@@ -4,6 +4,9 @@
 #include "gguf_help.h"
 #include "tools/npy/npy.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 static const unsigned char magic[8] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
 
 /* A .npy file of version 1.0 with this header text, and `data` bytes that count up from 0. */
@@ -229,6 +232,43 @@ static void arrays_round_trip_through_files(void **state) {
     rmdir(folder);
 }
 
+/* What cannot be replaced by a whole file is written where it is; links stay links. */
+static void pipes_and_links_stay(void **state) {
+    (void)state;
+    char folder[] = "/tmp/kiln-npy-XXXXXX", path[64], target[64], read_back[256];
+    const int32_t data[2] = {1, 2};
+    const int64_t dims[1] = {2};
+    kiln_error error = {0};
+    struct stat info;
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/pipe", folder);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    int fd = open(path, O_RDONLY | O_NONBLOCK);
+    assert_true(fd >= 0);
+    assert_int_equal(kiln_npy_write(path, KILN_I32, 1, dims, data, &error), KILN_OK);
+    assert_int_equal(read(fd, read_back, sizeof read_back), 128 + 8);
+    close(fd);
+    assert_int_equal(lstat(path, &info), 0);
+    assert_true(S_ISFIFO(info.st_mode));
+    unlink(path);
+    snprintf(path, sizeof path, "%s/link", folder);
+    snprintf(target, sizeof target, "%s/target", folder);
+    assert_int_equal(symlink("target", path), 0);
+    for (int i = 0; i < 2; i++) { /* first the target is not there */
+        assert_int_equal(kiln_npy_write(path, KILN_I32, 1, dims, data, &error), KILN_OK);
+        assert_int_equal(lstat(path, &info), 0);
+        assert_true(S_ISLNK(info.st_mode));
+        assert_int_equal(stat(target, &info), 0);
+        assert_int_equal(info.st_size, 128 + 8);
+        assert_int_equal(chmod(target, 0640), 0);
+    }
+    assert_int_equal(stat(target, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0640);
+    unlink(path);
+    unlink(target);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static void written_bytes_are_these(void **state) {
     (void)state;
     static const char start[] =
@@ -323,6 +363,7 @@ int main(void) {
         cmocka_unit_test(other_files_are_refused),
         cmocka_unit_test(damage_to_a_header_is_survived),
         cmocka_unit_test(arrays_round_trip_through_files),
+        cmocka_unit_test(pipes_and_links_stay),
         cmocka_unit_test(written_bytes_are_these),
         cmocka_unit_test(wrong_use_is_an_error),
         cmocka_unit_test(every_allocation_of_the_reader_may_fail),

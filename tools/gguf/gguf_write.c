@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include "gguf_writer.h"
+#include "out_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -94,7 +95,8 @@ static kiln_status lay_out(kiln_gguf_writer *w, gguf_buffer *head, int64_t *size
 /* Takes the bytes of the file in order. False stops; the sink knows why. */
 typedef struct sink {
     bool (*put)(struct sink *s, const void *data, size_t n);
-    int fd, code;         /* file: descriptor, errno of a failure */
+    kiln__out_file *out;  /* file */
+    int code;             /* file: errno of a failure */
     unsigned char *where; /* memory: next byte */
 } sink;
 
@@ -143,7 +145,7 @@ kiln_status kiln_gguf_writer_write_memory(kiln_gguf_writer *writer, void **out, 
     kiln_status status = prepare(writer, &head, &total, error);
     if (status == KILN_OK) {
         void *memory = writer->allocator.alloc(writer->allocator.context, (size_t)total, 64);
-        sink s = {put_memory, -1, 0, memory};
+        sink s = {put_memory, NULL, 0, memory};
         if (memory != NULL && put_all(writer, &head, &s)) {
             *out = memory;
             *size = (size_t)total;
@@ -159,45 +161,23 @@ kiln_status kiln_gguf_writer_write_memory(kiln_gguf_writer *writer, void **out, 
 /* ---- To a file -------------------------------------------------------------------------------------- */
 
 static bool put_file(sink *s, const void *data, size_t n) {
-    const unsigned char *next = data;
-    while (n > 0) {
-        ssize_t wrote = write(s->fd, next, n < ((size_t)1 << 30) ? n : (size_t)1 << 30);
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        if (wrote <= 0) {
-            s->code = wrote < 0 ? errno : EIO;
-            return false;
-        }
-        next += wrote;
-        n -= (size_t)wrote;
-    }
-    return true;
+    s->code = kiln__out_write(s->out, data, n);
+    return s->code == 0;
 }
 
-/* Writes `partial`, then renames it to `path`. */
-static kiln_status write_and_rename(kiln_gguf_writer *w, const gguf_buffer *head, const char *partial,
-                                    const char *path, kiln_error *error) {
+static kiln_status write_file(kiln_gguf_writer *w, const gguf_buffer *head, kiln__out_file *out,
+                              const char *path, kiln_error *error) {
     gguf_label label;
     kiln_gguf__label_set(&label, path);
-    sink s = {put_file, open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), 0, NULL};
-    if (s.fd < 0)
-        return GGUF_FAIL(&label, error, KILN_ERROR_SYSTEM, "cannot create the file beside it, .partial: %s",
-                         strerror(errno));
-    const char *what = "write";
+    sink s = {put_file, out, kiln__out_open(out, path), NULL};
+    if (s.code != 0)
+        return GGUF_FAIL(&label, error, KILN_ERROR_SYSTEM,
+                         "cannot create the file, or .partial beside it: %s", strerror(s.code));
     bool good = put_all(w, head, &s);
-    if (close(s.fd) != 0 && good) {
-        s.code = errno;
-        good = false;
-    }
-    if (good && rename(partial, path) != 0) {
-        s.code = errno;
-        what = "put the written file in its place";
-        good = false;
-    }
-    if (good)
+    int code = kiln__out_finish(out, good);
+    if (good && code == 0)
         return KILN_OK;
-    unlink(partial);
-    return GGUF_FAIL(&label, error, KILN_ERROR_SYSTEM, "cannot %s: %s", what, strerror(s.code));
+    return GGUF_FAIL(&label, error, KILN_ERROR_SYSTEM, "cannot write: %s", strerror(good ? code : s.code));
 }
 
 kiln_status kiln_gguf_writer_write(kiln_gguf_writer *writer, const char *path, kiln_error *error) {
@@ -207,14 +187,12 @@ kiln_status kiln_gguf_writer_write(kiln_gguf_writer *writer, const char *path, k
     int64_t total = 0;
     kiln_status status = prepare(writer, &head, &total, error);
     if (status == KILN_OK) {
-        size_t length = strlen(path), room = length + sizeof ".partial";
-        char *partial = KILN_NEW(&writer->allocator, char, room);
-        if (partial == NULL) {
+        kiln__out_file *out = KILN_NEW(&writer->allocator, kiln__out_file, 1);
+        if (out == NULL) {
             status = GGUF_ERROR(error, KILN_ERROR_MEMORY, "GGUF writer: no memory for a path");
         } else {
-            snprintf(partial, room, "%s.partial", path);
-            status = write_and_rename(writer, &head, partial, path, error);
-            KILN_DELETE(&writer->allocator, partial, char, room);
+            status = write_file(writer, &head, out, path, error);
+            KILN_DELETE(&writer->allocator, out, kiln__out_file, 1);
         }
     }
     KILN_ARRAY_FREE(&writer->allocator, head);

@@ -74,6 +74,15 @@ static int write_picture(const char *path, const kiln_plan *plan) {
     return ok ? EXIT_OK : EXIT_FAILED;
 }
 
+static int refuse_outputs(const options *o, const char *input, const kiln_gguf *gguf) {
+    const char *const outputs[] = {o->graph, o->plan, o->dot};
+    int code = EXIT_OK;
+    for (size_t i = 0; i < 3 && code == EXIT_OK; i++)
+        if ((code = refuse_same(outputs[i], input)) == EXIT_OK && outputs[i] != NULL)
+            code = refuse_model(outputs[i], gguf);
+    return code;
+}
+
 static int dump_graph(const options *o, const kiln_graph *graph) {
     kiln_error error;
     kiln_json_text text = {0};
@@ -106,7 +115,11 @@ static int dump_model(const options *o, const char *path) {
     bool list = o->graph == NULL && o->plan == NULL && o->dot == NULL;
     if (kiln_gguf_open(path, NULL, &gguf, &error) != KILN_OK)
         return fail(&error, "the file may be damaged or incomplete; get it again");
-    int code = EXIT_OK;
+    int code = refuse_outputs(o, path, gguf);
+    if (code != EXIT_OK) {
+        kiln_gguf_destroy(gguf);
+        return code;
+    }
     if (list) {
         list_parts(gguf);
         list_keys(gguf);
@@ -165,7 +178,8 @@ int cmd_dump(int argc, char **argv) {
     if (kind == FILE_GGUF)
         return dump_model(&o, path);
     kiln_graph *graph;
-    code = graph_open(path, &graph);
+    if ((code = refuse_outputs(&o, path, NULL)) == EXIT_OK)
+        code = graph_open(path, &graph);
     if (code != EXIT_OK)
         return code;
     code = dump_graph(&o, graph);

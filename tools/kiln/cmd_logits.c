@@ -100,6 +100,8 @@ static int run(const options *o, const char *path) {
     int64_t count = 0, n_vocab = 0;
     kiln_cpu_options cpu = {.threads = (uint32_t)o->threads};
     int code = model_open(&m, path);
+    if (code == EXIT_OK && (code = refuse_model(o->out, m.gguf)) == EXIT_OK)
+        code = refuse_same(o->out, o->tokens);
     if (code == EXIT_OK)
         code = read_tokens(o, &tokens, &count);
     if (code == EXIT_OK) {

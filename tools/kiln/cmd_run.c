@@ -386,15 +386,11 @@ static int write_output(const runner *r, const char *path, const kiln_tensor_inf
 static int outputs(const runner *r) {
     kiln_storage_info s;
     kiln_tensor_info info;
-    char names[300];
     for (size_t i = 0; i < r->opt->outputs.count; i++) {
         size_t length;
         const char *text = r->opt->outputs.items[i], *path = split(text, &length);
-        if (path == NULL)
-            return args_usage("run", "--output is '%s'; expected NAME=FILE.npy", text);
-        if (!storage_named(r, text, length, &s) || !is_output(s.kind))
-            return fail_text(names_of(r, is_output, names, sizeof names), "the graph has no output '%.*s'",
-                             (int)length, text);
+        if (path == NULL || !storage_named(r, text, length, &s))
+            continue; /* was refused before the run */
         kiln_tensor t = kiln_plan_tensor(r->plan, s.name);
         if (kiln_plan_tensor_get(r->plan, t, &info) != KILN_OK)
             return fail_text(NULL, "output '%s' is a storage without a tensor of that name", s.name);
@@ -435,9 +431,34 @@ static int prepare(runner *r, const char *path) {
     return EXIT_OK;
 }
 
+/* An output must be one that the graph has, and no file that is read. */
+static int check_outputs(const runner *r, const char *graph) {
+    kiln_storage_info s;
+    char names[300];
+    int code = EXIT_OK;
+    for (size_t i = 0; i < r->opt->outputs.count && code == EXIT_OK; i++) {
+        size_t length;
+        const char *text = r->opt->outputs.items[i], *path = split(text, &length);
+        if (path == NULL)
+            return args_usage("run", "--output is '%s'; expected NAME=FILE.npy", text);
+        if (strcmp(path, "-") == 0)
+            return args_usage("run", "--output is '%s'; stdout is for the lines about outputs", text);
+        if (!storage_named(r, text, length, &s) || !is_output(s.kind))
+            return fail_text(names_of(r, is_output, names, sizeof names), "the graph has no output '%.*s'",
+                             (int)length, text);
+        if ((code = refuse_same(path, graph)) == EXIT_OK)
+            code = refuse_model(path, r->gguf);
+        for (size_t k = 0; k < r->opt->inputs.count && code == EXIT_OK; k++)
+            code = refuse_same(path, split(r->opt->inputs.items[k], &length));
+    }
+    return code;
+}
+
 static int run(runner *r, const char *path) {
     kiln_error error;
     int code = prepare(r, path);
+    if (code == EXIT_OK)
+        code = check_outputs(r, path);
     if (code == EXIT_OK)
         code = set_slots(r);
     for (size_t i = 0; i < r->opt->inputs.count && code == EXIT_OK; i++)

@@ -1,11 +1,13 @@
 #include "common.h"
 #include "kiln_ops.h"
+#include "tools/gguf/out_file.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -116,23 +118,44 @@ bool read_file(const char *path, char **data, size_t *size) {
 bool write_file(const char *path, const void *data, size_t size) {
     if (strcmp(path, "-") == 0)
         return fwrite(data, 1, size, stdout) == size;
-    FILE *file = fopen(path, "wb");
-    if (file == NULL) {
+    kiln__out_file out;
+    int code = kiln__out_open(&out, path);
+    if (code != 0) {
         fail_text("does the folder exist, and may you write there?", "cannot create '%s': %s", path,
-                  strerror(errno));
+                  strerror(code));
         return false;
     }
-    bool ok = fwrite(data, 1, size, file) == size;
-    int why = errno;
-    if (fclose(file) != 0 && ok) {
-        ok = false;
-        why = errno;
-    }
-    if (!ok) {
-        remove(path);
-        fail_text("is the disk full?", "cannot write '%s': %s", path, strerror(why));
-    }
-    return ok;
+    int wrote = kiln__out_write(&out, data, size);
+    code = kiln__out_finish(&out, wrote == 0);
+    if (wrote == 0 && code == 0)
+        return true;
+    fail_text("is the disk full?", "cannot write '%s': %s", path, strerror(wrote != 0 ? wrote : code));
+    return false;
+}
+
+static bool same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+int refuse_same(const char *output, const char *input) {
+    char partial[KILN_OUT_PATH_MAX + 16];
+    if (output == NULL || input == NULL || strcmp(output, "-") == 0 || strcmp(input, "-") == 0)
+        return EXIT_OK;
+    int length = snprintf(partial, sizeof partial, "%s.partial", output);
+    if (!same_file(output, input) &&
+        (length < 0 || (size_t)length >= sizeof partial || !same_file(partial, input)))
+        return EXIT_OK;
+    return fail_text("name another file to write to",
+                     "'%s' is the input '%s', or would be written through it", output, input);
+}
+
+int refuse_model(const char *output, const kiln_gguf *gguf) {
+    int code = EXIT_OK;
+    for (size_t i = 0; gguf != NULL && code == EXIT_OK && i < kiln_gguf_part_count(gguf); i++)
+        code = refuse_same(output, kiln_gguf_part_at(gguf, i)->path);
+    return code;
 }
 
 file_kind file_kind_of(const char *path) {

@@ -37,8 +37,13 @@ const char *bytes_text(int64_t bytes, char buffer[32]);
 
 /* The bytes of a file, from malloc; "-" is stdin. False after having said why. */
 bool read_file(const char *path, char **data, size_t *size);
-/* Creates or replaces; "-" is stdout. False after having said why; a file not written whole is removed. */
+/* "-" is stdout. A regular file is replaced only by a whole one; a pipe or device is written. False after having
+ * said why. */
 bool write_file(const char *path, const void *data, size_t size);
+
+/* An output must not be the file that is read: EXIT_FAILED after having said so. Either may be NULL or "-". */
+int refuse_same(const char *output, const char *input);
+int refuse_model(const char *output, const kiln_gguf *gguf); /* any part of it; NULL: none */
 
 typedef enum file_kind { FILE_BAD, FILE_GGUF, FILE_JSON } file_kind;
 /* By its first bytes. FILE_BAD after having said why. */

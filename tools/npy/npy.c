@@ -3,6 +3,7 @@
 
 #include "npy.h"
 #include "checked.h"
+#include "tools/gguf/out_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -377,18 +378,15 @@ kiln_status kiln_npy_write(const char *path, kiln_dtype dtype, int32_t ndim, con
                               npy.bytes);
     char header[256]; /* 10 + 47 + 4 numbers of at most 19 digits + separators, to a multiple of 64 */
     size_t header_size = make_header(descr, ndim, npy.dims, header, sizeof header), bytes = (size_t)npy.bytes;
-    FILE *file = fopen(path, "wb");
-    if (file == NULL)
-        return system_error(path, "create", errno, error);
-    bool good = fwrite(header, 1, header_size, file) == header_size &&
-                (bytes == 0 || fwrite(data, 1, bytes, file) == bytes);
-    int code = good ? 0 : errno;
-    if (fclose(file) != 0 && good) {
-        code = errno;
-        good = false;
-    }
-    if (good)
-        return KILN_OK;
-    remove(path);
-    return system_error(path, "write", code, error);
+    kiln__out_file out;
+    int code = kiln__out_open(&out, path);
+    if (code != 0)
+        return system_error(path, "create", code, error);
+    int wrote = kiln__out_write(&out, header, header_size);
+    if (wrote == 0)
+        wrote = kiln__out_write(&out, data, bytes);
+    code = kiln__out_finish(&out, wrote == 0);
+    if (wrote != 0 || code != 0)
+        return system_error(path, "write", wrote != 0 ? wrote : code, error);
+    return KILN_OK;
 }
