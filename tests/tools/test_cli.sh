@@ -11,6 +11,7 @@ fi
 case $KILN in /*) ;; *) KILN=$PWD/$KILN ;; esac
 data=${KILN_TEST_DATA:-../shared/data}
 case $data in /*) ;; *) data=$PWD/$data ;; esac
+man=$(cd "$(dirname "$0")/../../tools/kiln" && pwd)/kiln.1
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
@@ -264,6 +265,9 @@ usage "expected NAME=FILE.npy" run g.json -w $model -i tokens
 usage "expected SLOT=VALUE" run g.json -w $model -s n_kv
 usage "expected NAME=FILE.npy" run g.json -w $model -o logits
 usage "random:SEED" run g.json -w $model -i tokens=random:x
+usage "i32: 1 to 2147483648" run g.json -w $model -i tokens=random:1:2147483649
+usage "stdout is for" run g.json -w $model -o logits=-
+usage "name a file" demo-model -
 printf '1 x' >bad_tokens
 failure "'x' is no token number" logits $model --tokens bad_tokens --out l.f32
 printf '99999' >bad_tokens
@@ -338,6 +342,16 @@ if [ -r "$stories/stories260K-f32.gguf" ]; then
         no_err
         out_has '^graph: none ('
     done
+    # The examples of the man page. Graphviz may be missing; its picture was tried above.
+    mkdir examples
+    cp "$stories/stories260K-f32.gguf" examples/model.gguf
+    sed -n '/^\.SH EXAMPLES/,$ { /^kiln /p; }' "$man" | sed 's/\\-/-/g; s/ | less$//; s/&& dot .*//' >example_list
+    [ -s example_list ] || problem 'the man page has no examples'
+    [ -z "${RUNNER:-}" ] || : >example_list
+    while read -r command; do
+        checks=$((checks + 1))
+        (cd examples && PATH=${KILN%/*}:$PATH && eval "$command") >out 2>err </dev/null || problem "example: $command"
+    done <example_list
 else
     echo "skipped: no test data ($stories)"
 fi

@@ -194,8 +194,17 @@ static void put_random(unsigned char *to, kiln_dtype dtype, uint64_t bits, int64
         memcpy(to, &value, kiln_dtype_get(dtype)->bytes);
 }
 
+/* One more than the largest integer; where there is no such number, the largest. */
+static int64_t most_limit(kiln_dtype dtype) {
+    const kiln_dtype_info *info = kiln_dtype_get(dtype);
+    if (info->kind != KILN_KIND_INT || info->bytes >= 8)
+        return INT64_MAX;
+    bool is_unsigned = dtype == KILN_U8 || dtype == KILN_U32;
+    return (int64_t)1 << (8 * info->bytes - (is_unsigned ? 0 : 1));
+}
+
 /* "random:SEED" or "random:SEED:LIMIT" */
-static bool parse_random(const char *source, int64_t *seed, int64_t *limit) {
+static bool parse_random(const char *source, kiln_dtype dtype, int64_t *seed, int64_t *limit) {
     char text[64];
     if (strncmp(source, "random:", 7) != 0 || strlen(source + 7) >= sizeof text)
         return false;
@@ -204,7 +213,8 @@ static bool parse_random(const char *source, int64_t *seed, int64_t *limit) {
     *limit = 2;
     if (colon != NULL)
         *colon++ = '\0';
-    return args_int(text, 0, INT64_MAX, seed) && (colon == NULL || args_int(colon, 1, 255, limit));
+    return args_int(text, 0, INT64_MAX, seed) &&
+           (colon == NULL || args_int(colon, 1, most_limit(dtype), limit));
 }
 
 static int parse_given(runner *r, const char *text, given *g) {
@@ -228,10 +238,11 @@ static int parse_given(runner *r, const char *text, given *g) {
         return infer_slots(r, g);
     }
     int64_t seed, limit;
-    if (!parse_random(g->source, &seed, &limit))
+    if (!parse_random(g->source, g->info.desc.dtype, &seed, &limit))
         return args_usage(
-            "run", "'%s': expected random:SEED, or random:SEED:LIMIT for integers below LIMIT (to 255)",
-            g->source);
+            "run",
+            "'%s': expected random:SEED, or random:SEED:LIMIT for integers below LIMIT (%s: 1 to %lld)",
+            g->source, kiln_dtype_get(g->info.desc.dtype)->name, (long long)most_limit(g->info.desc.dtype));
     kiln_dtype_kind kind = kiln_dtype_get(g->info.desc.dtype)->kind;
     if (kind != KILN_KIND_FLOAT && kind != KILN_KIND_INT)
         return fail_text("--weights F.gguf brings quantised weights", "'%s' is %s, which cannot be random",
@@ -243,7 +254,7 @@ static void fill(const runner *r, const given *g, unsigned char *to) {
     int64_t counts[KILN_MAX_DIMS], seed = 0, limit = 2, n = elements(r, &g->info.desc, counts);
     uint32_t bytes = kiln_dtype_get(g->info.desc.dtype)->bytes;
     if (g->npy.data == NULL)
-        (void)parse_random(g->source, &seed, &limit); /* was checked when it was read */
+        (void)parse_random(g->source, g->info.desc.dtype, &seed, &limit); /* was checked when it was read */
     uint64_t state = (uint64_t)seed;
     for (int64_t i = 0; i < n; i++) {
         unsigned char *at = to + byte_of(&g->info.desc, counts, i);

@@ -338,6 +338,8 @@ int cmd_demo_model(int argc, char **argv) {
     int code = args_parse(&spec, argc, argv, &path);
     if (code != ARGS_GO_ON)
         return code;
+    if (strcmp(path, "-") == 0)
+        return args_usage("demo-model", "a model does not go to stdout; name a file");
     if (demo_model_write(path, &error) != KILN_OK)
         return fail(&error, "does the folder exist, and may you write there?");
     fprintf(stderr, "kiln: wrote %s: %s\n", path, demo_model_text);
