@@ -173,8 +173,18 @@ failure 'max_arena\|arena' generate $model --max-arena 16
 if [ -w /dev/full ]; then
     "$KILN" generate $model -q -n 8 >/dev/full 2>err
     [ $? = 1 ] || problem 'generate to a full disk does not exit with 1'
-    grep -q '^kiln: cannot write to standard output' err || problem 'generate to a full disk does not say so'
+    grep -q '^kiln: stdout: No space' err || problem 'generate to a full disk does not say so'
 fi
+for how in "generate $model -n 8" "dump $model" "dump $model --plan -" "dump $model --dot -" "dump $model --graph -" \
+    "logits $model --tokens one --out -" "check $model" --help; do
+    echo 1 >one
+    command="kiln $how >&-"
+    checks=$((checks + 1))
+    # shellcheck disable=SC2086
+    "$KILN" $how 2>err >&-
+    [ $? = 1 ] || problem "$command: does not exit with 1"
+    [ "$(grep -c '^kiln: stdout: ' err)" = 1 ] || problem "$command: does not say once that it failed"
+done
 "$KILN" dump $model 2>err | head -n 1 >out
 [ -s err ] && problem 'dump into a closed pipe complains'
 

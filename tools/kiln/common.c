@@ -30,11 +30,20 @@ int fail_text(const char *hint, const char *format, ...) {
     return EXIT_FAILED;
 }
 
+bool flush_stdout(void) {
+    static bool said;
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return true;
+    int why = errno != 0 ? errno : EIO;
+    if (!said && why != EPIPE) /* a reader that has seen enough is no news */
+        fprintf(stderr, "kiln: stdout: %s\n", strerror(why));
+    said = true;
+    return false;
+}
+
 int finish_stdout(int code) {
-    if ((fflush(stdout) != 0 || ferror(stdout)) && code == EXIT_OK)
-        return fail_text("is the disk full, or the reader gone?", "cannot write to standard output: %s",
-                         strerror(errno));
-    return code;
+    return flush_stdout() || code != EXIT_OK ? code : EXIT_FAILED;
 }
 
 int64_t now_ns(void) {
@@ -117,7 +126,7 @@ bool read_file(const char *path, char **data, size_t *size) {
 
 bool write_file(const char *path, const void *data, size_t size) {
     if (strcmp(path, "-") == 0)
-        return fwrite(data, 1, size, stdout) == size;
+        return fwrite(data, 1, size, stdout) == size ? flush_stdout() : (flush_stdout(), false);
     kiln__out_file out;
     int code = kiln__out_open(&out, path);
     if (code != 0) {

@@ -15,7 +15,9 @@
 int fail(const kiln_error *error, const char *hint);
 int fail_text(const char *hint, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Flushes stdout; EXIT_OK becomes EXIT_FAILED, with a message, when what was printed did not arrive. */
+/* Flushes stdout. False when something that was printed did not arrive, after having said why, once. */
+bool flush_stdout(void);
+/* The same; EXIT_OK becomes EXIT_FAILED. */
 int finish_stdout(int code);
 
 /* A counter on one line of a terminal; nothing at all when stderr is no terminal. */

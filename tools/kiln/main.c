@@ -2,7 +2,9 @@
 #include "commands.h"
 #include "common.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     const char *name, *text;
@@ -40,7 +42,16 @@ static int unknown(const char *word) {
     return args_usage(NULL, "unknown %s '%s'", kind, word);
 }
 
+/* A standard stream that is closed must not become the next file that is opened. What takes its place fails as the
+ * closed one would. */
+static void keep_streams(void) {
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)!open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv) {
+    keep_streams();
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;
