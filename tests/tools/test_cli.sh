@@ -167,7 +167,18 @@ done
 expect 0 generate $model -q -n 1 -p ''
 printf 'Kiln\n' >want
 same out want
-failure 'the prompt has .* tokens, which leaves no room in 3 positions' generate $model -n 3 -p "$sentence"
+expect 0 generate $model -n 1 -p Kiln # BOS is not counted, so that there is room for this one
+same out want
+expect 0 generate $model -q -n 2 -p Kiln
+printf 'Kiln bakes\n' >want
+same out want
+failure 'the prompt has 2 tokens, BOS not counted, and -n is 1' generate $model -n 1 -p 'Kiln bakes'
+failure 'the prompt has .* tokens, which leaves no room in 3 positions' generate $model --context 3 -p "$sentence"
+# Every token is written when it is there; when nobody reads any more, there is an end to it.
+"$KILN" generate $model -n 1000 2>err | head -c 20 >out
+[ -s err ] && problem 'generate into a closed pipe complains'
+(trap '' PIPE && "$KILN" generate $model -q -n 1000 2>err; echo $? >code) | head -c 20 >out
+if [ -s err ] || [ "$(cat code)" != 1 ]; then problem 'generate does not end quietly when nobody reads'; fi
 failure 'context is 5000, but the model was trained for 1024' generate $model --context 5000
 failure 'max_arena\|arena' generate $model --max-arena 16
 if [ -w /dev/full ]; then

@@ -25,7 +25,7 @@ typedef struct generation {
     kiln_llama_decoder *decoder;
     int32_t *tokens; /* the prompt, with BOS */
     size_t n_prompt;
-    int64_t steps; /* positions to run */
+    int64_t steps; /* positions to run; fewer than n_prompt where there is nothing to predict */
     int64_t made, prompt_ns, made_ns;
     int64_t baked_ns; /* building, baking and preparing */
 } generation;
@@ -47,11 +47,17 @@ static int encode_prompt(generation *g) {
                          (long long)g->opt.context, (long long)context);
     if (g->opt.context > 0)
         context = g->opt.context;
-    g->steps = g->opt.steps < context ? g->opt.steps : context;
-    if ((int64_t)g->n_prompt > g->steps)
-        return fail_text(g->opt.steps < context ? "raise -n" : "shorten the prompt",
-                         "the prompt has %zu tokens, which leaves no room in %lld positions", g->n_prompt,
-                         (long long)g->steps);
+    /* As run.c: N positions are run, of which BOS has the first; the last one's prediction is printed, too. */
+    int64_t n = (int64_t)g->n_prompt, bos = g->tokens[0] == kiln_tok_bos(g->tok) ? 1 : 0;
+    int64_t wanted = g->opt.steps - 1 + bos;
+    if (n - bos > g->opt.steps)
+        return fail_text("raise -n", "the prompt has %lld tokens, BOS not counted, and -n is %lld",
+                         (long long)(n - bos), (long long)g->opt.steps);
+    if (n > context)
+        return fail_text("shorten the prompt",
+                         "the prompt has %lld tokens, which leaves no room in %lld positions", (long long)n,
+                         (long long)context);
+    g->steps = wanted < context ? wanted : context;
     return EXIT_OK;
 }
 
@@ -59,6 +65,8 @@ static int make_decoder(generation *g) {
     static const kiln_dtype caches[] = {KILN_DTYPE_NONE, KILN_F32, KILN_F16, KILN_BF16};
     kiln_error error;
     int64_t start = now_ns(), n = (int64_t)g->n_prompt;
+    if (n > g->steps) /* the prompt is all of it */
+        return EXIT_OK;
     kiln_cpu_options cpu = {.threads = (uint32_t)g->opt.threads};
     if (kiln_cpu_executor_create(NULL, &cpu, &g->executor, &error) != KILN_OK)
         return fail(&error, "try fewer --threads");
@@ -82,15 +90,13 @@ static int32_t best(const float *logits, int64_t n) {
 
 /* What one token adds to the text. Control characters other than white space are left out: they come from the
  * file, and would do as they like with a terminal. */
-static void print_token(const generation *g, int32_t previous, int32_t token, bool live) {
+static void print_token(const generation *g, int32_t previous, int32_t token) {
     kiln_gguf_string s = kiln_tok_decode(g->tok, previous, token);
     for (size_t i = 0; i < s.size; i++) {
         unsigned char c = (unsigned char)s.data[i];
         if ((c >= 0x20 && c != 0x7f) || (c >= '\t' && c <= '\r'))
             putchar(c);
     }
-    if (live)
-        fflush(stdout);
 }
 
 /* The prompt in chunks; gives the logits of its last token. */
@@ -117,8 +123,10 @@ static int generate(generation *g) {
     const float *logits = NULL;
     kiln_error error;
     for (size_t i = 0; i < g->n_prompt; i++)
-        print_token(g, i > 0 ? g->tokens[i - 1] : -1, g->tokens[i], live && i + 1 == g->n_prompt);
-    kiln_status status = run_prompt(g, &logits, &error);
+        print_token(g, i > 0 ? g->tokens[i - 1] : -1, g->tokens[i]);
+    if (!flush_stdout())
+        return EXIT_FAILED;
+    kiln_status status = g->decoder != NULL ? run_prompt(g, &logits, &error) : KILN_OK;
     progress p = progress_start("token", g->steps - (int64_t)g->n_prompt + 1);
     p.on = p.on && !live;
     int64_t start = now_ns();
@@ -127,9 +135,13 @@ static int generate(generation *g) {
         g->made++;
         if (next == bos || next == eos)
             break;
-        print_token(g, token, next, live);
+        print_token(g, token, next);
+        if (!flush_stdout()) { /* nobody reads it: the rest is not worth its time */
+            progress_end(&p);
+            return EXIT_FAILED;
+        }
         progress_update(&p, g->made);
-        if (position == g->steps || ferror(stdout))
+        if (position == g->steps)
             break;
         token = next;
         status = kiln_llama_step(g->decoder, &token, 1, position, 1, &logits, &error);
@@ -137,13 +149,13 @@ static int generate(generation *g) {
     g->made_ns = now_ns() - start;
     progress_end(&p);
     putchar('\n');
-    return status == KILN_OK ? EXIT_OK : fail(&error, NULL);
+    bool arrived = flush_stdout();
+    return status != KILN_OK ? fail(&error, NULL) : arrived ? EXIT_OK : EXIT_FAILED;
 }
 
 static void print_statistics(const generation *g) {
     /* The first predicted token comes with the prompt's last step. */
-    int64_t steps = g->made - 1;
-    fflush(stdout);
+    int64_t steps = g->made > 0 ? g->made - 1 : 0;
     fprintf(stderr, "kiln: %s, %u thread%s, %s mode; built and baked once in %.1f ms, replayed %llu times\n",
             kiln_executor_level(g->executor), kiln_executor_threads(g->executor),
             kiln_executor_threads(g->executor) == 1 ? "" : "s", mode_names[g->opt.plan.exact],
@@ -165,7 +177,7 @@ static int run(generation *g, const char *path) {
     if ((code = encode_prompt(g)) != EXIT_OK || (code = make_decoder(g)) != EXIT_OK)
         return code;
     code = generate(g);
-    if (!g->opt.quiet)
+    if (!g->opt.quiet && g->decoder != NULL && code == EXIT_OK)
         print_statistics(g);
     return code;
 }
@@ -176,8 +188,8 @@ int cmd_generate(int argc, char **argv) {
     const arg_option rows[] = {
         {"prompt", 'p', ARG_TEXT, "TEXT", "text to continue (default: none)", &o->prompt, 0, 0, NULL},
         {"steps", 'n', ARG_INT, "N",
-         "tokens of the prompt and the answer together, BOS not\ncounted (default: 256)", &o->steps, 1,
-         INT32_MAX, NULL},
+         "tokens to print, of the prompt and the answer together;\nBOS is not counted (default: 256)",
+         &o->steps, 1, INT32_MAX, NULL},
         {"chunk", 0, ARG_INT, "N", "tokens of the prompt per run (default: 256)", &o->chunk, 1, INT32_MAX,
          NULL},
         {"context", 0, ARG_INT, "N", "positions to go up to (default: what the model has)", &o->context, 1,
