@@ -233,12 +233,44 @@ no_out
 expect 0 check g.json --serial -q
 expect 0 check p.json
 out_has 'p.json: the plan in it is the one that is baked afresh'
+[ "$(grep -c 'no hazard is missed' out)" = 5 ] || problem "check does not check the plan of the dump, and four"
 expect 0 check d/demo-moe.plan.json
+# A plan dump has options of its own; they hold where the command line has none.
+expect 0 dump g.json --plan p2.json -m exact --serial --no-reuse
+expect 0 dump p2.json --plan -
+same out p2.json
+expect 0 dump p2.json --plan - -m exact
+same out p.json
+expect 0 check p2.json
+out_has '^as dumped: '
+expect 0 check g.json --context 8
+expect 0 check $model --context 8 -q
+# What comes through a pipe is read once.
+checks=$((checks + 3))
+command='dump and check of a pipe'
+# shellcheck disable=SC2002
+cat p2.json | "$KILN" dump /dev/stdin --plan - >out 2>err || problem "$command"
+same out p2.json
+"$KILN" check - <g.json >out 2>err || problem "$command"
+mkfifo json
+cat g.json >json &
+expect 0 check json -q
+wait
+cat $model | "$KILN" dump - >out 2>err && problem 'a model in a pipe is taken'
+err_has "'-' is a model in a pipe"
+# Hints are given where they hold.
+sed 's/"kiln.plan"/"kiln.plan", "surplus": 1/' p.json >surplus.json
+failure 'surplus' check surplus.json
+! grep -q 'dump the plan again' err || problem "$command: a misleading hint"
+failure 'torn.gguf' dump torn.gguf
+err_has 'damaged'
+failure "'d/demo-moe.gguf' is a model" run d/demo-moe.gguf
 sed 's/"arena_bytes": [0-9]*/"arena_bytes": 12/; t
      s/"n_regions": [0-9]*/"n_regions": 12/; t
      s/"offset": 128/"offset": 0/' p.json >bad.json
 cmp -s p.json bad.json && problem 'nothing in the plan was there to tamper with'
 failure 'bad.json: ' check bad.json
+err_has 'dump the plan again'
 
 # A run of the graph gives the logits that decoding gives, bit for bit. The file is the token 1 (BOS) as .npy.
 npy() { # npy DESCR SHAPE BYTES
@@ -277,6 +309,8 @@ failure 'run g.json\|has no data' run g.json
 failure "no input or weight 'nothing'" run g.json -w $model -i nothing=bos.npy
 err_has 'there are: tokens, rows'
 failure "no output 'nothing'" run g.json -w $model -o nothing=x.npy
+! grep -q 'ran once' err || problem "$command: ran all the same"
+usage "gives 'tokens' twice" run g.json -w $model -i tokens=bos.npy -i tokens=random:1
 failure "no slot 'nothing'" run g.json -w $model -s nothing=1
 failure "slot 'n_kv' is '-1'" run g.json -w $model -s n_kv=-1
 failure "nowhere.npy" run g.json -w $model -i tokens=nowhere.npy

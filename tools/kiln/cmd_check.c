@@ -9,7 +9,7 @@
 #include <string.h>
 
 typedef struct options {
-    int64_t chunk;
+    int64_t chunk, context;
     int mode; /* 0: both, else 1 + position in mode_names */
     bool quiet;
     plan_args plan;
@@ -37,17 +37,11 @@ static void print_report(const char *what, const brute_report *r) {
                (unsigned long long)r->undecided);
 }
 
-static int check_plan(const options *o, const kiln_graph *graph, const plan_args *args) {
+/* Takes the plan. */
+static int check_plan(const options *o, kiln_plan *plan, size_t nodes, const char *what) {
     kiln_error error;
-    kiln_plan *plan;
-    kiln_bake_options bake = bake_options(args);
-    if (kiln_bake(graph, &bake, &plan, &error) != KILN_OK)
-        return fail(&error, NULL);
     brute_report report;
-    char what[80];
-    snprintf(what, sizeof what, "%s, %s%s", mode_names[args->exact], args->no_fuse ? "not fused" : "fused",
-             args->no_reuse ? ", no reuse" : "");
-    progress p = progress_start(what, (int64_t)kiln_graph_node_count(graph));
+    progress p = progress_start(what, (int64_t)nodes);
     kiln_status status = brute_check(plan, tick, &p, &report, &error);
     progress_end(&p);
     kiln_plan_release(plan);
@@ -62,6 +56,17 @@ static int check_plan(const options *o, const kiln_graph *graph, const plan_args
     return EXIT_OK;
 }
 
+static int bake_and_check(const options *o, const kiln_graph *graph, const plan_args *args) {
+    kiln_error error;
+    kiln_plan *plan;
+    char what[80];
+    if (bake_plan(graph, NULL, 0, args, &plan, &error) != KILN_OK)
+        return fail(&error, NULL);
+    snprintf(what, sizeof what, "%s, %s%s", mode_names[args->exact], args->no_fuse ? "not fused" : "fused",
+             args->no_reuse ? ", no reuse" : "");
+    return check_plan(o, plan, kiln_graph_node_count(graph), what);
+}
+
 /* The plans that a graph can become: both modes, fused and not, as far as the command line leaves them open.
  */
 static int check_graph(const options *o, const kiln_graph *graph) {
@@ -74,7 +79,7 @@ static int check_graph(const options *o, const kiln_graph *graph) {
             if ((o->mode != 0 && o->mode - 1 != exact) || (o->plan.no_fuse && !no_fuse))
                 continue;
             if (code == EXIT_OK)
-                code = check_plan(o, graph, &args);
+                code = bake_and_check(o, graph, &args);
         }
     return code;
 }
@@ -84,7 +89,7 @@ static int check_model(const options *o, const char *path) {
     kiln_graph *graph = NULL;
     kiln_error error;
     int code = model_open(&m, path);
-    kiln_llama_options build = {.max_tokens = o->chunk};
+    kiln_llama_options build = {.max_tokens = o->chunk, .context = o->context};
     if (code == EXIT_OK && (kiln_graph_create(NULL, &graph, &error) != KILN_OK ||
                             kiln_llama_build(m.llama, &build, graph, &error) != KILN_OK))
         code = fail(&error, NULL);
@@ -95,34 +100,30 @@ static int check_model(const options *o, const char *path) {
     return code;
 }
 
-/* A plan dump is held against a plan baked afresh; then, as for every graph, what is baked is checked. */
-static int check_json(const options *o, const char *path) {
-    char *text;
-    size_t size;
+/* A plan dump is held against a plan baked afresh, and that plan, with the dump's own options, is checked. */
+static int check_dump(const options *o, const char *path, const char *text, size_t size, size_t nodes) {
     kiln_error error;
+    kiln_plan *plan;
+    if (kiln_plan_check_json(text, size, kiln_ops_builtin(), NULL, NULL, &error) != KILN_OK)
+        return fail_text(error.status == KILN_ERROR_STALE ? "dump the plan again with this version of Kiln"
+                                                          : NULL,
+                         "%s: %s", path, error.text);
+    if (!o->quiet)
+        printf("%s: the plan in it is the one that is baked afresh\n", path);
+    if (kiln_plan_from_json(text, size, kiln_ops_builtin(), NULL, NULL, &plan, &error) != KILN_OK)
+        return fail_text(NULL, "%s: %s", path, error.text);
+    return check_plan(o, plan, nodes, "as dumped");
+}
+
+/* Then, as for every graph, what it can be baked into is checked. */
+static int check_json(const options *o, const char *path, const char *text, size_t size) {
     kiln_graph *graph = NULL;
-    if (!read_file(path, &text, &size))
-        return EXIT_FAILED;
-    int code = EXIT_OK;
-    if (kiln_graph_from_json(text, size, kiln_ops_builtin(), NULL, NULL, &graph, &error) != KILN_OK)
-        code = fail_text("'kiln dump MODEL.gguf --graph FILE' writes a graph that can be read", "%s: %s",
-                         path, error.text);
-    /* Only a plan dump has a format of this name before its first list. */
-    const char *mark = memchr(text, '[', size);
-    size_t head = mark != NULL ? (size_t)(mark - text) : size;
-    bool is_plan = false;
-    for (size_t i = 0; i + 11 <= head && !is_plan; i++)
-        is_plan = memcmp(text + i, "\"kiln.plan\"", 11) == 0;
-    if (code == EXIT_OK && is_plan) {
-        if (kiln_plan_check_json(text, size, kiln_ops_builtin(), NULL, NULL, &error) != KILN_OK)
-            code = fail_text("dump the plan again with this version of Kiln", "%s: %s", path, error.text);
-        else if (!o->quiet)
-            printf("%s: the plan in it is the one that is baked afresh\n", path);
-    }
+    int code = graph_open(path, text, size, &graph);
+    if (code == EXIT_OK && is_plan_dump(text, size))
+        code = check_dump(o, path, text, size, kiln_graph_node_count(graph));
     if (code == EXIT_OK)
         code = check_graph(o, graph);
     kiln_graph_destroy(graph);
-    free(text);
     return code;
 }
 
@@ -139,6 +140,8 @@ int cmd_check(int argc, char **argv) {
         {"max-arena", 0, ARG_INT, "BYTES", "cap on intermediates", &o.plan.max_arena, 0, INT64_MAX, NULL},
         {"chunk", 0, ARG_INT, "N", "models: most tokens of one run (default: 1)", &o.chunk, 1, INT32_MAX,
          NULL},
+        {"context", 0, ARG_INT, "N", "models: positions in the KV caches (default: the\nmodel's)", &o.context,
+         1, INT32_MAX, NULL},
         {"quiet", 'q', ARG_FLAG, NULL, "print nothing when all is well", &o.quiet, 0, 0, NULL},
     };
     const arg_spec spec = {
@@ -146,7 +149,8 @@ int cmd_check(int argc, char **argv) {
         "GRAPH.json|PLAN.json|MODEL.gguf [OPTION...]",
         "Compares every access of every op with every other, derives all hazards, the least\n"
         "number of regions and the lives of intermediates from that, and holds the plans\n"
-        "against it. A plan dump is also compared with a plan baked afresh.",
+        "against it. A plan dump is also compared with a plan baked afresh with the options in\n"
+        "it, and that plan is checked first.",
         "file",
         1,
         1,
@@ -156,8 +160,12 @@ int cmd_check(int argc, char **argv) {
     int code = args_parse(&spec, argc, argv, &path);
     if (code != ARGS_GO_ON)
         return code;
-    file_kind kind = file_kind_of(path);
+    char *text;
+    size_t size = 0;
+    file_kind kind = input_open(path, &text, &size);
     if (kind == FILE_BAD)
         return EXIT_FAILED;
-    return kind == FILE_GGUF ? check_model(&o, path) : check_json(&o, path);
+    code = kind == FILE_GGUF ? check_model(&o, path) : check_json(&o, path, text, size);
+    free(text);
+    return code;
 }

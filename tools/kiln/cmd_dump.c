@@ -83,17 +83,17 @@ static int refuse_outputs(const options *o, const char *input, const kiln_gguf *
     return code;
 }
 
-static int dump_graph(const options *o, const kiln_graph *graph) {
+/* `dump` (may be NULL) is a plan dump whose options are to be those of the plan. */
+static int dump_graph(const options *o, const kiln_graph *graph, const char *dump, size_t size) {
     kiln_error error;
     kiln_json_text text = {0};
     kiln_plan *plan = NULL;
     int code = EXIT_OK;
-    kiln_bake_options bake = bake_options(&o->bake);
     if (o->graph != NULL) {
         kiln_status status = kiln_graph_to_json(graph, NULL, &text, &error);
         code = write_json(o->graph, status, &text, &error);
     }
-    if (code == EXIT_OK && kiln_bake(graph, &bake, &plan, &error) != KILN_OK)
+    if (code == EXIT_OK && bake_plan(graph, dump, size, &o->bake, &plan, &error) != KILN_OK)
         code = fail(&error, NULL);
     if (code == EXIT_OK && o->plan != NULL) {
         kiln_status status = kiln_plan_to_json(plan, NULL, NULL, &text, &error);
@@ -114,7 +114,7 @@ static int dump_model(const options *o, const char *path) {
     kiln_error error;
     bool list = o->graph == NULL && o->plan == NULL && o->dot == NULL;
     if (kiln_gguf_open(path, NULL, &gguf, &error) != KILN_OK)
-        return fail(&error, "the file may be damaged or incomplete; get it again");
+        return fail(&error, gguf_hint(&error));
     int code = refuse_outputs(o, path, gguf);
     if (code != EXIT_OK) {
         kiln_gguf_destroy(gguf);
@@ -132,7 +132,7 @@ static int dump_model(const options *o, const char *path) {
     if (status == KILN_OK)
         status = kiln_llama_build(model, &build, graph, &error);
     if (status == KILN_OK)
-        code = dump_graph(o, graph);
+        code = dump_graph(o, graph, NULL, 0);
     else if (list) /* any GGUF file may be looked at; only some are models that can be built */
         printf("graph: none (%s)\n", error.text);
     else
@@ -144,7 +144,7 @@ static int dump_model(const options *o, const char *path) {
 }
 
 int cmd_dump(int argc, char **argv) {
-    options o = {.chunk = 1};
+    options o = {.chunk = 1, .bake = PLAN_ARGS_NONE};
     const arg_option rows[] = {
         {"graph", 'g', ARG_TEXT, "FILE", "write the graph as JSON; '-' is stdout", &o.graph, 0, 0, NULL},
         {"plan", 'p', ARG_TEXT, "FILE",
@@ -172,17 +172,19 @@ int cmd_dump(int argc, char **argv) {
     int code = args_parse(&spec, argc, argv, &path);
     if (code != ARGS_GO_ON)
         return code;
-    file_kind kind = file_kind_of(path);
+    char *text;
+    size_t size = 0;
+    file_kind kind = input_open(path, &text, &size);
     if (kind == FILE_BAD)
         return EXIT_FAILED;
     if (kind == FILE_GGUF)
         return dump_model(&o, path);
-    kiln_graph *graph;
+    kiln_graph *graph = NULL;
     if ((code = refuse_outputs(&o, path, NULL)) == EXIT_OK)
-        code = graph_open(path, &graph);
-    if (code != EXIT_OK)
-        return code;
-    code = dump_graph(&o, graph);
+        code = graph_open(path, text, size, &graph);
+    if (code == EXIT_OK)
+        code = dump_graph(&o, graph, plan_text(text, size, &o.bake), size);
     kiln_graph_destroy(graph);
+    free(text);
     return code;
 }

@@ -29,6 +29,7 @@ typedef struct given {
 
 typedef struct runner {
     const options *opt;
+    char *text; /* of the graph's file */
     kiln_graph *graph;
     kiln_plan *plan;
     kiln_executor *executor;
@@ -228,6 +229,9 @@ static int parse_given(runner *r, const char *text, given *g) {
     if (!storage_named(r, text, length, &g->storage) || !is_fed(g->storage.kind))
         return fail_text(names_of(r, is_fed, names, sizeof names), "the graph has no input or weight '%.*s'",
                          (int)length, text);
+    for (const given *other = r->given; other < g; other++)
+        if (other->storage.storage.id == g->storage.storage.id)
+            return args_usage("run", "--input gives '%s' twice", g->storage.name);
     g->tensor = kiln_plan_tensor(r->plan, g->storage.name);
     if (kiln_plan_tensor_get(r->plan, g->tensor, &g->info) != KILN_OK)
         return fail_text("--weights binds storages that hold many tensors",
@@ -422,12 +426,17 @@ static int outputs(const runner *r) {
 static int prepare(runner *r, const char *path) {
     const options *o = r->opt;
     kiln_error error;
-    int code = graph_open(path, &r->graph);
+    size_t size = 0;
+    file_kind kind = input_open(path, &r->text, &size);
+    if (kind == FILE_GGUF)
+        return fail_text("'kiln dump MODEL.gguf --graph FILE' writes its graph", "'%s' is a model, no graph",
+                         path);
+    int code = kind == FILE_JSON ? graph_open(path, r->text, size, &r->graph) : EXIT_FAILED;
     if (code != EXIT_OK)
         return code;
-    kiln_bake_options bake = bake_options(&o->plan);
+    const char *dump = plan_text(r->text, size, &o->plan);
     kiln_cpu_options cpu = {.threads = (uint32_t)o->threads};
-    if (kiln_bake(r->graph, &bake, &r->plan, &error) != KILN_OK ||
+    if (bake_plan(r->graph, dump, size, &o->plan, &r->plan, &error) != KILN_OK ||
         kiln_cpu_executor_create(NULL, &cpu, &r->executor, &error) != KILN_OK ||
         kiln_session_create(r->plan, r->executor, NULL, &r->session, &error) != KILN_OK)
         return fail(&error, NULL);
@@ -500,6 +509,7 @@ static void release(runner *r) {
         kiln_npy_release(&r->given[i].npy);
         free(r->given[i].bytes);
     }
+    free(r->text);
     free(r->states);
     free(r->given);
     free(r->slots);
@@ -510,7 +520,7 @@ static void release(runner *r) {
 }
 
 int cmd_run(int argc, char **argv) {
-    options o = {0};
+    options o = {.plan = PLAN_ARGS_NONE};
     const arg_option rows[] = {
         {"weights", 'w', ARG_TEXT, "FILE",
          "GGUF file: weights are its parts (gguf.N) or its\ntensors, by name", &o.weights, 0, 0, NULL},

@@ -1,5 +1,6 @@
 #include "common.h"
 #include "kiln_ops.h"
+#include "kiln_plan_json.h"
 #include "tools/gguf/out_file.h"
 
 #include <errno.h>
@@ -84,7 +85,8 @@ const char *bytes_text(int64_t bytes, char buffer[32]) {
 
 static const char path_hint[] = "check the path, and that you may read it";
 
-static bool read_stream(FILE *file, char **data, size_t *size) {
+/* All that is left of it, behind the bytes of `head` (at most 64) that were read before. */
+static bool read_stream(FILE *file, const char *head, size_t head_size, char **data, size_t *size) {
     size_t capacity = 1 << 16, count = 0;
     char *bytes = NULL;
     for (;;) {
@@ -92,6 +94,8 @@ static bool read_stream(FILE *file, char **data, size_t *size) {
         if (grown == NULL)
             break;
         bytes = grown;
+        if (count == 0 && head_size > 0)
+            memcpy(bytes, head, count = head_size);
         count += fread(bytes + count, 1, capacity - count, file);
         if (count < capacity) {
             *data = bytes;
@@ -113,7 +117,7 @@ bool read_file(const char *path, char **data, size_t *size) {
         fail_text(path_hint, "cannot open '%s': %s", path, strerror(errno));
         return false;
     }
-    bool ok = read_stream(file, data, size);
+    bool ok = read_stream(file, NULL, 0, data, size);
     if (!ok) {
         fail_text(path_hint, "cannot read '%s': %s", path, strerror(errno));
         free(*data);
@@ -167,32 +171,60 @@ int refuse_model(const char *output, const kiln_gguf *gguf) {
     return code;
 }
 
-file_kind file_kind_of(const char *path) {
-    unsigned char head[64];
-    if (strcmp(path, "-") == 0)
-        return FILE_JSON; /* a pipe cannot be looked into; models are mapped, so it is no model */
-    FILE *file = fopen(path, "rb");
+/* What begins so. FILE_BAD after having said why. */
+static file_kind kind_of(const char *path, const char *head, size_t n, bool all) {
+    static const char give[] = "give a .gguf model, or JSON written by 'kiln dump'";
+    if (n >= 4 && memcmp(head, "GGUF", 4) == 0)
+        return FILE_GGUF;
+    for (size_t i = 0; i < n; i++)
+        if (strchr(" \t\r\n", head[i]) == NULL || head[i] == '\0') {
+            if (head[i] == '{')
+                return FILE_JSON;
+            fail_text(give, "'%s' is neither a GGUF file nor a JSON object", path);
+            return FILE_BAD;
+        }
+    if (!all)
+        return FILE_JSON; /* much white space: the parser says what is behind it */
+    fail_text(give, "'%s' is empty", path);
+    return FILE_BAD;
+}
+
+static file_kind read_kind(FILE *file, const char *path, char **text, size_t *size) {
+    char head[64];
+    struct stat info;
+    size_t n = fread(head, 1, sizeof head, file);
+    if (ferror(file)) {
+        fail_text(path_hint, "cannot read '%s': %s", path, strerror(errno));
+        return FILE_BAD;
+    }
+    file_kind kind = kind_of(path, head, n, n < sizeof head);
+    if (kind == FILE_GGUF && text != NULL &&
+        (file == stdin || fstat(fileno(file), &info) != 0 || !S_ISREG(info.st_mode))) {
+        fail_text("give its path", "'%s' is a model in a pipe, but models are files", path);
+        return FILE_BAD;
+    }
+    if (kind == FILE_JSON && text != NULL && !read_stream(file, head, n, text, size)) {
+        fail_text(path_hint, "cannot read '%s': %s", path, strerror(errno));
+        free(*text);
+        *text = NULL;
+        return FILE_BAD;
+    }
+    return kind;
+}
+
+file_kind input_open(const char *path, char **text, size_t *size) {
+    bool standard = text != NULL && strcmp(path, "-") == 0;
+    FILE *file = standard ? stdin : fopen(path, "rb");
+    if (text != NULL)
+        *text = NULL;
     if (file == NULL) {
         fail_text(path_hint, "cannot open '%s': %s", path, strerror(errno));
         return FILE_BAD;
     }
-    size_t n = fread(head, 1, sizeof head, file);
-    int why = ferror(file) ? errno : 0;
-    fclose(file);
-    if (why != 0) {
-        fail_text(path_hint, "cannot read '%s': %s", path, strerror(why));
-        return FILE_BAD;
-    }
-    if (n >= 4 && memcmp(head, "GGUF", 4) == 0)
-        return FILE_GGUF;
-    for (size_t i = 0; i < n; i++)
-        if (strchr(" \t\r\n", head[i]) == NULL || head[i] == '\0')
-            return head[i] == '{' ? FILE_JSON
-                                  : (fail_text("give a .gguf model, or JSON written by 'kiln dump'",
-                                               "'%s' is neither a GGUF file nor a JSON object", path),
-                                     FILE_BAD);
-    fail_text("give a .gguf model, or JSON written by 'kiln dump'", "'%s' is empty", path);
-    return FILE_BAD;
+    file_kind kind = read_kind(file, path, text, size);
+    if (!standard)
+        fclose(file);
+    return kind;
 }
 
 /* ---- plans ------------------------------------------------------------------------------------------ */
@@ -200,12 +232,35 @@ file_kind file_kind_of(const char *path) {
 const char *const mode_names[] = {"fast", "exact", NULL};
 
 kiln_bake_options bake_options(const plan_args *args) {
-    return (kiln_bake_options){.precision = args->exact ? KILN_PRECISION_EXACT : KILN_PRECISION_FAST,
+    return (kiln_bake_options){.precision = args->exact > 0 ? KILN_PRECISION_EXACT : KILN_PRECISION_FAST,
                                .no_fuse = args->no_fuse ? KILN_FUSE_ALL : 0,
                                .no_reuse = args->no_reuse,
                                .no_inplace = args->no_reuse,
                                .serial = args->serial,
-                               .max_arena = args->max_arena};
+                               .max_arena = args->max_arena > 0 ? args->max_arena : 0};
+}
+
+/* Only a plan dump has a format of this name before its first list. */
+bool is_plan_dump(const char *text, size_t size) {
+    const char *mark = memchr(text, '[', size);
+    size_t head = mark != NULL ? (size_t)(mark - text) : size;
+    for (size_t i = 0; i + 11 <= head; i++)
+        if (memcmp(text + i, "\"kiln.plan\"", 11) == 0)
+            return true;
+    return false;
+}
+
+const char *plan_text(const char *text, size_t size, const plan_args *args) {
+    bool given = args->exact >= 0 || args->no_fuse || args->no_reuse || args->serial || args->max_arena >= 0;
+    return !given && is_plan_dump(text, size) ? text : NULL;
+}
+
+kiln_status bake_plan(const kiln_graph *graph, const char *dump, size_t size, const plan_args *args,
+                      kiln_plan **out, kiln_error *error) {
+    kiln_bake_options bake = bake_options(args);
+    if (dump != NULL)
+        return kiln_plan_from_json(dump, size, kiln_ops_builtin(), NULL, NULL, out, error);
+    return kiln_bake(graph, &bake, out, error);
 }
 
 void print_plan_summary(FILE *file, const char *prefix, const kiln_plan *plan) {
@@ -222,12 +277,24 @@ void print_plan_summary(FILE *file, const char *prefix, const kiln_plan *plan) {
 
 /* ---- models ----------------------------------------------------------------------------------------- */
 
+const char *gguf_hint(const kiln_error *error) {
+    switch (error->status) {
+    case KILN_ERROR_FORMAT:
+        return "the file may be damaged or incomplete; get it again";
+    case KILN_ERROR_SYSTEM:
+        return path_hint;
+    default:
+        return NULL;
+    }
+}
+
 int model_open(model_file *m, const char *path) {
     kiln_error error;
-    if (file_kind_of(path) == FILE_BAD)
+    struct stat info; /* a pipe is left alone: opening says that it is none */
+    if ((stat(path, &info) != 0 || S_ISREG(info.st_mode)) && input_open(path, NULL, NULL) == FILE_BAD)
         return EXIT_FAILED;
     if (kiln_gguf_open(path, NULL, &m->gguf, &error) != KILN_OK)
-        return fail(&error, "the file may be damaged or incomplete; get it again");
+        return fail(&error, gguf_hint(&error));
     if (kiln_llama_open(m->gguf, NULL, &m->llama, &error) != KILN_OK)
         return fail(&error, "'kiln dump FILE' shows what the file has");
     return EXIT_OK;
@@ -239,15 +306,9 @@ void model_close(model_file *m) {
     *m = (model_file){NULL, NULL};
 }
 
-int graph_open(const char *path, kiln_graph **out) {
-    char *text;
-    size_t size;
+int graph_open(const char *path, const char *text, size_t size, kiln_graph **out) {
     kiln_error error;
-    if (!read_file(path, &text, &size))
-        return EXIT_FAILED;
-    kiln_status status = kiln_graph_from_json(text, size, kiln_ops_builtin(), NULL, NULL, out, &error);
-    free(text);
-    if (status == KILN_OK)
+    if (kiln_graph_from_json(text, size, kiln_ops_builtin(), NULL, NULL, out, &error) == KILN_OK)
         return EXIT_OK;
     return fail_text("'kiln dump MODEL.gguf --graph FILE' writes a graph that can be read", "%s: %s", path,
                      error.text);

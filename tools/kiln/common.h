@@ -48,16 +48,19 @@ int refuse_same(const char *output, const char *input);
 int refuse_model(const char *output, const kiln_gguf *gguf); /* any part of it; NULL: none */
 
 typedef enum file_kind { FILE_BAD, FILE_GGUF, FILE_JSON } file_kind;
-/* By its first bytes. FILE_BAD after having said why. */
-file_kind file_kind_of(const char *path);
+/* By its first bytes. What is JSON is read whole, since a pipe cannot be read twice: *text is from malloc. "-" is stdin.
+ * With text NULL it is only looked at. FILE_BAD after having said why. */
+file_kind input_open(const char *path, char **text, size_t *size);
 
 /* ---- plans ------------------------------------------------------------------------------------------ */
 
 typedef struct plan_args {
-    int exact; /* position in mode_names */
+    int exact; /* position in mode_names; -1: not given */
     bool no_fuse, no_reuse, serial;
-    int64_t max_arena;
+    int64_t max_arena; /* -1: not given */
 } plan_args;
+#define PLAN_ARGS_NONE                                                                                       \
+    { .exact = -1, .max_arena = -1 }
 extern const char *const mode_names[]; /* "fast", "exact" */
 
 /* Rows for an option table. */
@@ -87,6 +90,15 @@ extern const char *const mode_names[]; /* "fast", "exact" */
 
 kiln_bake_options bake_options(const plan_args *args);
 
+/* Whether JSON that has been read is a plan dump. */
+bool is_plan_dump(const char *text, size_t size);
+/* `text` when it is a plan dump and the command line says nothing about plans (see PLAN_ARGS_NONE), so that the dump's
+ * own options hold; else NULL. */
+const char *plan_text(const char *text, size_t size, const plan_args *args);
+/* The plan of `dump` with its own options, or where that is NULL, of `graph` with those of `args`. */
+kiln_status bake_plan(const kiln_graph *graph, const char *dump, size_t size, const plan_args *args,
+                      kiln_plan **out, kiln_error *error);
+
 /* One or two lines about a plan, each with `prefix` in front. */
 void print_plan_summary(FILE *file, const char *prefix, const kiln_plan *plan);
 
@@ -101,7 +113,10 @@ typedef struct model_file {
 int model_open(model_file *m, const char *path);
 void model_close(model_file *m);
 
-/* A graph from a JSON file (or a plan dump). EXIT_OK, or EXIT_FAILED after having said why. */
-int graph_open(const char *path, kiln_graph **out);
+/* What to try when a GGUF file could not be opened; may be NULL. */
+const char *gguf_hint(const kiln_error *error);
+
+/* A graph from JSON (or a plan dump); `path` is for the message. EXIT_OK, or EXIT_FAILED after having said why. */
+int graph_open(const char *path, const char *text, size_t size, kiln_graph **out);
 
 #endif
