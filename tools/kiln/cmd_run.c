@@ -1,7 +1,6 @@
 /* kiln run: one run of a graph, inputs from files or random, outputs to files. */
 #include "commands.h"
 #include "common.h"
-#include "graph.h"
 #include "half.h"
 #include "kiln_ops.h"
 #include "tools/npy/npy.h"
@@ -39,7 +38,9 @@ typedef struct runner {
     size_t n_states;
     given *given;
     size_t n_given;
-    int64_t *slots; /* values of integer slots by id */
+    int64_t *slots;             /* values of integer slots, by id */
+    kiln_slot_info *slot_infos; /* by id */
+    size_t slots_end;           /* one more than the largest id */
 } runner;
 
 #define UNSET INT64_MIN
@@ -82,7 +83,7 @@ static bool is_output(kiln_storage_kind kind) {
 static int set_slots(runner *r) {
     for (size_t i = 0; i < r->opt->slots.count; i++) {
         const char *text = r->opt->slots.items[i];
-        char name[KILN_NAME_MAX + 1];
+        char name[256];
         size_t length;
         const char *value = split(text, &length);
         if (value == NULL || length >= sizeof name)
@@ -92,7 +93,7 @@ static int set_slots(runner *r) {
         if (slot.id == 0)
             return fail_text("'kiln dump GRAPH.json --graph -' shows the slots", "the graph has no slot '%s'",
                              name);
-        const kiln__slot *s = &r->graph->slots.items[slot.id];
+        const kiln_slot_info *s = &r->slot_infos[slot.id];
         kiln_error error;
         char *end;
         if (s->is_float) {
@@ -121,33 +122,53 @@ static int infer_slots(runner *r, const given *g) {
         int64_t *slot = d->dims[i].slot ? &r->slots[d->dims[i].slot] : NULL;
         if (slot != NULL && *slot == UNSET && n > 0 && count % n == 0)
             *slot = count / n;
-        if (count != n * (slot ? *slot : 1))
+        if ((slot != NULL && *slot == UNSET) || count != n * (slot ? *slot : 1))
             return fail_text("shapes are outermost first; --set SLOT=VALUE sets a symbol",
                              "input '%s': dimension %u is %lld in %s, but the graph says %lld%s%s",
                              g->storage.name, i, (long long)count, g->source, (long long)n,
-                             slot ? " times " : "",
-                             slot ? kiln__text(r->graph, r->graph->slots.items[d->dims[i].slot].name) : "");
+                             slot ? " times " : "", slot ? r->slot_infos[d->dims[i].slot].name : "");
+    }
+    return EXIT_OK;
+}
+
+/* Every slot of the plan, none of them set. */
+static int list_slots(runner *r) {
+    kiln_slot_info info;
+    for (size_t i = 0; kiln_plan_slot_at(r->plan, i, &info); i++)
+        if (info.slot.id >= r->slots_end)
+            r->slots_end = (size_t)info.slot.id + 1;
+    r->slots = calloc(r->slots_end + 1, sizeof *r->slots);
+    r->slot_infos = calloc(r->slots_end + 1, sizeof *r->slot_infos);
+    if (r->slots == NULL || r->slot_infos == NULL)
+        return fail_text(NULL, "out of memory");
+    for (size_t i = 0; kiln_plan_slot_at(r->plan, i, &info); i++) {
+        r->slots[info.slot.id] = UNSET;
+        r->slot_infos[info.slot.id] = info;
     }
     return EXIT_OK;
 }
 
 /* Symbols that nothing has said anything about take their maximum, other slots keep their minimum. */
 static int apply_slots(runner *r) {
-    const kiln_graph *g = r->graph;
-    for (size_t i = 1; i < g->tensors.count; i++)
-        for (uint32_t d = 0; d < g->tensors.items[i].desc.ndim; d++) {
-            uint32_t slot = g->tensors.items[i].desc.dims[d].slot;
+    kiln_slot_info any;
+    kiln_tensor_info info;
+    kiln_error error;
+    if (!kiln_plan_slot_at(r->plan, 0, &any))
+        return EXIT_OK;
+    /* Tensors of one graph are numbered from 1. */
+    for (kiln_tensor t = {1, any.slot.graph}; kiln_plan_tensor_get(r->plan, t, &info) == KILN_OK; t.id++)
+        for (uint32_t d = 0; d < info.desc.ndim; d++) {
+            uint32_t slot = info.desc.dims[d].slot;
             if (slot != 0 && r->slots[slot] == UNSET)
-                r->slots[slot] = g->slots.items[slot].max;
+                r->slots[slot] = r->slot_infos[slot].max;
         }
-    for (uint32_t i = 1; i < g->slots.count; i++) {
-        kiln_error error;
-        if (g->slots.items[i].is_float)
+    for (size_t i = 0; i < r->slots_end; i++) {
+        const kiln_slot_info *s = &r->slot_infos[i];
+        if (s->slot.id == 0 || s->is_float)
             continue;
         if (r->slots[i] == UNSET)
-            r->slots[i] = g->slots.items[i].min;
-        kiln_slot slot = kiln_plan_slot(r->plan, kiln__text(g, g->slots.items[i].name));
-        if (kiln_session_set_i64(r->session, slot, r->slots[i], &error) != KILN_OK)
+            r->slots[i] = s->min;
+        if (kiln_session_set_i64(r->session, s->slot, r->slots[i], &error) != KILN_OK)
             return fail(&error, "--set SLOT=VALUE sets a slot");
     }
     return EXIT_OK;
@@ -441,14 +462,12 @@ static int prepare(runner *r, const char *path) {
         kiln_session_create(r->plan, r->executor, NULL, &r->session, &error) != KILN_OK)
         return fail(&error, NULL);
     if (o->weights != NULL && kiln_gguf_open(o->weights, NULL, &r->gguf, &error) != KILN_OK)
-        return fail(&error, "--weights takes a GGUF file");
-    r->slots = calloc(r->graph->slots.count + 1, sizeof *r->slots);
+        return fail(&error,
+                    error.status == KILN_ERROR_FORMAT ? "--weights takes a GGUF file" : gguf_hint(&error));
     r->given = calloc(o->inputs.count + 1, sizeof *r->given);
-    if (r->slots == NULL || r->given == NULL)
+    if (r->given == NULL)
         return fail_text(NULL, "out of memory");
-    for (size_t i = 0; i <= r->graph->slots.count; i++)
-        r->slots[i] = UNSET;
-    return EXIT_OK;
+    return list_slots(r);
 }
 
 /* An output must be one that the graph has, and no file that is read. */
@@ -513,6 +532,7 @@ static void release(runner *r) {
     free(r->states);
     free(r->given);
     free(r->slots);
+    free(r->slot_infos);
     (void)kiln_executor_destroy(r->executor, NULL);
     kiln_plan_release(r->plan);
     kiln_graph_destroy(r->graph);
