@@ -109,6 +109,7 @@ struct kiln_session {
     bool bindings_checked;
 
     atomic_uint busy;       /* 1 from submit until the run is done */
+    atomic_uint users;      /* threads inside a call on a fence of the last submission */
     atomic_ullong sequence; /* of the last submission; the first is 1 */
     uint32_t watch;         /* KILN_WATCH_* switched on */
     kiln_status (*callback)(void *context, const kiln_observation *observation);

@@ -144,6 +144,7 @@ kiln_status kiln_session_create(kiln_plan *plan, kiln_executor *executor, const 
     s->executor = executor;
     kiln_plan_retain(plan);
     atomic_init(&s->busy, 0);
+    atomic_init(&s->users, 0);
     atomic_init(&s->sequence, 0);
     kiln_status status = create_into(s, error);
     if (status != KILN_OK) {

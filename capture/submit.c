@@ -1,6 +1,8 @@
 /* Submitting a session's run, waiting for it and cancelling it. */
 #include "plan.h"
 
+#include <sched.h>
+
 /* ---- bindings before the first run, and after each change ------------------------------------------- */
 
 /* Shell sort: in place, no allocation (qsort may allocate), and a few hundred ranges at most. */
@@ -86,6 +88,17 @@ static kiln_status acquire_states(kiln_session *s, kiln_error *error) {
     return KILN_OK;
 }
 
+/* Waits for threads that still look at the last submission: it is over, so they are about to leave. Those that
+ * come now find that their fence is no longer the last one. */
+static unsigned long long retire_fences(kiln_session *s) {
+    /* Sequentially consistent, both, and in hold_fence the other way round: either it sees the new number, or this
+     * sees it. */
+    unsigned long long sequence = atomic_fetch_add(&s->sequence, 1) + 1;
+    while (atomic_load(&s->users) != 0)
+        sched_yield();
+    return sequence;
+}
+
 kiln_status kiln_submit(kiln_session *s, kiln_fence *fence, kiln_error *error) {
     if (s == NULL || fence == NULL)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_submit: session or fence is NULL");
@@ -108,8 +121,7 @@ kiln_status kiln_submit(kiln_session *s, kiln_fence *fence, kiln_error *error) {
         atomic_store_explicit(&s->busy, 0, memory_order_release);
         return status;
     }
-    unsigned long long sequence = atomic_fetch_add(&s->sequence, 1) + 1;
-    *fence = (kiln_fence){s, sequence};
+    *fence = (kiln_fence){s, retire_fences(s)};
     status = x->submit(s->executor, &s->run);
     if (status != KILN_OK) {
         release_states(s, s->n_storages);
@@ -144,33 +156,52 @@ static kiln_status outcome_error(const kiln_session *s, kiln_error *error) {
                           o->text[0] ? o->text : kiln_status_text(o->status));
 }
 
-static bool is_current(kiln_fence fence) {
-    return fence.session != NULL && fence.sequence != 0 &&
-           atomic_load(&fence.session->sequence) == fence.sequence;
+/* While a fence is held, its submission stays the session's last. False: it is not. */
+static bool hold_fence(kiln_fence fence) {
+    if (fence.session == NULL || fence.sequence == 0)
+        return false;
+    atomic_fetch_add(&fence.session->users, 1); /* see retire_fences */
+    if (atomic_load(&fence.session->sequence) == fence.sequence)
+        return true;
+    atomic_fetch_sub(&fence.session->users, 1);
+    return false;
+}
+
+static void drop_fence(kiln_fence fence) {
+    /* Release: what was read of the outcome is read before the next submission writes it. */
+    atomic_fetch_sub_explicit(&fence.session->users, 1, memory_order_release);
 }
 
 kiln_status kiln_wait(kiln_fence fence, int64_t timeout_ns, kiln_error *error) {
-    if (!is_current(fence))
+    if (!hold_fence(fence))
         return kiln_error_set(error, KILN_ERROR_ARGUMENT,
                               "kiln_wait: not the fence of this session's last submission");
     kiln_session *s = fence.session;
     kiln_status status = s->executor->table->wait(s->executor, &s->run, timeout_ns);
-    if (status == KILN_ERROR_TIMEOUT)
-        return kiln_error_set(error, status, "kiln_wait: not done after %lld ns; the run goes on",
-                              (long long)timeout_ns);
-    if (status != KILN_OK)
-        return kiln_error_set(error, status, "kiln_wait: %s", kiln_status_text(status));
-    return outcome_error(s, error);
+    if (status == KILN_OK)
+        status = outcome_error(s, error);
+    else if (status == KILN_ERROR_TIMEOUT)
+        kiln_error_set(error, status, "kiln_wait: not done after %lld ns; the run goes on",
+                       (long long)timeout_ns);
+    else
+        kiln_error_set(error, status, "kiln_wait: %s", kiln_status_text(status));
+    drop_fence(fence);
+    return status;
 }
 
 bool kiln_fence_done(kiln_fence fence) {
-    return !is_current(fence) ||
-           fence.session->executor->table->is_done(fence.session->executor, &fence.session->run);
+    if (!hold_fence(fence))
+        return true;
+    bool done = fence.session->executor->table->is_done(fence.session->executor, &fence.session->run);
+    drop_fence(fence);
+    return done;
 }
 
 void kiln_cancel(kiln_fence fence) {
-    if (is_current(fence))
-        fence.session->executor->table->cancel(fence.session->executor, &fence.session->run);
+    if (!hold_fence(fence))
+        return;
+    fence.session->executor->table->cancel(fence.session->executor, &fence.session->run);
+    drop_fence(fence);
 }
 
 kiln_status kiln_run(kiln_session *s, kiln_error *error) {
