@@ -34,8 +34,10 @@ static int encode_prompt(generation *g) {
     kiln_error error;
     size_t size = strlen(g->opt.prompt), room = kiln_tok_encode_bound(size);
     g->tokens = room < SIZE_MAX / sizeof *g->tokens ? malloc((room + 1) * sizeof *g->tokens) : NULL;
-    if (g->tokens == NULL)
-        return fail_text(NULL, "out of memory for a prompt of %zu bytes", size);
+    if (g->tokens == NULL) {
+        (void)fail_text(NULL, "out of memory for a prompt of %zu bytes", size);
+        return EXIT_FAILED;
+    }
     if (kiln_tok_encode(g->tok, g->opt.prompt, size, true, g->tokens, room, &g->n_prompt, &error) != KILN_OK)
         return fail(&error, "the prompt must be text that the model's vocabulary can spell");
     if (g->n_prompt == 0)
