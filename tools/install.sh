@@ -21,7 +21,7 @@ install -m 755 "$build/$shared" "$root/lib/"
 ln -sf "$shared" "$root/lib/$link"
 install -m 755 "$build/kiln" "$root/bin/"
 install -m 644 tools/kiln/kiln.1 "$root/share/man/man1/"
-cat >"$root/lib/pkgconfig/kiln.pc" "$root/lib/pkgconfig/kiln_gguf.pc" <<EOF
+cat >"$root/lib/pkgconfig/kiln.pc" <<EOF
 prefix=$prefix
 includedir=\${prefix}/include
 libdir=\${prefix}/lib
