@@ -26,7 +26,7 @@ static bool plan_layout(const kiln_plan *plan, layout *l) {
     for (size_t i = 0; i < p->nodes.count; i++) {
         const kiln__node *n = &p->nodes.items[i];
         if (!add_aligned(&at, (int64_t)(n->n_in + n->n_out) * (int64_t)sizeof(kiln_operand), 64) ||
-            !add_aligned(&at, n->op->attrs_size, 8))
+            !add_aligned(&at, n->op->attrs_size, 8) || !kiln__align_up(at, 64, &at)) /* in any order */
             return false;
     }
     l->size = at > 0 ? at : 64;
