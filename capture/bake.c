@@ -77,58 +77,6 @@ static kiln_status place_taps(kiln_plan *plan, kiln_error *error) {
     return KILN_OK;
 }
 
-/* ---- validation that needs the accesses ------------------------------------------------------------- */
-
-/* Fills plan->uses, and refuses a program that reads intermediate bytes that nothing wrote before. */
-static kiln_status check_uses(kiln_plan *plan, kiln_error *error) {
-    const kiln_graph *p = plan->program;
-    const kiln_access_list *list = &plan->hazards.list;
-    plan->n_uses = p->storages.count;
-    plan->uses = KILN_NEW(&plan->allocator, kiln__storage_use, plan->n_uses);
-    if (plan->uses == NULL)
-        return kiln_error_set(error, KILN_ERROR_MEMORY, "baking: out of memory");
-    for (size_t i = 0; i < plan->n_uses; i++)
-        plan->uses[i].align = 1;
-    for (size_t i = 1; i < p->tensors.count; i++) {
-        const kiln__tensor *t = &p->tensors.items[i];
-        uint32_t align = kiln_dtype_get(t->desc.dtype)->align;
-        if (plan->uses[t->storage].align < align)
-            plan->uses[t->storage].align = align;
-    }
-    bool opaque = false; /* a node that may have written anything */
-    for (size_t i = 0; i < list->count; i++) {
-        const kiln__access *a = &list->items[i];
-        if (a->operand == KILN__OPERAND_ANY) {
-            opaque = true;
-            for (size_t s = 0; s < plan->n_uses; s++)
-                plan->uses[s].read = plan->uses[s].written = true;
-            continue;
-        }
-        kiln_storage_kind kind = p->storages.items[a->storage].kind;
-        kiln__storage_use *use = &plan->uses[a->storage];
-        if ((a->mode & KILN_READ) && !use->written && !opaque &&
-            (kind == KILN_STORAGE_ARENA || kind == KILN_STORAGE_OUTPUT)) {
-            char node[KILN__LABEL_SIZE], tensor[KILN__LABEL_SIZE];
-            const kiln__node *n = &p->nodes.items[a->node];
-            return kiln_error_set(error, KILN_ERROR_ARGUMENT,
-                                  "node '%s' (%s) reads '%s', which no earlier node writes",
-                                  kiln__node_label(p, a->node, node), n->op->name,
-                                  kiln__tensor_label(p, p->operands.items[n->operands + a->operand], tensor));
-        }
-        if ((a->mode & KILN_WRITE) && (kind == KILN_STORAGE_WEIGHT || kind == KILN_STORAGE_INPUT)) {
-            char node[KILN__LABEL_SIZE];
-            return kiln_error_set(error, KILN_ERROR_ARGUMENT,
-                                  "node '%s' (%s) declares that it writes to '%s', which is of kind %s",
-                                  kiln__node_label(p, a->node, node), p->nodes.items[a->node].op->name,
-                                  kiln__text(p, p->storages.items[a->storage].name),
-                                  kiln__storage_kind_names[kind]);
-        }
-        use->read = use->read || (a->mode & KILN_READ);
-        use->written = use->written || (a->mode & KILN_WRITE);
-    }
-    return KILN_OK;
-}
-
 /* ---- baking ----------------------------------------------------------------------------------------- */
 
 static kiln_status bake_into(kiln_plan *plan, const kiln_graph *graph, const kiln_bake_options *options,
@@ -147,10 +95,11 @@ static kiln_status bake_into(kiln_plan *plan, const kiln_graph *graph, const kil
             .exact = options->precision == KILN_PRECISION_EXACT, .no_fuse = options->no_fuse, .keep = keep};
         status = kiln__rewrite(plan->program, &rewrite, a, &plan->rewrites, error);
     }
+    if (status == KILN_OK)
+        status =
+            kiln__hazards_find(plan->program, a, &(kiln__watched){keep, n_tensors}, &plan->hazards, error);
     KILN_DELETE(a, keep, uint8_t, n_tensors);
-    if (status != KILN_OK ||
-        (status = kiln__hazards_find(plan->program, a, &plan->hazards, error)) != KILN_OK ||
-        (status = check_uses(plan, error)) != KILN_OK)
+    if (status != KILN_OK || (status = kiln__plan_check_uses(plan, error)) != KILN_OK)
         return status;
     kiln__schedule_options schedule = {
         .memory = {.no_reuse = options->no_reuse, .no_inplace = options->no_inplace},
@@ -187,11 +136,27 @@ kiln_status kiln_bake(const kiln_graph *graph, const kiln_bake_options *options,
         kiln_plan_release(plan);
         return status;
     }
+    for (size_t i = 1; i < plan->program->storages.count; i++)
+        if (plan->program->storages.items[i].owner != NULL)
+            atomic_fetch_add(&((kiln_state_buffer *)plan->program->storages.items[i].owner)->bound, 1);
+    plan->holds_states = true;
     *out = plan;
     return KILN_OK;
 }
 
 /* ---- life ------------------------------------------------------------------------------------------- */
+
+void kiln__plan_drop_states(kiln_plan *plan) {
+    for (size_t i = 1; plan->holds_states && i < plan->program->storages.count; i++) {
+        kiln__storage *s = &plan->program->storages.items[i];
+        if (s->owner == NULL)
+            continue;
+        atomic_fetch_sub(&((kiln_state_buffer *)s->owner)->bound, 1);
+        s->owner = s->data = NULL;
+        plan->graph->storages.items[i].owner = plan->graph->storages.items[i].data = NULL;
+    }
+    plan->holds_states = false;
+}
 
 void kiln_plan_retain(kiln_plan *plan) {
     if (plan != NULL)
@@ -202,6 +167,7 @@ void kiln_plan_release(kiln_plan *plan) {
     /* Release orders this owner's reads before the last owner's free; acquire lets the last one see them. */
     if (plan == NULL || atomic_fetch_sub_explicit(&plan->references, 1, memory_order_acq_rel) != 1)
         return;
+    kiln__plan_drop_states(plan);
     kiln_allocator a = plan->allocator;
     KILN_ARRAY_FREE(&a, plan->taps);
     KILN_DELETE(&a, plan->uses, kiln__storage_use, plan->n_uses);

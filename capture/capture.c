@@ -158,6 +158,8 @@ static kiln_status add_entry(kiln_capture *c, kiln_fingerprint key, entry **out,
     kiln_status status = kiln_bake(c->graph, &c->options.bake, &e.plan, error);
     if (status == KILN_OK)
         status = kiln_session_create(e.plan, c->executor, &c->counting, &e.session, error);
+    if (status == KILN_OK)
+        kiln__plan_drop_states(e.plan); /* those of a later graph may be others */
     if (status != KILN_OK) {
         kiln_plan_release(e.plan);
         return status;
@@ -177,19 +179,22 @@ static kiln_status add_entry(kiln_capture *c, kiln_fingerprint key, entry **out,
     return KILN_OK;
 }
 
-/* Points the session at the data that the graph knows. The graphs are equal, so ids are. */
+/* Points the session at the data that the graph knows, and away from what an earlier one knew. What the caller
+ * bound by hand stays. The graphs are equal, so ids are. */
 static kiln_status rebind(kiln_session *session, const kiln_graph *g, kiln_error *error) {
     uint32_t tag = session->plan->program->tag;
     for (uint32_t i = 1; i < g->storages.count; i++) {
         const kiln__storage *s = &g->storages.items[i];
+        kiln__binding *b = &session->bindings[i];
+        if (s->data == NULL && !b->of_graph)
+            continue;
         kiln_storage handle = {i, tag};
-        kiln_status status = KILN_OK;
-        if (s->owner != NULL)
-            status = kiln_session_bind_state(session, handle, s->owner, error);
-        else if (s->data != NULL)
-            status = kiln_session_bind(session, handle, s->data, s->size, error);
+        kiln_status status = s->kind == KILN_STORAGE_STATE
+                                 ? kiln_session_bind_state(session, handle, s->owner, error)
+                                 : kiln_session_bind(session, handle, s->data, s->size, error);
         if (status != KILN_OK)
             return status;
+        b->of_graph = s->data != NULL;
     }
     return KILN_OK;
 }
@@ -210,7 +215,10 @@ kiln_status kiln_capture_end(kiln_capture *c, kiln_session **session, kiln_error
     entry *e = find(c, key);
     c->reason.text[0] = '\0';
     if (e != NULL) {
-        status = rebind(e->session, c->graph, error);
+        /* First of all: nothing of a running session may change, its handles' tag included. */
+        status = kiln__session_refuse_busy(e->session, "kiln_capture_end", error);
+        if (status == KILN_OK)
+            status = rebind(e->session, c->graph, error);
         if (status != KILN_OK)
             return status;
         c->counters.hits++;
@@ -237,6 +245,21 @@ const char *kiln_capture_miss_reason(const kiln_capture *c) {
     return c->reason.text;
 }
 
+kiln_status kiln_capture_unbind_state(kiln_capture *c, kiln_state_buffer *state, kiln_error *error) {
+    for (uint32_t i = 0; i < c->n_entries; i++) {
+        kiln_session *s = c->entries[i].session;
+        for (uint32_t id = 1; id < s->n_storages; id++) {
+            if (s->bindings[id].state == NULL || s->bindings[id].state != state)
+                continue;
+            kiln_status status =
+                kiln_session_bind_state(s, (kiln_storage){id, s->plan->program->tag}, NULL, error);
+            if (status != KILN_OK)
+                return status;
+        }
+    }
+    return KILN_OK;
+}
+
 /* ---- guard ------------------------------------------------------------------------------------------ */
 
 kiln_status kiln_plan_match(const kiln_plan *plan, const kiln_graph *graph, kiln_error *error) {
@@ -251,5 +274,7 @@ kiln_status kiln_plan_match(const kiln_plan *plan, const kiln_graph *graph, kiln
 
 kiln_status kiln_session_rebind(kiln_session *session, const kiln_graph *graph, kiln_error *error) {
     kiln_status status = kiln_plan_match(session->plan, graph, error);
+    if (status == KILN_OK)
+        status = kiln__session_refuse_busy(session, "kiln_session_rebind", error);
     return status != KILN_OK ? status : rebind(session, graph, error);
 }

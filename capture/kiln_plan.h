@@ -128,7 +128,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_state_buffer_create(const kiln_allocat
 KILN_API KILN_MUST_CHECK kiln_status kiln_state_buffer_wrap(const kiln_allocator *allocator, void *data,
                                                             int64_t size, kiln_state_buffer **out,
                                                             kiln_error *error);
-/* KILN_ERROR_BUSY, and nothing happens, while a session it is bound to exists. NULL is allowed. */
+/* KILN_ERROR_BUSY, and nothing happens, while a session has it bound, or a plan exists whose graph named it
+ * (kiln_storage_state). NULL is allowed. */
 KILN_API kiln_status kiln_state_buffer_destroy(kiln_state_buffer *state, kiln_error *error);
 
 /* Its bytes; not to be touched while a run uses it. */
@@ -141,7 +142,7 @@ KILN_API bool kiln_state_buffer_is_dirty(const kiln_state_buffer *state);
 KILN_API void kiln_state_buffer_acknowledge(kiln_state_buffer *state);
 
 /* Says in the graph which buffer a state storage lies in: sessions then bind it by themselves. The buffer
- * must outlive the graph and those sessions. Remembered errors: KILN_ERROR_ARGUMENT (unknown storage, not a
+ * must outlive the graph, the plans baked from it and those sessions. Remembered errors: KILN_ERROR_ARGUMENT (unknown storage, not a
  * state), KILN_ERROR_BINDING (too small). From the graph's thread. */
 KILN_API void kiln_storage_state(kiln_graph *graph, kiln_storage storage, kiln_state_buffer *state);
 
@@ -181,7 +182,8 @@ KILN_API float kiln_session_get_f32(const kiln_session *session, kiln_slot slot)
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_bind(kiln_session *session, kiln_storage storage,
                                                        void *data, int64_t size, kiln_error *error);
 
-/* Binds a state storage. The buffer must outlive the binding. Errors: KILN_ERROR_ARGUMENT (state NULL, unknown storage, not a
+/* Binds a state storage; NULL unbinds it. The buffer must outlive the binding. A buffer may be bound to several storages
+ * as the plan's overlaps allow (see kiln_session_bind). Errors: KILN_ERROR_ARGUMENT (unknown storage, not a
  * state), KILN_ERROR_BINDING (too small, misaligned), KILN_ERROR_BUSY. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_bind_state(kiln_session *session, kiln_storage storage,
                                                              kiln_state_buffer *state, kiln_error *error);

@@ -149,9 +149,9 @@ kiln_status kiln__observe_region(kiln__run *run, uint32_t region) {
 kiln_status kiln_session_observe(kiln_session *s, uint32_t watch,
                                  kiln_status (*callback)(void *context, const kiln_observation *observation),
                                  void *context, kiln_error *error) {
-    /* Acquire: pairs with the release at the end of a run. */
-    if (atomic_load_explicit(&s->busy, memory_order_acquire) != 0)
-        return kiln_error_set(error, KILN_ERROR_BUSY, "kiln_session_observe: the session is running");
+    kiln_status status = kiln__session_refuse_busy(s, "kiln_session_observe", error);
+    if (status != KILN_OK)
+        return status;
     if (s->plan->taps.count == 0 && watch != 0)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT,
                               "kiln_session_observe: the plan has no taps; declare them "

@@ -38,6 +38,7 @@ struct kiln_plan {
     kiln__schedule schedule;
     kiln__storage_use *uses; /* [n_uses], by storage id */
     size_t n_uses;
+    bool holds_states; /* the owners of its graph's states count it among their bindings */
     struct {
         kiln__tap *items; /* by region, then record */
         size_t count, capacity;
@@ -51,7 +52,7 @@ struct kiln_state_buffer {
     unsigned char *data;
     int64_t size;
     bool owned;
-    atomic_uint bound; /* sessions it is bound to */
+    atomic_uint bound; /* bindings of sessions, and storages of plans */
     atomic_int users;  /* running submissions: n readers, or -1 for one that writes */
     atomic_bool dirty;
 };
@@ -76,7 +77,15 @@ typedef struct kiln__binding {
     unsigned char *data; /* NULL: unbound */
     unsigned char *own;  /* the session's own bytes for an input or output */
     kiln_state_buffer *state;
+    bool of_graph; /* bound because the graph said where: kiln_session_rebind may take it back */
 } kiln__binding;
+
+/* A state buffer that every submission takes, once for all the storages that lie in it. */
+typedef struct kiln__hold {
+    kiln_state_buffer *state;
+    bool write;
+    uint32_t storage; /* the first of them */
+} kiln__hold;
 
 /* A range of memory, for the overlap check. */
 typedef struct kiln__range {
@@ -106,6 +115,8 @@ struct kiln_session {
     size_t *first_pointer;          /* [n_storages + 1] */
     kiln__binding *bindings;        /* [n_storages] */
     kiln__range *ranges;            /* [n_storages + 1], for the check */
+    kiln__hold *holds;              /* [n_holds], of n_storages */
+    size_t n_holds;                 /* good when bindings_checked */
     bool bindings_checked;
 
     atomic_uint busy;       /* 1 from submit until the run is done */
@@ -117,6 +128,12 @@ struct kiln_session {
     kiln_observation *observed; /* [plan->taps.count] */
 };
 
+/* session.c: KILN_ERROR_BUSY while a run of the session is under way; `what` begins the text. */
+kiln_status kiln__session_refuse_busy(const kiln_session *session, const char *what, kiln_error *error);
+
+/* uses.c: fills plan->uses, and refuses accesses whose result would not be defined (the list is there). */
+kiln_status kiln__plan_check_uses(kiln_plan *plan, kiln_error *error);
+
 /* tape.c: makes records, patches and their memory; slot values must be set by kiln__session_apply_slot after.
  */
 kiln_status kiln__tape_make(kiln_session *session, kiln_error *error);
@@ -125,6 +142,9 @@ void kiln__tape_free(kiln_session *session);
 void kiln__session_apply_slot(kiln_session *session, uint32_t slot);
 /* Points all operands in a storage to its bytes. */
 void kiln__session_apply_base(kiln_session *session, uint32_t storage, unsigned char *base);
+
+/* bake.c: from now on the plan does not know which buffers its graph's states were in. */
+void kiln__plan_drop_states(kiln_plan *plan);
 
 /* observe.c */
 kiln_status kiln__observe_region(kiln__run *run, uint32_t region);

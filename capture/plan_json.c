@@ -119,11 +119,11 @@ static void put_fusions(kiln__json_writer *w, const kiln_plan *plan) {
     /* For each node of the program, the node of the graph it comes from; null for those that lowering added.
      */
     begin_list(w, "origin", KILN_JSON_INLINE);
-    for (size_t i = 0; i < plan->rewrites.n_origin; i++)
-        if (plan->rewrites.origin[i] == 0)
+    for (size_t i = 0; i < plan->program->nodes.count; i++)
+        if (plan->program->nodes.items[i].origin == 0)
             kiln__json_put_null(w);
         else
-            kiln__json_put_u64(w, plan->rewrites.origin[i] - 1);
+            kiln__json_put_u64(w, plan->program->nodes.items[i].origin - 1);
     kiln__json_end(w);
 }
 

@@ -38,15 +38,29 @@ static kiln_status place_memory(kiln_session *s, kiln_error *error) {
     return KILN_OK;
 }
 
-static void bind_initial(kiln_session *s) {
+static kiln_status check_align(const kiln_session *s, uint32_t storage, const void *data, kiln_error *error) {
+    uint32_t align = s->plan->uses[storage].align;
+    if ((uintptr_t)data % align == 0)
+        return KILN_OK;
+    return kiln_error_set(error, KILN_ERROR_BINDING,
+                          "storage '%s' needs a pointer aligned to %u bytes, got %p",
+                          KILN__STORAGE_LABEL(s->plan->program, storage), align, data);
+}
+
+static kiln_status bind_initial(kiln_session *s, kiln_error *error) {
     const kiln_graph *p = s->plan->program;
     const kiln__memory *m = &s->plan->schedule.memory;
     for (uint32_t i = 1; i < s->n_storages; i++) {
         const kiln__storage *storage = &p->storages.items[i];
         if (storage->kind == KILN_STORAGE_ARENA)
             kiln__session_apply_base(s, i, s->memory + m->places[i].offset);
-        if (storage->data != NULL)
+        if (storage->data != NULL) {
+            kiln_status status = check_align(s, i, storage->data, error);
+            if (status != KILN_OK)
+                return status;
             s->bindings[i].data = storage->data;
+            s->bindings[i].of_graph = true;
+        }
         if (storage->owner != NULL) {
             s->bindings[i].state = storage->owner;
             atomic_fetch_add(&s->bindings[i].state->bound, 1);
@@ -54,6 +68,7 @@ static void bind_initial(kiln_session *s) {
         if (s->bindings[i].data != NULL)
             kiln__session_apply_base(s, i, s->bindings[i].data);
     }
+    return KILN_OK;
 }
 
 /* ---- life ------------------------------------------------------------------------------------------- */
@@ -62,9 +77,8 @@ static void run_done(kiln__run *run) {
     kiln_session *s = kiln__session_of(run);
     kiln_status status = run->outcome.status;
     bool failed = status != KILN_OK && status != KILN_ERROR_INDEX; /* after INDEX everything has run */
-    for (size_t i = 1; i < s->n_storages; i++)
-        if (s->bindings[i].state != NULL)
-            kiln__state_release(s->bindings[i].state, s->plan->uses[i].written, failed);
+    for (size_t i = 0; i < s->n_holds; i++)
+        kiln__state_release(s->holds[i].state, s->holds[i].write, failed);
     /* Release: whoever sees busy = 0 sees the outcome and the released states. */
     atomic_store_explicit(&s->busy, 0, memory_order_release);
 }
@@ -81,14 +95,16 @@ static kiln_status create_into(kiln_session *s, kiln_error *error) {
     s->bindings = KILN_NEW(a, kiln__binding, s->n_storages);
     s->ranges = KILN_NEW(a, kiln__range, s->n_storages + 1);
     s->observed = KILN_NEW(a, kiln_observation, s->plan->taps.count);
-    if (!s->i64 || !s->f32 || !s->bindings || !s->ranges || !s->observed)
+    s->holds = KILN_NEW(a, kiln__hold, s->n_storages);
+    if (!s->i64 || !s->f32 || !s->bindings || !s->ranges || !s->holds || !s->observed)
         return out_of_memory(error);
     for (size_t i = 0; i < s->plan->taps.count; i++)
         s->observed[i] = (kiln_observation){.tensor = s->plan->taps.items[i].label, .nonfinite = -1};
     kiln_status status = place_memory(s, error);
     if (status != KILN_OK || (status = kiln__tape_make(s, error)) != KILN_OK)
         return status;
-    bind_initial(s);
+    if ((status = bind_initial(s, error)) != KILN_OK)
+        return status;
     /* Kernels are chosen at the maxima, which is what the tape holds now. */
     uint32_t record = 0;
     s->run.tape = &s->tape;
@@ -121,6 +137,7 @@ static void destroy(kiln_session *s) {
     kiln__tape_free(s);
     kiln__free_array(&a, s->memory, s->memory_size, 1);
     KILN_DELETE(&a, s->observed, kiln_observation, s->plan->taps.count);
+    KILN_DELETE(&a, s->holds, kiln__hold, s->n_storages);
     KILN_DELETE(&a, s->ranges, kiln__range, s->n_storages + 1);
     KILN_DELETE(&a, s->bindings, kiln__binding, s->n_storages);
     KILN_DELETE(&a, s->f32, float, s->n_slots);
@@ -155,7 +172,7 @@ kiln_status kiln_session_create(kiln_plan *plan, kiln_executor *executor, const 
     return KILN_OK;
 }
 
-static kiln_status refuse_busy(const kiln_session *s, const char *what, kiln_error *error) {
+kiln_status kiln__session_refuse_busy(const kiln_session *s, const char *what, kiln_error *error) {
     /* Acquire: pairs with run_done, so that the caller may touch what the run touched. */
     if (atomic_load_explicit(&s->busy, memory_order_acquire) == 0)
         return KILN_OK;
@@ -166,7 +183,7 @@ static kiln_status refuse_busy(const kiln_session *s, const char *what, kiln_err
 kiln_status kiln_session_destroy(kiln_session *s, kiln_error *error) {
     if (s == NULL)
         return KILN_OK;
-    kiln_status status = refuse_busy(s, "kiln_session_destroy", error);
+    kiln_status status = kiln__session_refuse_busy(s, "kiln_session_destroy", error);
     if (status != KILN_OK)
         return status;
     destroy(s);
@@ -188,7 +205,7 @@ static kiln_status find_slot(const kiln_session *s, kiln_slot slot, bool is_floa
         return kiln_error_set(
             error, KILN_ERROR_ARGUMENT, "slot '%s' holds %s", kiln__text(p, p->slots.items[slot.id].name),
             is_float ? "an integer; use kiln_session_set_i64" : "a float; use kiln_session_set_f32");
-    return refuse_busy(s, "setting a slot", error);
+    return kiln__session_refuse_busy(s, "setting a slot", error);
 }
 
 kiln_status kiln_session_set_i64(kiln_session *s, kiln_slot slot, int64_t value, kiln_error *error) {
@@ -237,23 +254,18 @@ static kiln_status check_binding(const kiln_session *s, kiln_storage storage, bo
         return kiln_error_set(error, KILN_ERROR_ARGUMENT,
                               "unknown storage (id %u): not of this session's plan", storage.id);
     const kiln__storage *d = &p->storages.items[storage.id];
-    const char *name = kiln__text(p, d->name);
+    const char *name = KILN__STORAGE_LABEL(p, storage.id);
     if (d->kind == KILN_STORAGE_ARENA)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "an intermediate cannot be bound");
     if ((d->kind == KILN_STORAGE_STATE) != state)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "storage '%s' is of kind %s; use %s", name,
                               kiln__storage_kind_names[d->kind],
                               state ? "kiln_session_bind" : "kiln_session_bind_state");
-    uint32_t align = s->plan->uses[storage.id].align;
     if (data != NULL && size < d->size)
         return kiln_error_set(error, KILN_ERROR_BINDING, "storage '%s' needs %lld bytes, got %lld", name,
                               (long long)d->size, (long long)size);
-    if (data != NULL && (uintptr_t)data % align != 0)
-        return kiln_error_set(error, KILN_ERROR_BINDING,
-                              "storage '%s' needs a pointer aligned to %u bytes, got "
-                              "%p",
-                              name, align, data);
-    return refuse_busy(s, "binding", error);
+    kiln_status status = data != NULL ? check_align(s, storage.id, data, error) : KILN_OK;
+    return status == KILN_OK ? kiln__session_refuse_busy(s, "binding", error) : status;
 }
 
 kiln_status kiln_session_bind(kiln_session *s, kiln_storage storage, void *data, int64_t size,
@@ -263,6 +275,7 @@ kiln_status kiln_session_bind(kiln_session *s, kiln_storage storage, void *data,
         return status;
     kiln__binding *b = &s->bindings[storage.id];
     unsigned char *now = data != NULL ? data : b->own;
+    b->of_graph = false;
     if (b->data != now) {
         b->data = now;
         s->bindings_checked = false;
@@ -273,19 +286,20 @@ kiln_status kiln_session_bind(kiln_session *s, kiln_storage storage, void *data,
 
 kiln_status kiln_session_bind_state(kiln_session *s, kiln_storage storage, kiln_state_buffer *state,
                                     kiln_error *error) {
-    if (state == NULL)
-        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_session_bind_state: state is NULL");
-    kiln_status status = check_binding(s, storage, true, state->data, state->size, error);
+    kiln_status status =
+        check_binding(s, storage, true, state ? state->data : NULL, state ? state->size : 0, error);
     if (status != KILN_OK)
         return status;
     kiln__binding *b = &s->bindings[storage.id];
+    b->of_graph = false;
     if (b->state == state)
         return KILN_OK;
-    atomic_fetch_add(&state->bound, 1);
+    if (state != NULL)
+        atomic_fetch_add(&state->bound, 1);
     if (b->state != NULL)
         atomic_fetch_sub(&b->state->bound, 1);
     b->state = state;
-    b->data = state->data;
+    b->data = state != NULL ? state->data : NULL;
     s->bindings_checked = false;
     kiln__session_apply_base(s, storage.id, b->data);
     return KILN_OK;

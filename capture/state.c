@@ -46,8 +46,9 @@ kiln_status kiln_state_buffer_destroy(kiln_state_buffer *state, kiln_error *erro
     unsigned bound = atomic_load(&state->bound);
     if (bound != 0)
         return kiln_error_set(error, KILN_ERROR_BUSY,
-                              "the state buffer is bound to %u session%s; destroy %s first", bound,
-                              bound == 1 ? "" : "s", bound == 1 ? "it" : "them");
+                              "the state buffer is bound %u time%s by sessions and plans; unbind it "
+                              "(kiln_session_bind_state with NULL), or destroy them first",
+                              bound, bound == 1 ? "" : "s");
     kiln_allocator a = state->allocator;
     if (state->owned)
         kiln__free_array(&a, state->data, (size_t)state->size, 1);
@@ -108,10 +109,11 @@ void kiln_storage_state(kiln_graph *g, kiln_storage storage, kiln_state_buffer *
     kiln__storage *s = &g->storages.items[storage.id];
     if (s->kind != KILN_STORAGE_STATE)
         (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "storage '%s' is of kind %s, not a state",
-                               kiln__text(g, s->name), kiln__storage_kind_names[s->kind]);
+                               KILN__STORAGE_LABEL(g, storage.id), kiln__storage_kind_names[s->kind]);
     else if (state->size < s->size)
         (void)kiln__graph_fail(g, KILN_ERROR_BINDING, "state '%s' needs %lld bytes, the buffer has %lld",
-                               kiln__text(g, s->name), (long long)s->size, (long long)state->size);
+                               KILN__STORAGE_LABEL(g, storage.id), (long long)s->size,
+                               (long long)state->size);
     else {
         s->data = state->data;
         s->owner = state;

@@ -31,6 +31,22 @@ static bool overlap_allowed(const kiln_session *s, const kiln__range *a, const k
                                                             (int64_t)(intptr_t)s->bindings[a->storage].data;
 }
 
+/* Each state buffer once, for writing when any of its storages is written. */
+static void find_holds(kiln_session *s) {
+    s->n_holds = 0;
+    for (uint32_t i = 1; i < s->n_storages; i++) {
+        kiln_state_buffer *state = s->bindings[i].state;
+        size_t at = 0;
+        if (state == NULL)
+            continue;
+        while (at < s->n_holds && s->holds[at].state != state)
+            at++;
+        if (at == s->n_holds)
+            s->holds[s->n_holds++] = (kiln__hold){state, false, i};
+        s->holds[at].write |= s->plan->uses[i].written;
+    }
+}
+
 static kiln_status check_bindings(kiln_session *s, kiln_error *error) {
     const kiln_graph *p = s->plan->program;
     size_t n = 0;
@@ -42,7 +58,7 @@ static kiln_status check_bindings(kiln_session *s, kiln_error *error) {
         if (b->data == NULL && (s->plan->uses[i].read || s->plan->uses[i].written))
             return kiln_error_set(
                 error, KILN_ERROR_BINDING, "%s '%s' (%lld bytes) is not bound; call %s",
-                kiln__storage_kind_names[d->kind], kiln__text(p, d->name), (long long)d->size,
+                kiln__storage_kind_names[d->kind], KILN__STORAGE_LABEL(p, i), (long long)d->size,
                 d->kind == KILN_STORAGE_STATE ? "kiln_session_bind_state" : "kiln_session_bind");
         if (b->data != NULL)
             s->ranges[n++] = (kiln__range){(uintptr_t)b->data, (uintptr_t)b->data + (uintptr_t)d->size, i};
@@ -58,32 +74,26 @@ static kiln_status check_bindings(kiln_session *s, kiln_error *error) {
                 return kiln_error_set(error, KILN_ERROR_BINDING,
                                       "'%s' and '%s' overlap in memory and a node "
                                       "writes to one of them; they did not overlap when the plan was baked",
-                                      x ? kiln__text(p, p->storages.items[x].name) : "the arena",
-                                      y ? kiln__text(p, p->storages.items[y].name) : "the arena");
+                                      x ? KILN__STORAGE_LABEL(p, x) : "the arena",
+                                      y ? KILN__STORAGE_LABEL(p, y) : "the arena");
             }
+    find_holds(s);
     s->bindings_checked = true;
     return KILN_OK;
 }
 
 /* ---- submit ----------------------------------------------------------------------------------------- */
 
-static void release_states(kiln_session *s, size_t end) {
-    for (size_t i = 1; i < end; i++)
-        if (s->bindings[i].state != NULL)
-            kiln__state_release(s->bindings[i].state, s->plan->uses[i].written, false);
-}
-
 static kiln_status acquire_states(kiln_session *s, kiln_error *error) {
-    const kiln_graph *p = s->plan->program;
-    for (size_t i = 1; i < s->n_storages; i++) {
-        if (s->bindings[i].state == NULL)
+    for (size_t i = 0; i < s->n_holds; i++) {
+        const kiln__hold *h = &s->holds[i];
+        kiln_status status =
+            kiln__state_acquire(h->state, h->write, KILN__STORAGE_LABEL(s->plan->program, h->storage), error);
+        if (status == KILN_OK)
             continue;
-        kiln_status status = kiln__state_acquire(s->bindings[i].state, s->plan->uses[i].written,
-                                                 kiln__text(p, p->storages.items[i].name), error);
-        if (status != KILN_OK) {
-            release_states(s, i);
-            return status;
-        }
+        while (i-- > 0)
+            kiln__state_release(s->holds[i].state, s->holds[i].write, false);
+        return status;
     }
     return KILN_OK;
 }
@@ -124,7 +134,8 @@ kiln_status kiln_submit(kiln_session *s, kiln_fence *fence, kiln_error *error) {
     *fence = (kiln_fence){s, retire_fences(s)};
     status = x->submit(s->executor, &s->run);
     if (status != KILN_OK) {
-        release_states(s, s->n_storages);
+        for (size_t i = 0; i < s->n_holds; i++)
+            kiln__state_release(s->holds[i].state, s->holds[i].write, false);
         atomic_store_explicit(&s->busy, 0, memory_order_release);
         return kiln_error_set(error, status, "kiln_submit: the %s executor refused: %s",
                               kiln_executor_name(s->executor), kiln_status_text(status));
@@ -147,6 +158,12 @@ static kiln_status outcome_error(const kiln_session *s, kiln_error *error) {
     char label[KILN__LABEL_SIZE];
     kiln__node_label(p, node, label);
     const char *op = p->nodes.items[node].op->name;
+    if (o->status == KILN_ERROR_INDEX && o->limit <= 0)
+        return kiln_error_set(
+            error, o->status,
+            "node '%s' (%s), row %lld: index %lld, and there is nothing to choose from (0 rows); "
+            "the row was zeroed or its write dropped",
+            label, op, (long long)o->row, (long long)o->index);
     if (o->status == KILN_ERROR_INDEX)
         return kiln_error_set(error, o->status,
                               "node '%s' (%s), row %lld: index %lld is outside 0 to %lld; the "

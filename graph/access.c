@@ -6,6 +6,8 @@ void kiln__access_free(kiln_access_list *list) {
 }
 
 static kiln_status push(kiln_access_list *list, kiln__access access) {
+    if (access.mode < KILN_READ || access.mode > KILN_READ_WRITE)
+        return KILN_ERROR_ARGUMENT;
     if (!KILN_GROW(&list->allocator, *list, list->count + 1))
         return KILN_ERROR_MEMORY;
     list->items[list->count++] = access;
@@ -93,8 +95,8 @@ kiln_status kiln__access_collect(kiln_access_list *list, size_t node, kiln_error
     }
     if (status == KILN_OK)
         return KILN_OK;
-    return kiln_error_set(error, status, "node '%s' (%s): its accesses: %s", kiln__node_label(g, node, label),
-                          n->op->name,
-                          status == KILN_ERROR_ARGUMENT ? "an absent operand, or bytes outside its storage"
-                                                        : kiln_status_text(status));
+    return kiln_error_set(
+        error, status, "node '%s' (%s): its accesses: %s", kiln__node_label(g, node, label), n->op->name,
+        status == KILN_ERROR_ARGUMENT ? "an absent operand, bytes outside its storage, or an unknown mode"
+                                      : kiln_status_text(status));
 }

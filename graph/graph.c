@@ -236,7 +236,8 @@ const char *kiln__node_label(const kiln_graph *g, size_t node, char buffer[KILN_
     if (n->name != 0)
         snprintf(buffer, KILN__LABEL_SIZE, "%s", kiln__text(g, n->name));
     else
-        snprintf(buffer, KILN__LABEL_SIZE, "%.100s.%zu", n->op->name, node);
+        snprintf(buffer, KILN__LABEL_SIZE, "%.100s.%s%zu", n->op->name, n->origin ? "" : "added",
+                 n->origin ? (size_t)n->origin - 1 : node);
     return buffer;
 }
 
@@ -250,10 +251,18 @@ const char *kiln__tensor_label(const kiln_graph *g, uint32_t tensor, char buffer
         uint32_t j = 0;
         while (j + 1 < n->n_out && out[j] != tensor)
             j++;
-        snprintf(buffer, KILN__LABEL_SIZE, "%.100s.%u:%u", n->op->name, t->producer - 1, j);
+        snprintf(buffer, KILN__LABEL_SIZE, "%.100s.%s%u:%u", n->op->name, n->origin ? "" : "added",
+                 (n->origin ? n->origin : t->producer) - 1, j);
     } else {
         snprintf(buffer, KILN__LABEL_SIZE, "tensor.%u", tensor);
     }
+    return buffer;
+}
+
+const char *kiln__storage_label(const kiln_graph *g, uint32_t storage, char buffer[KILN__LABEL_SIZE]) {
+    if (g->storages.items[storage].name != 0)
+        return kiln__text(g, g->storages.items[storage].name);
+    snprintf(buffer, KILN__LABEL_SIZE, "storage.%u", storage);
     return buffer;
 }
 
@@ -331,7 +340,7 @@ void kiln_storage_data(kiln_graph *g, kiln_storage storage, void *data, int64_t 
         return;
     }
     kiln__storage *s = &g->storages.items[storage.id];
-    const char *name = kiln__text(g, s->name);
+    const char *name = KILN__STORAGE_LABEL(g, storage.id);
     if (s->kind == KILN_STORAGE_ARENA || s->kind == KILN_STORAGE_STATE)
         (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "storage '%s' is %s: its bytes cannot be given here%s",
                                name, kiln__storage_kind_names[s->kind],

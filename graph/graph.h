@@ -36,12 +36,18 @@ typedef struct kiln__tensor {
     int64_t bytes;     /* from first to behind last byte at the maxima; 0 when empty */
 } kiln__tensor;
 
+enum { KILN__MAX_OUTPUTS = 8 };
+
 typedef struct kiln__node {
     const kiln_op *op;
     uint32_t name;     /* offset in `text`, 0 when unnamed */
     uint32_t operands; /* index in `operands` of the first of n_in + n_out tensor ids (0: absent) */
     uint32_t n_in, n_out;
     uint32_t attrs; /* offset in `attrs` of its attribute struct; meaningless when op->attrs_size is 0 */
+    uint32_t
+        origin; /* 1 + its index in the graph as built (of a fused node: of the last of them); 0 for a node
+                        that lowering added */
+    uint16_t alias[KILN__MAX_OUTPUTS]; /* per output: 1 + the input whose bytes it is; 0: bytes of its own */
 } kiln__node;
 
 typedef struct kiln__name_entry {
@@ -117,6 +123,9 @@ const char *kiln__tensor_label(const kiln_graph *g, uint32_t tensor, char buffer
 enum { KILN__SHAPE_SIZE = KILN_SHAPE_TEXT_SIZE };
 const char *kiln__dim_text(const kiln_graph *g, kiln_dim dim, char buffer[KILN__SHAPE_SIZE]);
 const char *kiln__shape_text(const kiln_graph *g, const kiln_desc *desc, char buffer[KILN__SHAPE_SIZE]);
+/* The name of a storage, or "storage.ID" (in the buffer) when it has none. */
+const char *kiln__storage_label(const kiln_graph *g, uint32_t storage, char buffer[KILN__LABEL_SIZE]);
+#define KILN__STORAGE_LABEL(g, storage) kiln__storage_label((g), (storage), (char[KILN__LABEL_SIZE]){0})
 /* Id of a name, 0 when there is none. */
 uint32_t kiln__name_find(const kiln_graph *g, kiln__name_kind kind, const char *name);
 extern const char *const kiln__storage_kind_names[KILN_STORAGE_KIND_COUNT];
@@ -128,7 +137,12 @@ kiln_status kiln__desc_dense(const kiln_graph *g, kiln_desc *desc, int64_t *byte
 /* Checks dtype, ndim, dims, slots, strides and alignment; gives the bytes spanned at the maxima. */
 kiln_status kiln__desc_check(const kiln_graph *g, const kiln_desc *desc, int64_t *bytes, kiln_error *error);
 bool kiln__desc_equal(const kiln_desc *a, const kiln_desc *b);
+/* The same elements in the same bytes: shape, strides and sizes are equal, dtypes may differ (i32 on f32). */
+bool kiln__desc_same_layout(const kiln_desc *a, const kiln_desc *b);
 bool kiln__desc_is_dense(const kiln_graph *g, const kiln_desc *desc);
+/* Could two elements lie on the same bytes? Surely not when strides nest: each at least the span of what lies
+ * within it. Everything else counts as yes. */
+bool kiln__desc_shares_bytes(const kiln_graph *g, const kiln_desc *desc);
 /* The bytes a tensor covers in its storage, as one box (a superset where four levels would be needed; then
  * *exact is false; exact may be NULL). An empty tensor gives length 0. */
 kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *tensor, bool *exact);
@@ -153,9 +167,13 @@ kiln_status kiln__node_infer(kiln_graph *g, const kiln_op *op, const char *label
                              uint32_t *n_out);
 
 /* Appends a node with given input and output tensors: infer's answer must equal what the output tensors are
- * (dtype, dims, dense or aliased as it says). For the JSON loader and for rewriting. */
+ * (dtype, dims, dense or aliased as it says), and an output that is not aliased must lie apart from the other
+ * operands, or exactly on an input as an in-place pair of the op allows. For the JSON loader and for rewriting. */
 kiln_status kiln__node_emit(kiln_graph *g, const kiln_op *op, const char *name, const uint32_t *in,
                             uint32_t n_in, const uint32_t *out, uint32_t n_out, const void *attrs);
+
+/* Does the op declare that output `out` may be made in the place of input `in`? */
+bool kiln__op_has_inplace(const kiln_op *op, uint32_t out, uint32_t in);
 
 /* A deep copy with the same ids, in its own allocations. Attribute storage, names and data pointers included.
  */

@@ -183,6 +183,7 @@ typedef struct kiln_kernel {
     int64_t (*tiles)(const kiln_args *args);
     /* Bytes of scratch a worker needs, at the maxima. NULL: none. Negative: overflow. */
     int64_t (*scratch)(const kiln_args *args);
+    /* Computes the tiles. Anything but KILN_OK ends the run, whose fence then holds KILN_ERROR_KERNEL. */
     kiln_status (*run)(const kiln_args *args, kiln_tile *tile);
 } kiln_kernel;
 

@@ -15,7 +15,7 @@ typedef struct loader {
     } ids; /* the operands of one node */
 } loader;
 
-enum { ATTRS_MAX = 256, OUTPUTS_MAX = 8 }; /* as kiln_node_add */
+enum { ATTRS_MAX = 256 }; /* as kiln_node_add */
 
 /* The graph's own error, at a place. */
 static kiln_status fail_built(const loader *l, const kiln__json *at) {
@@ -357,53 +357,6 @@ static kiln_status get_ids(loader *l, const kiln__json *list, bool absent_allowe
     return KILN_OK;
 }
 
-static bool overlap(const kiln__tensor *a, const kiln__tensor *b) {
-    return a->storage == b->storage && a->bytes > 0 && b->bytes > 0 && a->offset < b->offset + b->bytes &&
-           b->offset < a->offset + a->bytes;
-}
-
-/* An output that the op does not make in place lies apart from everything else that the node touches. */
-static kiln_status check_apart(const loader *l, const kiln__json *at, const uint32_t *in, uint32_t n_in,
-                               const uint32_t *out, uint32_t n_out, const int32_t *alias) {
-    const kiln__tensor *tensors = l->g->tensors.items;
-    for (uint32_t j = 0; j < n_out; j++) {
-        for (uint32_t k = 0; k < n_out; k++)
-            if (k != j && (out[k] == out[j] || (alias[j] < 0 && overlap(&tensors[out[j]], &tensors[out[k]]))))
-                return kiln__json_fail(at, KILN_ERROR_FORMAT, l->error, "outputs %u and %u share bytes",
-                                       j < k ? j : k, j < k ? k : j);
-        for (uint32_t i = 0; i < n_in && alias[j] < 0; i++)
-            if (in[i] == out[j])
-                return kiln__json_fail(at, KILN_ERROR_FORMAT, l->error,
-                                       "operand %u is output %u of the same node: a cycle", i, j);
-            else if (in[i] != 0 && overlap(&tensors[out[j]], &tensors[in[i]]))
-                return kiln__json_fail(at, KILN_ERROR_FORMAT, l->error,
-                                       "output %u shares bytes with operand %u", j, i);
-    }
-    return KILN_OK;
-}
-
-static kiln_status add_node(const loader *l, const kiln__json *at, const kiln_op *op, const char *name,
-                            const uint32_t *in, uint32_t n_in, const uint32_t *out, uint32_t n_out,
-                            const void *attrs) {
-    char label[KILN__LABEL_SIZE];
-    kiln_desc descs[OUTPUTS_MAX];
-    int32_t alias[OUTPUTS_MAX];
-    uint32_t n_made;
-    if (op->n_out > OUTPUTS_MAX)
-        return kiln__json_fail(at, KILN_ERROR_LIMIT, l->error, "op %s has %u outputs; at most %d", op->name,
-                               op->n_out, OUTPUTS_MAX);
-    if (name != NULL)
-        snprintf(label, sizeof label, "%s", name);
-    else
-        snprintf(label, sizeof label, "%.100s.%zu", op->name, l->g->nodes.count);
-    if (kiln__node_infer(l->g, op, label, in, n_in, attrs, descs, alias, &n_made) != KILN_OK)
-        return fail_built(l, at);
-    kiln_status status = n_made == n_out ? check_apart(l, at, in, n_in, out, n_out, alias) : KILN_OK;
-    if (status == KILN_OK && kiln__node_emit(l->g, op, name, in, n_in, out, n_out, attrs) != KILN_OK)
-        return fail_built(l, at);
-    return status;
-}
-
 static kiln_status load_node(loader *l, const kiln__json *value) {
     kiln__json op_name, name, inputs, outputs, attrs;
     const kiln__json_field fields[] = {{"op", &op_name, true},
@@ -431,7 +384,8 @@ static kiln_status load_node(loader *l, const kiln__json *value) {
     if (text != NULL && (n_out == 0 || strcmp(text, kiln__text(l->g, l->g->tensors.items[out[0]].name)) != 0))
         return kiln__json_fail(&name, KILN_ERROR_FORMAT, l->error,
                                "a node's name must be the name of its first output");
-    return add_node(l, value, op, text, in, n_in, out, n_out, bytes);
+    return kiln__node_emit(l->g, op, text, in, n_in, out, n_out, bytes) == KILN_OK ? KILN_OK
+                                                                                   : fail_built(l, value);
 }
 
 /* ---- the order of nodes ----------------------------------------------------------------------------- */

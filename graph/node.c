@@ -5,7 +5,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { MAX_OPERANDS = 1024 }; /* per node; bounds what inference keeps on the stack */
+enum {
+    MAX_OPERANDS = 1024, /* per node; bounds what inference keeps on the stack */
+    MAX_ATTRS = 256
+};
 
 /* What infer functions need for their messages. */
 typedef struct infer_context {
@@ -204,13 +207,14 @@ static kiln_status check_written(kiln_graph *g, const kiln_op *op, const char *l
         return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                 "node '%s' (%s) would write into '%s', which is of kind "
                                 "%s; copy it first (kiln_copy) or make it a state",
-                                label, op->name, kiln__text(g, s->name), kiln__storage_kind_names[s->kind]);
-    for (uint32_t i = 0; i < t->desc.ndim; i++)
-        if (t->desc.strides[i] == 0 && kiln__dim_max(g, t->desc.dims[i]) > 1)
-            return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
-                                    "node '%s' (%s) would write into a broadcast view, "
-                                    "whose elements share bytes",
-                                    label, op->name);
+                                label, op->name, KILN__STORAGE_LABEL(g, t->storage),
+                                kiln__storage_kind_names[s->kind]);
+    if (kiln__desc_shares_bytes(g, &t->desc))
+        return kiln__graph_fail(
+            g, KILN_ERROR_ARGUMENT,
+            "node '%s' (%s) would write into a view whose elements share bytes (broadcast, "
+            "or strides that cross)",
+            label, op->name);
     return KILN_OK;
 }
 
@@ -236,19 +240,28 @@ static kiln_status rollback(kiln_graph *g, mark m, kiln_status status) {
 
 /* Appends the node record itself; its outputs are tensors `out`. */
 static kiln_status append(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in,
-                          uint32_t n_in, const uint32_t *out, uint32_t n_out, const void *attrs) {
+                          uint32_t n_in, const uint32_t *out, uint32_t n_out, const int32_t *alias,
+                          const void *attrs) {
     size_t attrs_size = (op->attrs_size + 7u) & ~(size_t)7;
     if (g->nodes.count >= UINT32_MAX - 1 || g->operands.count + n_in + n_out > UINT32_MAX ||
         g->attrs.count + attrs_size > UINT32_MAX || !KILN_GROW(&g->allocator, g->nodes, g->nodes.count + 1) ||
         !KILN_GROW(&g->allocator, g->operands, g->operands.count + n_in + n_out) ||
         !KILN_GROW(&g->allocator, g->attrs, g->attrs.count + attrs_size))
         return kiln__graph_fail(g, KILN_ERROR_MEMORY, "node '%s' (%s): out of memory", label, op->name);
-    kiln__node n = {op, 0, (uint32_t)g->operands.count, n_in, n_out, (uint32_t)g->attrs.count};
+    kiln__node n = {op,
+                    0,
+                    (uint32_t)g->operands.count,
+                    n_in,
+                    n_out,
+                    (uint32_t)g->attrs.count,
+                    (uint32_t)g->nodes.count + 1,
+                    {0}};
     uint32_t *operands = g->operands.items + g->operands.count;
     for (uint32_t i = 0; i < n_in; i++)
         operands[i] = in[i];
     for (uint32_t j = 0; j < n_out; j++) {
         operands[n_in + j] = out[j];
+        n.alias[j] = (uint16_t)(alias[j] + 1);
         if (out[j] != 0)
             g->tensors.items[out[j]].producer = (uint32_t)g->nodes.count + 1;
     }
@@ -276,13 +289,11 @@ static uint32_t make_output(kiln_graph *g, const uint32_t *in, const kiln_desc *
     return storage ? kiln__tensor_new(g, storage, 0, &dense) : 0;
 }
 
-enum { MAX_OUTPUTS = 8, MAX_ATTRS = 256 };
-
 /* kiln_node_add with ids instead of handles; *n_out outputs go to out. */
 static kiln_status add(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in, uint32_t n_in,
                        const void *attrs, uint32_t *out, uint32_t *n_out) {
-    kiln_desc descs[MAX_OUTPUTS];
-    int32_t alias[MAX_OUTPUTS];
+    kiln_desc descs[KILN__MAX_OUTPUTS];
+    int32_t alias[KILN__MAX_OUTPUTS];
     _Alignas(8) unsigned char defaults[MAX_ATTRS];
     if (attrs == NULL) {
         kiln_op_defaults(op, defaults);
@@ -299,7 +310,7 @@ static kiln_status add(kiln_graph *g, const kiln_op *op, const char *label, cons
         if (out[j] == 0)
             return rollback(g, before, g->error.status);
     }
-    status = append(g, op, label, in, n_in, out, *n_out, attrs);
+    status = append(g, op, label, in, n_in, out, *n_out, alias, attrs);
     return status != KILN_OK ? rollback(g, before, status) : KILN_OK;
 }
 
@@ -312,15 +323,15 @@ kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *i
                                                   : "the array of inputs");
     char label[KILN__LABEL_SIZE];
     snprintf(label, sizeof label, "%.100s.%zu", op->name, g->nodes.count);
-    uint32_t in[MAX_OPERANDS], out[MAX_OUTPUTS] = {0}, n_out = 0, n_in = 0;
+    uint32_t in[MAX_OPERANDS], out[KILN__MAX_OUTPUTS] = {0}, n_out = 0, n_in = 0;
     kiln_status status = g->error.status;
     if (status == KILN_OK &&
-        (n_inputs > MAX_OPERANDS || op->n_out > MAX_OUTPUTS || op->attrs_size > MAX_ATTRS))
+        (n_inputs > MAX_OPERANDS || op->n_out > KILN__MAX_OUTPUTS || op->attrs_size > MAX_ATTRS))
         status = kiln__graph_fail(
             g, KILN_ERROR_LIMIT,
             "node '%s' (%s): %u operands, %u outputs or %u attribute bytes; at most %d, "
             "%d and %d",
-            label, op->name, n_inputs, op->n_out, op->attrs_size, MAX_OPERANDS, MAX_OUTPUTS, MAX_ATTRS);
+            label, op->name, n_inputs, op->n_out, op->attrs_size, MAX_OPERANDS, KILN__MAX_OUTPUTS, MAX_ATTRS);
     for (; status == KILN_OK && n_in < n_inputs; n_in++) {
         in[n_in] = inputs[n_in].id;
         if (inputs[n_in].id != 0 && inputs[n_in].graph != g->tag)
@@ -369,6 +380,50 @@ static kiln_status check_emitted(kiln_graph *g, const kiln_op *op, const char *l
     return check_written(g, op, label, out);
 }
 
+static bool spans_meet(const kiln__tensor *a, const kiln__tensor *b) {
+    return a->storage == b->storage && a->bytes > 0 && b->bytes > 0 && a->offset < b->offset + b->bytes &&
+           b->offset < a->offset + a->bytes;
+}
+
+bool kiln__op_has_inplace(const kiln_op *op, uint32_t out, uint32_t in) {
+    for (uint32_t i = 0; i < op->n_inplace; i++)
+        if (op->inplace[i].out == out && op->inplace[i].in == in)
+            return true;
+    return false;
+}
+
+/* Exactly on each other, as a pair of the op allows. */
+static bool is_inplace(const kiln_op *op, const kiln__tensor *out, uint32_t j, const kiln__tensor *in,
+                       uint32_t i) {
+    return out->offset == in->offset && kiln__desc_same_layout(&out->desc, &in->desc) &&
+           kiln__op_has_inplace(op, j, i);
+}
+
+/* An output that the op does not make on an operand's bytes lies apart from everything else it touches. */
+static kiln_status check_apart(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in,
+                               uint32_t n_in, const uint32_t *out, uint32_t n_out, const int32_t *alias) {
+    const kiln__tensor *tensors = g->tensors.items;
+    for (uint32_t j = 0; j < n_out; j++) {
+        for (uint32_t k = 0; k < n_out; k++)
+            if (k != j &&
+                (out[k] == out[j] || (alias[j] < 0 && spans_meet(&tensors[out[j]], &tensors[out[k]]))))
+                return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                        "node '%s' (%s): outputs %u and %u share bytes", label, op->name,
+                                        j < k ? j : k, j < k ? k : j);
+        for (uint32_t i = 0; i < n_in && alias[j] < 0; i++)
+            if (in[i] == out[j])
+                return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                        "node '%s' (%s): operand %u is output %u of the same node: a cycle",
+                                        label, op->name, i, j);
+            else if (in[i] != 0 && spans_meet(&tensors[out[j]], &tensors[in[i]]) &&
+                     !is_inplace(op, &tensors[out[j]], j, &tensors[in[i]], i))
+                return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                        "node '%s' (%s): output %u shares bytes with operand %u", label,
+                                        op->name, j, i);
+    }
+    return KILN_OK;
+}
+
 kiln_status kiln__node_emit(kiln_graph *g, const kiln_op *op, const char *name, const uint32_t *in,
                             uint32_t n_in, const uint32_t *out, uint32_t n_out, const void *attrs) {
     if (g->error.status != KILN_OK)
@@ -378,12 +433,13 @@ kiln_status kiln__node_emit(kiln_graph *g, const kiln_op *op, const char *name, 
         snprintf(label, sizeof label, "%s", name);
     else
         snprintf(label, sizeof label, "%.100s.%zu", op->name, g->nodes.count);
-    kiln_desc descs[MAX_OUTPUTS];
-    int32_t alias[MAX_OUTPUTS];
+    kiln_desc descs[KILN__MAX_OUTPUTS];
+    int32_t alias[KILN__MAX_OUTPUTS];
     uint32_t n_inferred = 0;
-    if (n_in > MAX_OPERANDS || op->n_out > MAX_OUTPUTS)
-        return kiln__graph_fail(g, KILN_ERROR_LIMIT, "node '%s' (%s): %u operands; at most %d", label,
-                                op->name, n_in, MAX_OPERANDS);
+    if (n_in > MAX_OPERANDS || op->n_out > KILN__MAX_OUTPUTS)
+        return kiln__graph_fail(g, KILN_ERROR_LIMIT,
+                                "node '%s' (%s): %u operands, %u outputs; at most %d and %d", label, op->name,
+                                n_in, op->n_out, MAX_OPERANDS, KILN__MAX_OUTPUTS);
     kiln_status status = kiln__node_infer(g, op, label, in, n_in, attrs, descs, alias, &n_inferred);
     if (status != KILN_OK)
         return status;
@@ -398,8 +454,10 @@ kiln_status kiln__node_emit(kiln_graph *g, const kiln_op *op, const char *name, 
         if (status != KILN_OK)
             return status;
     }
+    if ((status = check_apart(g, op, label, in, n_in, out, n_out, alias)) != KILN_OK)
+        return status;
     mark before = mark_of(g);
-    status = append(g, op, label, in, n_in, out, n_out, attrs);
+    status = append(g, op, label, in, n_in, out, n_out, alias, attrs);
     if (status != KILN_OK)
         return rollback(g, before, status);
     if (name != NULL && name[0] != '\0' && n_out > 0 && g->tensors.items[out[0]].name != 0 &&

@@ -133,10 +133,45 @@ bool kiln__desc_equal(const kiln_desc *a, const kiln_desc *b) {
     return true;
 }
 
+bool kiln__desc_same_layout(const kiln_desc *a, const kiln_desc *b) {
+    const kiln_dtype_info *da = kiln_dtype_get(a->dtype), *db = kiln_dtype_get(b->dtype);
+    if (a->ndim != b->ndim || da == NULL || db == NULL || da->bytes != db->bytes || da->block != db->block)
+        return false;
+    for (uint32_t i = 0; i < a->ndim; i++)
+        if (!kiln_dim_equal(a->dims[i], b->dims[i]) || a->strides[i] != b->strides[i])
+            return false;
+    return true;
+}
+
 bool kiln__desc_is_dense(const kiln_graph *g, const kiln_desc *desc) {
     kiln_desc dense = *desc;
     int64_t bytes;
     return kiln__desc_dense(g, &dense, &bytes, NULL) == KILN_OK && kiln__desc_equal(&dense, desc);
+}
+
+bool kiln__desc_shares_bytes(const kiln_graph *g, const kiln_desc *desc) {
+    const kiln_dtype_info *info = kiln_dtype_get(desc->dtype);
+    int64_t n[KILN_MAX_DIMS], stride[KILN_MAX_DIMS], span = info->bytes;
+    uint32_t levels = 0; /* by stride, ascending */
+    for (uint32_t i = 0; i < desc->ndim; i++) {
+        int64_t count = kiln__dim_max(g, desc->dims[i]) / (i == desc->ndim - 1 ? info->block : 1);
+        uint32_t at = levels;
+        if (count < 2)
+            continue;
+        for (; at > 0 && stride[at - 1] > desc->strides[i]; at--) {
+            n[at] = n[at - 1];
+            stride[at] = stride[at - 1];
+        }
+        n[at] = count;
+        stride[at] = desc->strides[i];
+        levels++;
+    }
+    for (uint32_t l = 0; l < levels; l++) {
+        if (stride[l] < span)
+            return true;
+        span += (n[l] - 1) * stride[l]; /* fits: at most the tensor's bytes */
+    }
+    return false;
 }
 
 kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *tensor, bool *exact) {
@@ -196,7 +231,7 @@ uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const
         (void)kiln__graph_fail(
             g, KILN_ERROR_SHAPE,
             "a tensor in storage '%s': offset %lld; %s needs a multiple of %u, not negative",
-            kiln__text(g, s->name), (long long)offset, info->name, info->align);
+            KILN__STORAGE_LABEL(g, storage), (long long)offset, info->name, info->align);
         return 0;
     }
     if (!kiln__add(offset, bytes, &end) || end > s->size) {
@@ -204,7 +239,7 @@ uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const
             g, KILN_ERROR_SHAPE,
             "a tensor in storage '%s': %lld bytes at offset %lld do not lie within its %lld "
             "bytes",
-            kiln__text(g, s->name), (long long)bytes, (long long)offset, (long long)s->size);
+            KILN__STORAGE_LABEL(g, storage), (long long)bytes, (long long)offset, (long long)s->size);
         return 0;
     }
     if (g->tensors.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->tensors, g->tensors.count + 1)) {
@@ -285,7 +320,7 @@ kiln_tensor kiln_tensor_at(kiln_graph *g, kiln_storage storage, int64_t offset, 
         memcpy(desc.strides, strides, ndim * sizeof *strides);
     } else if (kiln__desc_dense(g, &desc, &bytes, &why) != KILN_OK) {
         (void)kiln__graph_fail(g, why.status, "a tensor in storage '%s': %s",
-                               kiln__text(g, g->storages.items[storage.id].name), why.text);
+                               KILN__STORAGE_LABEL(g, storage.id), why.text);
         return none;
     }
     uint32_t id = kiln__tensor_new(g, storage.id, offset, &desc);
@@ -307,7 +342,7 @@ kiln_tensor kiln_output(kiln_graph *g, kiln_tensor tensor, const char *name) {
         (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                "kiln_output '%s': its bytes are of kind %s ('%s'); copy it first (kiln_copy)",
                                name ? name : "", kiln__storage_kind_names[info.kind],
-                               kiln__text(g, g->storages.items[info.storage.id].name));
+                               KILN__STORAGE_LABEL(g, info.storage.id));
         return none;
     }
     if (kiln__storage_set_name(g, info.storage.id, name) != KILN_OK)

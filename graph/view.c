@@ -50,11 +50,11 @@ kiln_tensor kiln_slice(kiln_graph *g, kiln_tensor tensor, int32_t axis, int64_t 
     if (!kiln__mul(length.n, length.slot ? g->slots.items[length.slot].max : 1, &want) || start < 0 ||
         want < 0 || !kiln__add(start, want, &end) || end > have ||
         (dim.slot != 0 && length.slot == dim.slot && start != 0)) {
-        char shape[KILN__SHAPE_SIZE];
+        char shape[KILN__SHAPE_SIZE], count[KILN__SHAPE_SIZE];
         (void)kiln__graph_fail(
             g, KILN_ERROR_SHAPE,
-            "kiln_slice: elements %lld to %lld of axis %d of %s; %lld are there for certain",
-            (long long)start, (long long)start + (long long)want, a, kiln__shape_text(g, &desc, shape),
+            "kiln_slice: %s elements from %lld on of axis %d of %s; %lld are there for certain",
+            kiln__dim_text(g, length, count), (long long)start, a, kiln__shape_text(g, &desc, shape),
             (long long)have);
         return none;
     }

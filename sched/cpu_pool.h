@@ -38,8 +38,7 @@ typedef struct kiln__cpu_slot {
     _Alignas(KILN__LINE) unsigned char *scratch;
     kiln__tile_sink sink; /* of the present kernel call */
     bool failed, bad_index;
-    kiln_status status; /* the first failure in record order, then tile order */
-    uint32_t fail_record;
+    uint32_t fail_record; /* the first failure in record order, then tile order */
     int64_t fail_tile;
     char fail_text[256];
     uint32_t bad_record; /* the first bad index in record order, then row, then tile */

@@ -9,6 +9,8 @@
 #include "checked.h"
 #include "cpu_pool.h"
 
+#include <stdio.h>
+
 _Static_assert(sizeof(((kiln__tile_sink *)0)->text) == sizeof(((kiln__outcome *)0)->text), "copied whole");
 
 /* ---- counts ----------------------------------------------------------------------------------------- */
@@ -106,16 +108,20 @@ void kiln__cpu_reset(kiln__cpu_run *run) {
     atomic_store_explicit(&run->trouble, 0, memory_order_relaxed); /* ordered by the start of the run */
 }
 
+/* Whatever a kernel returned, the run has failed: other statuses mean something to those who wait. */
 static void note_failure(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t record, int64_t tile,
-                         kiln_status status) {
+                         kiln_status returned) {
     if (slot->failed &&
         (slot->fail_record < record || (slot->fail_record == record && slot->fail_tile <= tile)))
         return;
     slot->failed = true;
-    slot->status = status;
     slot->fail_record = record;
     slot->fail_tile = tile;
-    memcpy(slot->fail_text, slot->sink.text, sizeof slot->fail_text);
+    if (slot->sink.text[0] == '\0')
+        snprintf(slot->fail_text, sizeof slot->fail_text, "the kernel returned %s",
+                 kiln_status_name(returned));
+    else
+        memcpy(slot->fail_text, slot->sink.text, sizeof slot->fail_text);
     kiln__cpu_add_trouble(run, KILN__CPU_FAILED);
 }
 
@@ -146,7 +152,7 @@ static void take_failure(const kiln__cpu_run *run, kiln__outcome *outcome) {
                           (s->fail_record == best->fail_record && s->fail_tile < best->fail_tile)))
             best = s;
     }
-    outcome->status = best->status;
+    outcome->status = KILN_ERROR_KERNEL;
     outcome->record = best->fail_record;
     memcpy(outcome->text, best->fail_text, sizeof outcome->text);
 }

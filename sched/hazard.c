@@ -99,7 +99,7 @@ static kiln_status share_spaces(const kiln_graph *g, kiln__hazards *h, const kil
         if (__builtin_add_overflow(at, (uint64_t)s->size, &past))
             return kiln_error_set(error, KILN_ERROR_OVERFLOW,
                                   "storage '%s': %lld bytes from its address on wrap around memory",
-                                  kiln__text(g, s->name), (long long)s->size);
+                                  KILN__STORAGE_LABEL(g, id), (long long)s->size);
         if (i == 0 || at >= end) {
             begin = at;
             end = past;
@@ -110,7 +110,7 @@ static kiln_status share_spaces(const kiln_graph *g, kiln__hazards *h, const kil
         if (end - begin > INT64_MAX)
             return kiln_error_set(error, KILN_ERROR_OVERFLOW,
                                   "storage '%s' and those that overlap it span more than 63 bits",
-                                  kiln__text(g, s->name));
+                                  KILN__STORAGE_LABEL(g, id));
         h->places[id] = (kiln__space_place){space, (int64_t)(at - begin)};
     }
     return KILN_OK;
@@ -174,7 +174,24 @@ bool kiln__accesses_conflict(const kiln__hazards *h, const kiln__access *earlier
 
 /* ---- collecting and sorting ------------------------------------------------------------------------- */
 
-static kiln_status collect(const kiln_graph *g, kiln__hazards *h, kiln_error *error) {
+static bool collect_watched(const kiln_graph *g, kiln__hazards *h, uint32_t node,
+                            const kiln__watched *watched) {
+    const kiln__node *n = &g->nodes.items[node];
+    for (uint32_t j = 0; j < n->n_out; j++) {
+        uint32_t id = kiln__node_out(g, n)[j];
+        if (id == 0 || id >= watched->n || !watched->of[id] || g->tensors.items[id].bytes == 0)
+            continue;
+        const kiln__tensor *t = &g->tensors.items[id];
+        if (!KILN_GROW(&h->allocator, h->list, h->list.count + 1))
+            return false;
+        h->list.items[h->list.count++] =
+            (kiln__access){node, n->n_in + j, t->storage, KILN_READ, kiln__tensor_box(g, t, NULL)};
+    }
+    return true;
+}
+
+static kiln_status collect(const kiln_graph *g, kiln__hazards *h, const kiln__watched *watched,
+                           kiln_error *error) {
     size_t n = g->nodes.count;
     if (n >= NO_NODE - 1)
         return kiln_error_set(error, KILN_ERROR_LIMIT, "%zu nodes; at most 2^32 - 3", n);
@@ -191,6 +208,9 @@ static kiln_status collect(const kiln_graph *g, kiln__hazards *h, kiln_error *er
         kiln_status status = kiln__access_collect(&h->list, i, error);
         if (status != KILN_OK)
             return status;
+        if (watched != NULL && !collect_watched(g, h, (uint32_t)i, watched))
+            return kiln_error_set(error, KILN_ERROR_MEMORY,
+                                  "collecting the accesses of %zu nodes: out of memory", n);
         if (h->list.count >= NO_ENTRY)
             return kiln_error_set(error, KILN_ERROR_LIMIT, "more than 2^32 - 2 accesses");
         h->first_access[i + 1] = (uint32_t)h->list.count;
@@ -499,10 +519,10 @@ static void sweep(finder *f) {
     }
 }
 
-kiln_status kiln__hazards_find(const kiln_graph *graph, const kiln_allocator *allocator, kiln__hazards *out,
-                               kiln_error *error) {
+kiln_status kiln__hazards_find(const kiln_graph *graph, const kiln_allocator *allocator,
+                               const kiln__watched *watched, kiln__hazards *out, kiln_error *error) {
     *out = (kiln__hazards){.allocator = kiln__allocator_or_default(allocator)};
-    kiln_status status = collect(graph, out, error);
+    kiln_status status = collect(graph, out, watched, error);
     if (status == KILN_OK)
         status = find_spaces(graph, out, error);
     if (status == KILN_OK) {

@@ -117,23 +117,6 @@ static const kiln__tensor *whole_arena_tensor(const kiln_graph *g, uint32_t id) 
     return s->kind == KILN_STORAGE_ARENA && s->size == t->bytes ? t : NULL;
 }
 
-static bool same_layout(const kiln_desc *a, const kiln_desc *b) {
-    const kiln_dtype_info *da = kiln_dtype_get(a->dtype), *db = kiln_dtype_get(b->dtype);
-    if (a->ndim != b->ndim || da == NULL || db == NULL || da->bytes != db->bytes || da->block != db->block)
-        return false;
-    for (uint32_t i = 0; i < a->ndim; i++)
-        if (!kiln_dim_equal(a->dims[i], b->dims[i]) || a->strides[i] != b->strides[i])
-            return false;
-    return true;
-}
-
-static bool has_pair(const kiln_op *op, uint32_t out, uint32_t in) {
-    for (uint32_t i = 0; i < op->n_inplace; i++)
-        if (op->inplace[i].out == out && op->inplace[i].in == in)
-            return true;
-    return false;
-}
-
 /* The node reads storage `in` and writes storage `out` only by the pair's operands, or by equals of the
  * input. */
 static bool only_by_pair(const planner *p, uint32_t node, kiln_inplace pair, const kiln__tensor *in,
@@ -144,7 +127,7 @@ static bool only_by_pair(const planner *p, uint32_t node, kiln_inplace pair, con
         const kiln__access *a = &p->h->list.items[k];
         if (a->storage == in->storage &&
             (a->mode != KILN_READ || a->operand >= n->n_in || operands[a->operand] != operands[pair.in] ||
-             !has_pair(n->op, pair.out, a->operand)))
+             !kiln__op_has_inplace(n->op, pair.out, a->operand)))
             return false;
         if (a->storage == out->storage && (a->mode != KILN_WRITE || a->operand != n->n_in + pair.out))
             return false;
@@ -160,7 +143,8 @@ static bool may_take(const planner *p, uint32_t node, kiln_inplace pair) {
         return false;
     const kiln__tensor *in = whole_arena_tensor(p->g, kiln__node_in(p->g, n)[pair.in]);
     const kiln__tensor *out = whole_arena_tensor(p->g, kiln__node_out(p->g, n)[pair.out]);
-    if (in == NULL || out == NULL || in->storage == out->storage || !same_layout(&in->desc, &out->desc))
+    if (in == NULL || out == NULL || in->storage == out->storage ||
+        !kiln__desc_same_layout(&in->desc, &out->desc))
         return false;
     const kiln__place *from = &p->m->places[in->storage], *to = &p->m->places[out->storage];
     const usage *from_usage = &p->usages[in->storage], *to_usage = &p->usages[out->storage];

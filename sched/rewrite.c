@@ -26,7 +26,7 @@ static bool is_matmul(const kiln__node *n) {
     return n->op == &kiln__op_matmul || n->op == &kiln__op_matmul_id;
 }
 
-static kiln_status lower_matmul(kiln__rewriter *rw, const kiln__node *node, uint32_t index, bool exact) {
+static kiln_status lower_matmul(kiln__rewriter *rw, const kiln__node *node, bool exact) {
     uint32_t in[MAX_OPERANDS], n_in = node->n_in;
     memcpy(in, kiln__node_in(rw->g, node), n_in * sizeof *in);
     kiln_status status = kiln__lower_experts(rw, node, in, &n_in);
@@ -35,15 +35,15 @@ static kiln_status lower_matmul(kiln__rewriter *rw, const kiln__node *node, uint
     if (status != KILN_OK)
         return status;
     if (n_in == node->n_in && memcmp(in, kiln__node_in(rw->g, node), n_in * sizeof *in) == 0)
-        return kiln__rewriter_push(rw, node, index);
-    return kiln__rewriter_push_with(rw, node, index, in, n_in);
+        return kiln__rewriter_push(rw, node);
+    return kiln__rewriter_push_with(rw, node, in, n_in);
 }
 
 static kiln_status lower(kiln__rewriter *rw, const kiln__node *nodes, size_t n, bool exact) {
     kiln_status status = KILN_OK;
     for (size_t i = 0; i < n && status == KILN_OK; i++)
-        status = is_matmul(&nodes[i]) ? lower_matmul(rw, &nodes[i], (uint32_t)i, exact)
-                                      : kiln__rewriter_push(rw, &nodes[i], (uint32_t)i);
+        status =
+            is_matmul(&nodes[i]) ? lower_matmul(rw, &nodes[i], exact) : kiln__rewriter_push(rw, &nodes[i]);
     return status;
 }
 
@@ -98,7 +98,4 @@ kiln_status kiln__rewrite(kiln_graph *program, const kiln__rewrite_options *opti
 
 void kiln__rewrites_free(kiln__rewrites *r) {
     KILN_ARRAY_FREE(&r->allocator, *r);
-    KILN_DELETE(&r->allocator, r->origin, uint32_t, r->n_origin);
-    r->origin = NULL;
-    r->n_origin = 0;
 }

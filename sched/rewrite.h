@@ -28,9 +28,6 @@ typedef struct kiln__rewrites {
     kiln_allocator allocator;
     kiln__fusion *items;
     size_t count, capacity;
-    uint32_t *origin; /* [nodes of the rewritten program]: 1 + index of the (last) node of the graph as built
-                         that it comes from; 0 for nodes that lowering added */
-    size_t n_origin;
 } kiln__rewrites;
 
 /* Rewrites `program` in place: first lowering (quantize for `fast` precision, one per tensor that several

@@ -203,7 +203,7 @@ static uint32_t opaque_between(const kiln__rewriter *rw, uint32_t a, uint32_t b)
 /* ---- the end of the list ---------------------------------------------------------------------------- */
 
 /* Registers the last node of the program. */
-static kiln_status enlist(kiln__rewriter *rw, uint32_t origin) {
+static kiln_status enlist(kiln__rewriter *rw) {
     uint32_t node = (uint32_t)rw->work.count;
     const kiln__node *n = &rw->g->nodes.items[node];
     const uint32_t *ids = kiln__node_in(rw->g, n);
@@ -216,7 +216,7 @@ static kiln_status enlist(kiln__rewriter *rw, uint32_t origin) {
             insert_touch(rw, space, first + i, space->last);
         }
     uint32_t opaque = (node ? rw->work.items[node - 1].opaque : 0) + (n->op->accesses == NULL);
-    rw->work.items[rw->work.count++] = (kiln__work){first, origin, 0, 0, opaque};
+    rw->work.items[rw->work.count++] = (kiln__work){first, 0, 0, opaque};
     return KILN_OK;
 }
 
@@ -226,17 +226,17 @@ static void set_producers(kiln_graph *g, const kiln__node *n, uint32_t producer)
             g->tensors.items[kiln__node_out(g, n)[j]].producer = producer;
 }
 
-kiln_status kiln__rewriter_push(kiln__rewriter *rw, const kiln__node *node, uint32_t index) {
+kiln_status kiln__rewriter_push(kiln__rewriter *rw, const kiln__node *node) {
     kiln_graph *g = rw->g;
     if (g->nodes.count >= UINT32_MAX - 1 || !KILN_GROW(&g->allocator, g->nodes, g->nodes.count + 1))
         return KILN_ERROR_MEMORY;
     g->nodes.items[g->nodes.count++] = *node;
     set_producers(g, node, (uint32_t)g->nodes.count);
-    return enlist(rw, index + 1);
+    return enlist(rw);
 }
 
-kiln_status kiln__rewriter_push_with(kiln__rewriter *rw, const kiln__node *node, uint32_t index,
-                                     const uint32_t *in, uint32_t n_in) {
+kiln_status kiln__rewriter_push_with(kiln__rewriter *rw, const kiln__node *node, const uint32_t *in,
+                                     uint32_t n_in) {
     kiln_graph *g = rw->g;
     uint32_t out[8];
     uint64_t attrs[32]; /* emitting may move the graph's own */
@@ -246,7 +246,10 @@ kiln_status kiln__rewriter_push_with(kiln__rewriter *rw, const kiln__node *node,
     set_producers(g, node, 0);
     kiln_status status = kiln__node_emit(g, node->op, kiln__text(g, node->name), in, n_in, out, node->n_out,
                                          node->op->attrs_size > 0 ? attrs : NULL);
-    return status != KILN_OK ? status : enlist(rw, index + 1);
+    if (status != KILN_OK)
+        return status;
+    g->nodes.items[g->nodes.count - 1].origin = node->origin;
+    return enlist(rw);
 }
 
 /* ---- copies ----------------------------------------------------------------------------------------- */
@@ -316,8 +319,10 @@ static kiln_status add_node(kiln__rewriter *rw, const kiln_op *op, uint32_t in, 
         if (out[j] == 0)
             return g->error.status;
     }
-    status = kiln__node_emit(g, op, NULL, &in, 1, out, n_out, attrs);
-    return status != KILN_OK ? status : enlist(rw, 0);
+    if ((status = kiln__node_emit(g, op, NULL, &in, 1, out, n_out, attrs)) != KILN_OK)
+        return status;
+    g->nodes.items[g->nodes.count - 1].origin = 0;
+    return enlist(rw);
 }
 
 kiln_status kiln__rewriter_derive(kiln__rewriter *rw, const kiln_op *op, uint32_t of, const void *attrs,
@@ -469,8 +474,8 @@ static uint32_t origins(const kiln__rewriter *rw, uint32_t node, uint32_t from[4
         memcpy(from, f->from, sizeof f->from);
         return f->n_from;
     }
-    from[0] = w->origin - 1;
-    return w->origin != 0;
+    from[0] = rw->g->nodes.items[node].origin - 1;
+    return rw->g->nodes.items[node].origin != 0;
 }
 
 /* One line of the log: both sets of origins, ascending. */
@@ -527,8 +532,8 @@ kiln_status kiln__rewriter_fuse(kiln__rewriter *rw, const kiln__link *link, uint
         if (id != 0)
             insert_touch(rw, space_of(rw, id), first + i, touch_before(rw, link, at, id));
     }
-    kiln__work *a = &rw->work.items[link->from], *b = &rw->work.items[link->to];
-    uint32_t origin = a->origin > b->origin ? a->origin : b->origin;
+    uint32_t a = g->nodes.items[link->from].origin, b = g->nodes.items[link->to].origin;
+    made.origin = a > b ? a : b;
     for (int k = 0; k < 2; k++) {
         remove_touches(rw, nodes[k]);
         g->nodes.items[nodes[k]].op = NULL;
@@ -537,7 +542,6 @@ kiln_status kiln__rewriter_fuse(kiln__rewriter *rw, const kiln__link *link, uint
     g->nodes.items[at] = made;
     set_producers(g, &made, at + 1);
     rw->work.items[at].touch = first;
-    rw->work.items[at].origin = origin;
     rw->work.items[at].item = (uint32_t)rw->out->count;
     return KILN_OK;
 }
@@ -548,10 +552,6 @@ kiln_status kiln__rewriter_finish(kiln__rewriter *rw) {
     size_t live = 0, n = g->nodes.count;
     for (size_t i = 0; i < n; i++)
         live += g->nodes.items[i].op != NULL;
-    out->origin = KILN_NEW(&out->allocator, uint32_t, live);
-    if (out->origin == NULL)
-        return KILN_ERROR_MEMORY;
-    out->n_origin = live;
     for (size_t k = 0; k < out->count; k++) /* a node made by one rule may have been replaced by another */
         while (g->nodes.items[out->items[k].node].op == NULL)
             out->items[k].node = rw->work.items[out->items[k].node].moved;
@@ -561,7 +561,6 @@ kiln_status kiln__rewriter_finish(kiln__rewriter *rw) {
             continue;
         kiln__node *node = &g->nodes.items[to];
         *node = g->nodes.items[i];
-        out->origin[to] = rw->work.items[i].origin;
         rw->work.items[i].moved = to++;
         set_producers(g, node, to);
     }

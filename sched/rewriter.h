@@ -22,7 +22,6 @@ typedef struct kiln__touch {
 
 typedef struct kiln__work {
     uint32_t touch;  /* index of the touch of its first operand */
-    uint32_t origin; /* as kiln__rewrites.origin */
     uint32_t item;   /* 1 + the last rule that made this node; 0: none did */
     uint32_t moved;  /* of a dead node: the node that does its work now */
     uint32_t opaque; /* nodes up to and with this one that declare no accesses */
@@ -80,12 +79,12 @@ void kiln__rewriter_deinit(kiln__rewriter *rw);
 
 /* ---- lowering: at the end of the list --------------------------------------------------------------- */
 
-/* A node as it was; `index` is its place in the graph as built. */
-kiln_status kiln__rewriter_push(kiln__rewriter *rw, const kiln__node *node, uint32_t index);
+/* A node as it was. */
+kiln_status kiln__rewriter_push(kiln__rewriter *rw, const kiln__node *node);
 
 /* The node with operands `in` instead of its own. */
-kiln_status kiln__rewriter_push_with(kiln__rewriter *rw, const kiln__node *node, uint32_t index,
-                                     const uint32_t *in, uint32_t n_in);
+kiln_status kiln__rewriter_push_with(kiln__rewriter *rw, const kiln__node *node, const uint32_t *in,
+                                     uint32_t n_in);
 
 /* The result of `op` on tensor `of`, as two (or one) fresh tensors in out[]: a node that an earlier call
  * added when nothing wrote the bytes of `of` since, else a new one. `key` tells attributes apart. */
@@ -156,7 +155,7 @@ bool kiln__rewriter_is_kept(const kiln__rewriter *rw, uint32_t id);
 /* The same dimensions, symbol by symbol; dtypes and strides may differ. */
 bool kiln__same_dims(const kiln_desc *a, const kiln_desc *b);
 
-/* Closes the gaps and writes origin and the nodes of the items. */
+/* Closes the gaps and writes the nodes of the items. */
 kiln_status kiln__rewriter_finish(kiln__rewriter *rw);
 
 /* ---- the parts -------------------------------------------------------------------------------------- */

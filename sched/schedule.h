@@ -2,7 +2,7 @@
  *
  *     kiln__hazards hazards;
  *     kiln__schedule schedule;
- *     kiln__hazards_find(program, allocator, &hazards, error);
+ *     kiln__hazards_find(program, allocator, NULL, &hazards, error);
  *     kiln__schedule_make(program, &hazards, &options, &schedule, error);
  *     ...
  *     kiln__schedule_free(&schedule);

@@ -231,12 +231,144 @@ static void test_opaque(void **unused) {
     }
 }
 
+/* A node may not write bytes that it reads through another operand: what comes of it would depend on tiles. */
+static void test_own_overlap(void **unused) {
+    (void)unused;
+    static const kiln_tensor none = {0, 0};
+    kiln_plan *plan;
+    kiln_dim shape[] = {kiln_n(8), kiln_n(4)};
+    kiln_graph_reset(graph);
+    kiln_tensor s = kiln_state(graph, "s", KILN_F32, 2, shape);
+    kiln_tensor rows = kiln_slice(graph, s, 0, 0, kiln_n(4));
+    kiln_name(graph, rows, "rows");
+    kiln_set_rows(graph, s, rows, none, (kiln_set_rows_attrs){kiln_i64_const(4), 0}); /* apart: moves them */
+    CHECK_OK(kiln_bake(graph, NULL, &plan, error));
+    kiln_plan_release(plan);
+    kiln_name(graph, kiln_set_rows(graph, s, rows, none, (kiln_set_rows_attrs){kiln_i64_const(3), 0}),
+              "shift");
+    CHECK_FAILS(kiln_bake(graph, NULL, &plan, error), KILN_ERROR_ARGUMENT,
+                "node 'shift' (set_rows) writes to 'shift' and reads 'rows', and the two share bytes; copy "
+                "one of them "
+                "first (kiln_copy)");
+    assert_null(plan);
+
+    kiln_graph_reset(graph);
+    s = kiln_state(graph, "s", KILN_F32, 2, shape);
+    kiln_tensor upper = kiln_slice(graph, s, 0, 1, kiln_n(7)), lower = kiln_slice(graph, s, 0, 0, kiln_n(7));
+    kiln_accumulate(graph, upper, kiln_copy(graph, lower, KILN_F32), none);
+    CHECK_OK(kiln_bake(graph, NULL, &plan, error)); /* as the hint says */
+    kiln_plan_release(plan);
+    kiln_accumulate(graph, upper, lower, none);
+    CHECK_FAILS(
+        kiln_bake(graph, NULL, &plan, error), KILN_ERROR_ARGUMENT,
+        "node 'accumulate.2' (accumulate) writes to 'accumulate.2:0' and reads 'tensor.3', and the two share "
+        "bytes; copy one of them first (kiln_copy)");
+
+    /* The same through two storages that lie over each other. */
+    static float memory[64];
+    kiln_graph_reset(graph);
+    s = kiln_output(graph, kiln_zeros(graph, 2, shape), "s");
+    kiln_tensor x = kiln_input(graph, "x", KILN_F32, 2, shape);
+    kiln_storage_data(graph, kiln_storage_of(graph, s), memory, 128, 0);
+    kiln_storage_data(graph, kiln_storage_of(graph, x), memory + 31, 128, 0);
+    kiln_name(graph, kiln_accumulate(graph, s, x, none), "sum");
+    CHECK_FAILS(kiln_bake(graph, NULL, &plan, error), KILN_ERROR_ARGUMENT,
+                "node 'sum' (accumulate) writes to 'sum' and reads 'x', and the two share bytes; copy one of "
+                "them first "
+                "(kiln_copy)");
+}
+
+/* An intermediate of which only some bytes were written. */
+static void test_half_written(void **unused) {
+    (void)unused;
+    kiln_plan *plan;
+    kiln_dim row = kiln_n(4), all = kiln_n(12);
+    for (int parts = 1; parts <= 3; parts++) {
+        kiln_graph_reset(graph);
+        kiln_storage hole = kiln_storage_add(graph, KILN_STORAGE_ARENA, "hole", 48);
+        for (int i = 0; i < parts; i++) /* the middle one comes last */
+            kiln_zero(graph, kiln_tensor_at(graph, hole,
+                                            i == 1   ? 32
+                                            : i == 2 ? 16
+                                                     : 0,
+                                            KILN_F32, 1, &row, NULL));
+        kiln_tensor whole = kiln_tensor_at(graph, hole, 0, KILN_F32, 1, &all, NULL);
+        kiln_name(graph, whole, "whole");
+        kiln_output(graph, kiln_silu(graph, whole), "y");
+        if (parts < 3) {
+            CHECK_FAILS(
+                kiln_bake(graph, NULL, &plan, error), KILN_ERROR_ARGUMENT,
+                "node 'y' (silu) reads 'whole', of which no earlier node writes byte 16 of storage 'hole'");
+        } else {
+            CHECK_OK(kiln_bake(graph, NULL, &plan, error));
+            kiln_plan_release(plan);
+        }
+    }
+    /* Columns that together are all of it, and a column that is missing. */
+    static const int64_t strides[] = {16, 4};
+    for (int64_t columns = 3; columns <= 4; columns++) {
+        kiln_graph_reset(graph);
+        kiln_storage hole = kiln_storage_add(graph, KILN_STORAGE_ARENA, "", 48);
+        kiln_dim column[] = {kiln_n(3), kiln_n(1)}, square[] = {kiln_n(3), kiln_n(4)};
+        for (int64_t i = 0; i < columns; i++)
+            kiln_zero(graph, kiln_tensor_at(graph, hole, 4 * i, KILN_F32, 2, column, strides));
+        kiln_output(graph, kiln_silu(graph, kiln_tensor_at(graph, hole, 0, KILN_F32, 2, square, NULL)), "y");
+        if (columns < 4) {
+            CHECK_FAILS(
+                kiln_bake(graph, NULL, &plan, error), KILN_ERROR_ARGUMENT,
+                "node 'y' (silu) reads 'tensor.7', of which no earlier node writes byte 12 of storage "
+                "'storage.1'");
+        } else {
+            CHECK_OK(kiln_bake(graph, NULL, &plan, error));
+            kiln_plan_release(plan);
+        }
+    }
+}
+
+/* Written in place: elements that lie on each other are refused. */
+static void test_crossing_strides(void **unused) {
+    (void)unused;
+    static const int64_t crossing[] = {8, 8, 4}, nested[] = {8, 16, 4};
+    kiln_dim shape[] = {kiln_n(2), kiln_n(2), kiln_n(2)};
+    kiln_graph_reset(graph);
+    kiln_storage bytes = kiln_storage_add(graph, KILN_STORAGE_STATE, "s", 64);
+    kiln_zero(graph, kiln_tensor_at(graph, bytes, 0, KILN_F32, 3, shape, nested)); /* a transposed view */
+    CHECK_OK(kiln_graph_check(graph, error));
+    kiln_zero(graph, kiln_tensor_at(graph, bytes, 0, KILN_F32, 3, shape, crossing));
+    CHECK_FAILS(
+        kiln_graph_check(graph, error), KILN_ERROR_ARGUMENT,
+        "node 'zero.1' (zero) would write into a view whose elements share bytes (broadcast, or strides that "
+        "cross)");
+}
+
+static kiln_status odd_mode(const kiln_access_query *query) {
+    return kiln_access_operand(query, 0, (kiln_access_mode)4);
+}
+
+static void test_access_mode(void **unused) {
+    (void)unused;
+    kiln_plan *plan;
+    kiln_op odd = test_gate_op;
+    odd.accesses = odd_mode;
+    kiln_graph_reset(graph);
+    kiln_tensor in = kiln_input(graph, "in", KILN_F32, KILN_SHAPE(kiln_n(4), kiln_n(4))), out;
+    assert_int_equal(kiln_node_add(graph, &odd, &in, 1, NULL, &out), KILN_OK);
+    CHECK_FAILS(
+        kiln_bake(graph, NULL, &plan, error), KILN_ERROR_ARGUMENT,
+        "node 'test_gate.0' (test_gate): its accesses: an absent operand, bytes outside its storage, or an "
+        "unknown mode");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_refusals),
                                        cmocka_unit_test(test_memory_cap),
                                        cmocka_unit_test(test_overlapping_storages),
                                        cmocka_unit_test(test_symbol_products),
                                        cmocka_unit_test(test_opaque),
+                                       cmocka_unit_test(test_own_overlap),
+                                       cmocka_unit_test(test_half_written),
+                                       cmocka_unit_test(test_crossing_strides),
+                                       cmocka_unit_test(test_access_mode),
                                        cmocka_unit_test(test_offsets)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -209,6 +209,87 @@ static void test_guard(void **unused) {
     kiln_graph_destroy(now);
 }
 
+/* y = x + state, where the graph may or may not say where x and the state are. */
+static kiln_status add_state(kiln_session **session, float *x_data, kiln_state_buffer *state, kiln_tensor *x,
+                             kiln_tensor *y, kiln_error *error) {
+    kiln_graph *g = kiln_capture_begin(capture);
+    *x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(1), kiln_n(4)));
+    kiln_tensor s = kiln_state(g, "s", KILN_F32, KILN_SHAPE(kiln_n(1), kiln_n(4))), t;
+    if (x_data != NULL)
+        kiln_storage_data(g, kiln_storage_of(g, *x), x_data, 16, 0);
+    if (state != NULL)
+        kiln_storage_state(g, kiln_storage_of(g, s), state);
+    t = kiln_add(g, *x, s);
+    assert_int_equal(kiln_node_add(g, &test_gate_op, &t, 1, NULL, &t), KILN_OK);
+    *y = kiln_output(g, t, "y");
+    return kiln_capture_end(capture, session, error);
+}
+
+/* Bytes that one token's graph named are not used for a token whose graph does not name them. */
+static void test_bindings_do_not_linger(void **unused) {
+    (void)unused;
+    setup(0, 0);
+    float here[4] = {1, 2, 3, 4};
+    kiln_tensor x, y;
+    kiln_session *session;
+    kiln_state_buffer *state, *other;
+    CHECK_OK(kiln_state_buffer_create(NULL, 16, &state, error));
+    CHECK_OK(kiln_state_buffer_create(NULL, 16, &other, error));
+    for (int i = 0; i < 4; i++)
+        ((float *)kiln_state_buffer_data(state))[i] = 10;
+    CHECK_OK(add_state(&session, here, state, &x, &y, error));
+    CHECK_OK(kiln_run(session, error));
+    assert_true(((float *)kiln_session_data(session, y))[3] == 14);
+    assert_ptr_equal(kiln_session_data(session, x), here);
+
+    CHECK_OK(add_state(&session, NULL, state, &x, &y, error));
+    assert_ptr_not_equal(kiln_session_data(session, x), here);
+    CHECK_OK(add_state(&session, here, NULL, &x, &y, error)); /* nothing holds the state any more */
+    CHECK_FAILS(kiln_run(session, error), KILN_ERROR_BINDING,
+                "state 's' (16 bytes) is not bound; call kiln_session_bind_state");
+    CHECK_OK(kiln_state_buffer_destroy(state, error));
+
+    /* What is bound by hand stays, until it is taken back. */
+    CHECK_OK(
+        kiln_session_bind_state(session, kiln_plan_storage(kiln_session_plan(session), "s"), other, error));
+    CHECK_OK(add_state(&session, NULL, NULL, &x, &y, error));
+    memcpy(kiln_session_data(session, x), here, sizeof here);
+    CHECK_OK(kiln_run(session, error));
+    assert_true(((float *)kiln_session_data(session, y))[3] == 4);
+    CHECK_FAILS(
+        kiln_state_buffer_destroy(other, error), KILN_ERROR_BUSY,
+        "the state buffer is bound 1 time by sessions and plans; unbind it (kiln_session_bind_state with "
+        "NULL), or destroy them first");
+    CHECK_OK(kiln_capture_unbind_state(capture, other, error));
+    CHECK_OK(kiln_state_buffer_destroy(other, error));
+    assert_int_equal(counters(capture).misses, 1);
+    teardown();
+}
+
+/* A session that runs is not touched, even when nothing is to be rebound. */
+static void test_busy(void **unused) {
+    (void)unused;
+    setup(0, 0);
+    kiln_tensor x, y;
+    kiln_session *session, *again;
+    kiln_state_buffer *state;
+    kiln_fence fence;
+    CHECK_OK(kiln_state_buffer_create(NULL, 16, &state, error));
+    CHECK_OK(add_state(&session, NULL, state, &x, &y, error));
+    CHECK_OK(kiln_submit(session, &fence, error)); /* one thread: nothing is done before the wait */
+    CHECK_FAILS(add_state(&again, NULL, NULL, &x, &y, error), KILN_ERROR_BUSY,
+                "kiln_capture_end: the session is running; wait for its fence first");
+    assert_null(again);
+    CHECK_FAILS(kiln_capture_unbind_state(capture, state, error), KILN_ERROR_BUSY,
+                "binding: the session is running; wait for its fence first");
+    CHECK_OK(kiln_wait(fence, -1, error));
+    CHECK_OK(add_state(&again, NULL, state, &x, &y, error));
+    assert_ptr_equal(again, session);
+    CHECK_OK(kiln_run(session, error));
+    teardown();
+    CHECK_OK(kiln_state_buffer_destroy(state, error));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hits_and_rebinding),
@@ -216,6 +297,8 @@ int main(void) {
         cmocka_unit_test(test_bounded),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_guard),
+        cmocka_unit_test(test_bindings_do_not_linger),
+        cmocka_unit_test(test_busy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

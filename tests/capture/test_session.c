@@ -4,6 +4,7 @@
 #include "kiln.h"
 #include "check.h"
 #include "extra_ops.h"
+#include "fault_alloc.h"
 #include "tiny_model.h"
 
 #include <pthread.h>
@@ -24,6 +25,7 @@ static void setup_threads(world *t, uint32_t threads) {
     memset(t, 0, sizeof *t);
     atomic_store(&test_gate_shared.closed, false);
     atomic_store(&test_gate_shared.fail, false);
+    atomic_store(&test_gate_shared.returns, KILN_OK);
     atomic_store(&test_gate_shared.entered, 0);
     CHECK_OK(kiln_graph_create(NULL, &t->graph, error));
     kiln_graph *g = t->graph;
@@ -114,7 +116,9 @@ static void test_bad_bindings(void **unused) {
     CHECK_OK(kiln_state_buffer_create(NULL, 128, &state, error));
     CHECK_OK(kiln_session_bind_state(t.session, s, state, error));
     CHECK_FAILS(kiln_state_buffer_destroy(state, error), KILN_ERROR_BUSY,
-                "the state buffer is bound to 1 session; destroy it first");
+                "the state buffer is bound 1 time by sessions and plans; unbind it (kiln_session_bind_state "
+                "with NULL), or "
+                "destroy them first");
 
     /* y and x on the same bytes: the plan was baked with them apart. */
     static float shared[64];
@@ -239,6 +243,130 @@ static void test_cancel_marks_dirty(void **unused) {
     CHECK_OK(kiln_run(t.session, error));
     teardown(&t);
     CHECK_OK(kiln_state_buffer_destroy(state, error));
+}
+
+/* Whatever a kernel returns, the run has failed, and waiting for it ends. */
+static void test_kernel_statuses(void **unused) {
+    (void)unused;
+    for (uint32_t threads = 1; threads <= 2; threads++)
+        for (int returns = 1; returns < KILN_STATUS_COUNT + 2; returns++) {
+            world t;
+            kiln_state_buffer *state;
+            setup_threads(&t, threads);
+            bind_all(&t, &state);
+            atomic_store(&test_gate_shared.returns, returns);
+            char text[200];
+            snprintf(text, sizeof text, "node 'gated' (test_gate): the kernel returned %s",
+                     kiln_status_name((kiln_status)returns));
+            CHECK_FAILS(kiln_run(t.session, error), KILN_ERROR_KERNEL, text);
+            assert_true(kiln_state_buffer_is_dirty(state));
+            atomic_store(&test_gate_shared.returns, KILN_OK);
+            teardown(&t);
+            CHECK_OK(kiln_state_buffer_destroy(state, error));
+        }
+}
+
+/* Two state storages in one buffer, as the graph says; one of them is written. */
+static void test_one_buffer_twice(void **unused) {
+    (void)unused;
+    kiln_graph *g;
+    kiln_plan *plan;
+    kiln_executor *executor;
+    kiln_session *session;
+    kiln_state_buffer *state;
+    kiln_cpu_options cpu = {.threads = 1};
+    kiln_dim shape[] = {kiln_n(4), kiln_n(8)};
+    CHECK_OK(kiln_graph_create(NULL, &g, error));
+    CHECK_OK(kiln_state_buffer_create(NULL, 128, &state, error));
+    kiln_tensor a = kiln_state(g, "a", KILN_F32, 2, shape), b = kiln_state(g, "b", KILN_F32, 2, shape);
+    kiln_storage_state(g, kiln_storage_of(g, a), state);
+    kiln_storage_state(g, kiln_storage_of(g, b), state);
+    kiln_tensor before = kiln_output(g, kiln_copy(g, b, KILN_F32), "before");
+    kiln_accumulate(g, a, kiln_input(g, "x", KILN_F32, 2, shape), (kiln_tensor){0, 0});
+    kiln_tensor after = kiln_output(g, kiln_copy(g, b, KILN_F32), "after");
+    CHECK_OK(kiln_bake(g, NULL, &plan, error));
+    CHECK_FAILS(
+        kiln_state_buffer_destroy(state, error), KILN_ERROR_BUSY,
+        "the state buffer is bound 2 times by sessions and plans; unbind it (kiln_session_bind_state with "
+        "NULL), or destroy them first");
+    CHECK_OK(kiln_cpu_executor_create(NULL, &cpu, &executor, error));
+    CHECK_OK(kiln_session_create(plan, executor, NULL, &session, error));
+    float *x = kiln_session_data(session, kiln_plan_tensor(plan, "x"));
+    for (int run = 0; run < 3; run++) {
+        for (int i = 0; i < 32; i++)
+            x[i] = 1;
+        CHECK_OK(kiln_run(session, error));
+        const float *p = kiln_session_data(session, before), *q = kiln_session_data(session, after);
+        for (int i = 0; i < 32; i++)
+            assert_true(p[i] == (float)run && q[i] == (float)run + 1);
+    }
+    CHECK_OK(kiln_session_bind_state(session, kiln_plan_storage(plan, "a"), NULL, error)); /* unbound */
+    CHECK_FAILS(kiln_run(session, error), KILN_ERROR_BINDING,
+                "state 'a' (128 bytes) is not bound; call kiln_session_bind_state");
+    CHECK_OK(kiln_session_destroy(session, error));
+    CHECK_OK(kiln_executor_destroy(executor, error));
+    kiln_plan_release(plan);
+    CHECK_OK(kiln_state_buffer_destroy(state, error));
+    kiln_graph_destroy(g);
+}
+
+/* Data that the graph knows is held to the same alignment as data that is bound. */
+static void test_misaligned_in_graph(void **unused) {
+    (void)unused;
+    _Alignas(16) static unsigned char bytes[64];
+    kiln_graph *g;
+    kiln_plan *plan;
+    kiln_executor *executor;
+    kiln_session *session;
+    kiln_cpu_options cpu = {.threads = 1};
+    char text[200];
+    CHECK_OK(kiln_graph_create(NULL, &g, error));
+    kiln_tensor w = kiln_weight(g, "w", KILN_F32, KILN_SHAPE(kiln_n(8)));
+    kiln_storage_data(g, kiln_storage_of(g, w), bytes + 1, 32, 0);
+    kiln_output(g, kiln_silu(g, w), "y");
+    CHECK_OK(kiln_bake(g, NULL, &plan, error));
+    CHECK_OK(kiln_cpu_executor_create(NULL, &cpu, &executor, error));
+    snprintf(text, sizeof text, "storage 'w' needs a pointer aligned to 4 bytes, got %p",
+             (void *)(bytes + 1));
+    CHECK_FAILS(kiln_session_create(plan, executor, NULL, &session, error), KILN_ERROR_BINDING, text);
+    assert_null(session);
+    CHECK_OK(kiln_executor_destroy(executor, error));
+    kiln_plan_release(plan);
+    kiln_graph_destroy(g);
+}
+
+/* The last record of the schedule needs more room than the last node of the program: an earlier layout wrote past its
+ * memory. */
+static kiln_status make_session(kiln_allocator allocator, void *unused) {
+    (void)unused;
+    kiln_graph *g = NULL;
+    kiln_plan *plan = NULL;
+    kiln_executor *executor = NULL;
+    kiln_session *session = NULL;
+    kiln_cpu_options cpu = {.threads = 1};
+    kiln_dim shape[] = {kiln_n(4), kiln_n(32)};
+    kiln_status status = kiln_graph_create(&allocator, &g, NULL);
+    if (status == KILN_OK) {
+        kiln_tensor x = kiln_input(g, "x", KILN_F32, 2, shape), s = kiln_state(g, "s", KILN_F32, 2, shape);
+        kiln_tensor y = kiln_scale(g, x, (kiln_scale_attrs){kiln_f32_const(2), kiln_f32_const(0)});
+        kiln_output(g, kiln_swiglu(g, kiln_add(g, y, x), x, KILN_ACT_SILU), "y"); /* last region */
+        kiln_zero(g, s);                                                          /* first region */
+        status = kiln_bake(g, NULL, &plan, NULL);
+    }
+    if (status == KILN_OK)
+        status = kiln_cpu_executor_create(&allocator, &cpu, &executor, NULL);
+    if (status == KILN_OK)
+        status = kiln_session_create(plan, executor, &allocator, &session, NULL);
+    (void)kiln_session_destroy(session, NULL);
+    (void)kiln_executor_destroy(executor, NULL);
+    kiln_plan_release(plan);
+    kiln_graph_destroy(g);
+    return status;
+}
+
+static void test_memory_bounds(void **unused) {
+    (void)unused;
+    assert_true(fault_alloc_every("a session", make_session, NULL) > 20);
 }
 
 static void test_bad_index_reaches_fence(void **unused) {
@@ -480,6 +608,10 @@ int main(void) {
         cmocka_unit_test(test_busy),
         cmocka_unit_test(test_cancel_marks_dirty),
         cmocka_unit_test(test_bad_index_reaches_fence),
+        cmocka_unit_test(test_kernel_statuses),
+        cmocka_unit_test(test_one_buffer_twice),
+        cmocka_unit_test(test_misaligned_in_graph),
+        cmocka_unit_test(test_memory_bounds),
         cmocka_unit_test(test_bit_identical),
         cmocka_unit_test(test_many_sessions),
         cmocka_unit_test(test_cancel_storm),

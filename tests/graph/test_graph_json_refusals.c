@@ -134,8 +134,8 @@ static const struct {
      KILN_ERROR_FORMAT},
     {"\"outputs\": [4]", "\"outputs\": [4, 3]", "$.nodes[1]: node 'y' (sum): 2 outputs; the op makes 1",
      KILN_ERROR_ARGUMENT},
-    {"\"outputs\": [2, 3]", "\"outputs\": [2, 2]", "$.nodes[0]: outputs 0 and 1 share bytes",
-     KILN_ERROR_FORMAT},
+    {"\"outputs\": [2, 3]", "\"outputs\": [2, 2]",
+     "$.nodes[0]: node 'mid' (many): outputs 0 and 1 share bytes", KILN_ERROR_ARGUMENT},
     {"\"name\": \"y\", \"inputs\": [1, 2], \"outputs\": [4]", "\"inputs\": [1, 2], \"outputs\": [3]",
      "$.nodes[1]: node 'sum.1' (sum): output y is an output of another node already", KILN_ERROR_ARGUMENT},
     {"\"name\": \"y\", \"inputs\": [1, 2], \"outputs\": [4]", "\"inputs\": [2, 2], \"outputs\": [1]",
@@ -144,9 +144,9 @@ static const struct {
      "it a state",
      KILN_ERROR_ARGUMENT},
     {"\"shape\": [\"n\", 8], \"storage\": 4", "\"shape\": [\"n\", 8], \"storage\": 2",
-     "$.nodes[1]: output 0 shares bytes with operand 1", KILN_ERROR_FORMAT},
+     "$.nodes[1]: node 'y' (sum): output 0 shares bytes with operand 1", KILN_ERROR_ARGUMENT},
     {"\"shape\": [\"n\", 8], \"storage\": 3", "\"shape\": [\"n\", 8], \"storage\": 2",
-     "$.nodes[0]: outputs 0 and 1 share bytes", KILN_ERROR_FORMAT},
+     "$.nodes[0]: node 'mid' (many): outputs 0 and 1 share bytes", KILN_ERROR_ARGUMENT},
     {"\"shape\": [\"n\", 8], \"storage\": 4", "\"shape\": [\"n\", 4], \"storage\": 4",
      "$.nodes[1]: node 'y' (sum): output y is f32 [n, 4] with dense strides; the op makes f32 [n, 8]",
      KILN_ERROR_SHAPE},
@@ -198,7 +198,7 @@ static const struct {
      KILN_ERROR_FORMAT},
     {"\"name\": \"y\", \"inputs\": [1, 2], \"outputs\": [4]",
      "\"name\": \"y\", \"inputs\": [1, 4], \"outputs\": [4]",
-     "$.nodes[1]: operand 1 is output 0 of the same node: a cycle", KILN_ERROR_FORMAT},
+     "$.nodes[1]: node 'y' (sum): operand 1 is output 0 of the same node: a cycle", KILN_ERROR_ARGUMENT},
 };
 
 /* The text with the first `find` replaced; from malloc. */

@@ -591,8 +591,8 @@ static void sum_goes_first(void **state) {
     assert_ptr_equal(p->nodes.items[0].op, &kiln__op_weighted_sum);
     assert_string_equal(kiln__text(p, p->nodes.items[0].name), "sum");
     assert_string_equal(kiln__text(p, p->nodes.items[1].name), "normed");
-    assert_int_equal(r.origin[0], 2);
-    assert_int_equal(r.origin[1], 4);
+    assert_int_equal(p->nodes.items[0].origin, 2);
+    assert_int_equal(p->nodes.items[1].origin, 4);
     compare(g, p, 1e-6, 1);
     kiln_graph_destroy(p);
     kiln__rewrites_free(&r);

@@ -18,7 +18,7 @@ static kiln_graph *new_graph(void) {
 static kiln__hazards find(const kiln_graph *g) {
     kiln__hazards h;
     kiln_error error = {0};
-    if (kiln__hazards_find(g, NULL, &h, &error) != KILN_OK)
+    if (kiln__hazards_find(g, NULL, NULL, &h, &error) != KILN_OK)
         fail_msg("%s", error.text);
     return h;
 }
@@ -119,7 +119,7 @@ static void memory_that_wraps(void **state) {
     }
     kiln__hazards h;
     kiln_error error;
-    assert_int_equal(kiln__hazards_find(g, NULL, &h, &error), KILN_ERROR_OVERFLOW);
+    assert_int_equal(kiln__hazards_find(g, NULL, NULL, &h, &error), KILN_ERROR_OVERFLOW);
     assert_non_null(strstr(error.text, "wrap"));
     finish(&h, g);
 }
@@ -234,7 +234,7 @@ static void failing_declaration(void **state) {
     dag_touch_run(g, x, KILN_WRITE, 1, 8); /* one byte behind the storage */
     kiln__hazards h;
     kiln_error error;
-    assert_int_equal(kiln__hazards_find(g, NULL, &h, &error), KILN_ERROR_ARGUMENT);
+    assert_int_equal(kiln__hazards_find(g, NULL, NULL, &h, &error), KILN_ERROR_ARGUMENT);
     assert_non_null(strstr(error.text, "touch.1"));
     assert_int_equal(h.count, 0);
     finish(&h, g);
@@ -243,7 +243,7 @@ static void failing_declaration(void **state) {
 static kiln_status find_once(kiln_allocator allocator, void *context) {
     kiln__hazards h;
     kiln_error error;
-    kiln_status status = kiln__hazards_find(context, &allocator, &h, &error);
+    kiln_status status = kiln__hazards_find(context, &allocator, NULL, &h, &error);
     if (status == KILN_OK)
         kiln__hazards_free(&h);
     return status;

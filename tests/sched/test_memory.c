@@ -25,7 +25,7 @@ static made make(const kiln_graph *g, kiln__memory_options memory) {
     made m;
     kiln__schedule_options options = {.memory = memory};
     kiln_error error = {0};
-    if (kiln__hazards_find(g, NULL, &m.h, &error) != KILN_OK ||
+    if (kiln__hazards_find(g, NULL, NULL, &m.h, &error) != KILN_OK ||
         kiln__schedule_make(g, &m.h, &options, &m.s, &error) != KILN_OK)
         fail_msg("%s", error.text);
     return m;
@@ -344,7 +344,7 @@ static void bad_options(void **state) {
     kiln__schedule s;
     kiln_error error;
     kiln__keep keep[4] = {{0, 0}, {99, 0}, {1, 1}, {1, KILN__KEEP_TO_END}};
-    assert_int_equal(kiln__hazards_find(g, NULL, &h, NULL), KILN_OK);
+    assert_int_equal(kiln__hazards_find(g, NULL, NULL, &h, NULL), KILN_OK);
     for (int i = 0; i < 4; i++) {
         kiln__schedule_options options = {.memory = {.keep = &keep[i], .n_keep = 1}};
         assert_int_equal(kiln__schedule_make(g, &h, &options, &s, &error),
@@ -373,7 +373,7 @@ static void sums_overflow(void **state) {
     kiln__schedule s;
     kiln__schedule_options options = {0};
     kiln_error error;
-    assert_int_equal(kiln__hazards_find(g, NULL, &h, NULL), KILN_OK);
+    assert_int_equal(kiln__hazards_find(g, NULL, NULL, &h, NULL), KILN_OK);
     assert_int_equal(kiln__schedule_make(g, &h, &options, &s, &error), KILN_ERROR_OVERFLOW);
     assert_non_null(strstr(error.text, "63 bits"));
     static const uint32_t regions[] = {0, 1};
@@ -457,7 +457,7 @@ static void many_items(void **state) {
 
 static kiln_status plan_once(kiln_allocator allocator, void *context) {
     kiln__hazards h;
-    kiln_status status = kiln__hazards_find(context, NULL, &h, NULL);
+    kiln_status status = kiln__hazards_find(context, NULL, NULL, &h, NULL);
     if (status != KILN_OK)
         return status;
     uint32_t region_of[64];

@@ -84,7 +84,7 @@ static void check_program(uint64_t seed, totals *t) {
     kiln_graph *g = random_dag(seed, seed % 3 ? 64 : 12, features);
     kiln__hazards h;
     kiln_error error;
-    if (kiln__hazards_find(g, NULL, &h, &error) != KILN_OK)
+    if (kiln__hazards_find(g, NULL, NULL, &h, &error) != KILN_OK)
         fail_msg("program %llu: %s", (unsigned long long)seed, error.text);
     static oracle o;
     oracle_init(&o, g, &h);
@@ -155,7 +155,7 @@ static void removed_barrier(void **state) {
         kiln__hazards h;
         kiln__schedule s;
         kiln__schedule_options options = {0};
-        assert_int_equal(kiln__hazards_find(g, NULL, &h, NULL), KILN_OK);
+        assert_int_equal(kiln__hazards_find(g, NULL, NULL, &h, NULL), KILN_OK);
         make(seed, g, &h, &options, &s);
         static oracle o;
         oracle_init(&o, g, &h);
@@ -203,7 +203,7 @@ static void wrong_declaration(void **state) {
     kiln__hazards h;
     kiln__schedule s;
     kiln__schedule_options options = {0};
-    assert_int_equal(kiln__hazards_find(g, NULL, &h, NULL), KILN_OK);
+    assert_int_equal(kiln__hazards_find(g, NULL, NULL, &h, NULL), KILN_OK);
     make(0, g, &h, &options, &s);
     assert_int_equal(s.n_regions, 1);
     static oracle o;
@@ -230,7 +230,7 @@ static void wrong_reuse(void **state) {
         kiln__hazards h;
         kiln__schedule s;
         kiln__schedule_options options = {0};
-        assert_int_equal(kiln__hazards_find(g, NULL, &h, NULL), KILN_OK);
+        assert_int_equal(kiln__hazards_find(g, NULL, NULL, &h, NULL), KILN_OK);
         make(seed, g, &h, &options, &s);
         static oracle o;
         oracle_init(&o, g, &h);

@@ -23,7 +23,7 @@ typedef struct made {
 static made make(const kiln_graph *g, kiln__schedule_options options) {
     made m;
     kiln_error error = {0};
-    if (kiln__hazards_find(g, NULL, &m.h, &error) != KILN_OK ||
+    if (kiln__hazards_find(g, NULL, NULL, &m.h, &error) != KILN_OK ||
         kiln__schedule_make(g, &m.h, &options, &m.s, &error) != KILN_OK)
         fail_msg("%s", error.text);
     return m;
@@ -215,7 +215,7 @@ static void cap_too_small(void **state) {
     kiln__hazards h;
     kiln__schedule s;
     kiln_error error = {0};
-    assert_int_equal(kiln__hazards_find(g, NULL, &h, NULL), KILN_OK);
+    assert_int_equal(kiln__hazards_find(g, NULL, NULL, &h, NULL), KILN_OK);
     kiln__schedule_options options = {.max_arena = 1300};
     assert_int_equal(kiln__schedule_make(g, &h, &options, &s, &error), KILN_ERROR_LIMIT);
     assert_non_null(strstr(error.text, "1300"));
@@ -240,7 +240,7 @@ static void least_of_all(void **state) {
     kiln__hazards h;
     kiln__schedule s;
     kiln_error error = {0};
-    assert_int_equal(kiln__hazards_find(g, NULL, &h, NULL), KILN_OK);
+    assert_int_equal(kiln__hazards_find(g, NULL, NULL, &h, NULL), KILN_OK);
     kiln__schedule_options options = {.max_arena = 1};
     assert_int_equal(kiln__schedule_make(g, &h, &options, &s, &error), KILN_ERROR_LIMIT);
     assert_non_null(strstr(error.text, "less than 1408"));
@@ -252,7 +252,7 @@ static void least_of_all(void **state) {
 
     g = new_graph();
     bytes(g, 1280);
-    assert_int_equal(kiln__hazards_find(g, NULL, &h, NULL), KILN_OK);
+    assert_int_equal(kiln__hazards_find(g, NULL, NULL, &h, NULL), KILN_OK);
     options.memory.no_inplace = false;
     assert_int_equal(kiln__schedule_make(g, &h, &options, &s, &error), KILN_ERROR_LIMIT);
     assert_non_null(strstr(error.text, "less than 1280"));
@@ -269,8 +269,8 @@ static void deterministic(void **state) {
         kiln__schedule_options options = {.max_arena = seed % 2 ? 4096 : 0};
         kiln__hazards h[2];
         kiln__schedule s[2];
-        assert_int_equal(kiln__hazards_find(g, NULL, &h[0], NULL), KILN_OK);
-        assert_int_equal(kiln__hazards_find(again, NULL, &h[1], NULL), KILN_OK);
+        assert_int_equal(kiln__hazards_find(g, NULL, NULL, &h[0], NULL), KILN_OK);
+        assert_int_equal(kiln__hazards_find(again, NULL, NULL, &h[1], NULL), KILN_OK);
         kiln_status status = kiln__schedule_make(g, &h[0], &options, &s[0], NULL);
         assert_int_equal(kiln__schedule_make(again, &h[1], &options, &s[1], NULL), status);
         if (status == KILN_OK) {
@@ -299,7 +299,7 @@ static kiln_status make_once(kiln_allocator allocator, void *context) {
     kiln__hazards h;
     kiln__schedule s;
     kiln_error error;
-    kiln_status status = kiln__hazards_find(a->g, &allocator, &h, &error);
+    kiln_status status = kiln__hazards_find(a->g, &allocator, NULL, &h, &error);
     if (status != KILN_OK)
         return status;
     status = kiln__schedule_make(a->g, &h, &a->options, &s, &error);

@@ -29,6 +29,8 @@ static kiln_status run(const kiln_args *args, kiln_tile *tile) {
         sched_yield();
     if (atomic_load(&test_gate_shared.fail))
         return kiln_tile_fail(tile, "told to fail");
+    if (atomic_load(&test_gate_shared.returns) != KILN_OK)
+        return (kiln_status)atomic_load(&test_gate_shared.returns);
     size_t bytes = (size_t)x->ne[3] * sizeof(float);
     for (int64_t i = tile->first; i < tile->last; i++)
         memcpy(y->data + i * (int64_t)bytes, x->data + i * (int64_t)bytes, bytes);

@@ -11,7 +11,8 @@
 typedef struct test_gate {
     atomic_bool closed;
     atomic_int entered;
-    atomic_bool fail; /* the kernel reports a failure, "told to fail" */
+    atomic_bool fail;   /* the kernel reports a failure, "told to fail" */
+    atomic_int returns; /* what it returns, without a text; KILN_OK: it goes on */
 } test_gate;
 extern test_gate test_gate_shared; /* ops have no closure: the gate that the op looks at */
 extern const kiln_op test_gate_op;

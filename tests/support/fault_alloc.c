@@ -6,8 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Stands directly before the bytes handed out; the whole ends where those end, so that ASan sees the first
- * byte past them. */
+/* Under ASan the whole ends where the bytes handed out end, so that the first byte past them is seen. Without it a
+ * canary stands there and is looked at when they are freed. */
+#if defined __SANITIZE_ADDRESS__
+#define CANARY 0
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define CANARY 0
+#endif
+#endif
+#ifndef CANARY
+#define CANARY 64
+#endif
+
+/* Stands directly before the bytes handed out. */
 typedef struct fault_block {
     struct fault_block *next, *previous;
     void *base;
@@ -30,11 +42,12 @@ static fault_block *block_new(size_t size, size_t align) {
     size_t room = align > _Alignof(max_align_t) ? align : _Alignof(max_align_t);
     size_t before = (sizeof(fault_block) + room - 1) / room * room, bytes;
     void *base = NULL;
-    if (__builtin_add_overflow(before, size, &bytes) || posix_memalign(&base, room, bytes) != 0)
+    if (__builtin_add_overflow(before, size, &bytes) || __builtin_add_overflow(bytes, CANARY, &bytes) ||
+        posix_memalign(&base, room, bytes) != 0)
         return NULL;
     fault_block *block = (fault_block *)(void *)((char *)base + before - sizeof(fault_block));
     *block = (fault_block){NULL, NULL, base, size, live_magic};
-    memset(block + 1, 0xA5, size);
+    memset(block + 1, 0xA5, size + CANARY);
     return block;
 }
 
@@ -62,7 +75,18 @@ static void *fault_take(void *context, size_t size, size_t align) {
     return block != NULL ? block + 1 : NULL;
 }
 
+static void check_canary(fault_alloc *f, const fault_block *block) {
+    const unsigned char *end = (const unsigned char *)(block + 1) + block->size;
+    for (int i = 0; i < CANARY; i++)
+        if (end[i] != 0xA5) {
+            fprintf(stderr, "fault_alloc: byte %d behind a block of %zu was written\n", i, block->size);
+            f->errors++;
+            return;
+        }
+}
+
 static void unlink_and_free(fault_alloc *f, fault_block *block) {
+    check_canary(f, block);
     if (block->previous != NULL)
         block->previous->next = block->next;
     else

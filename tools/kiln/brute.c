@@ -131,8 +131,7 @@ static void compare(brute *b, const kiln__access *x, const kiln__access *y) {
     if (v == CONFLICT && region_of[x->node] >= region_of[y->node])
         wrong(b, "missed hazard: '%s' (region %u) must come before '%s' (region %u); both access '%s'",
               label(b, x->node, from), region_of[x->node], label(b, y->node, to), region_of[y->node],
-              x->storage ? kiln__text(b->program, b->program->storages.items[x->storage].name)
-                         : "all memory");
+              x->storage ? KILN__STORAGE_LABEL(b->program, x->storage) : "all memory");
 }
 
 static void all_pairs(brute *b, void (*tick)(void *, int64_t), void *context) {

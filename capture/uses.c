@@ -1,0 +1,253 @@
+/* What a program uses each storage for, and what its accesses must not do. Everything here is decided by the
+ * access boxes that hazards were found from, in program order.
+ *
+ * Refused, because the result would depend on tiles, threads or where the arena lies:
+ * - reading bytes of an intermediate or an output that nothing before writes;
+ * - writing to a weight or an input;
+ * - one node that writes bytes which it reads, or writes, through another operand. Exempt are an output that the
+ *   op makes on an input's bytes (its alias) and a pair that its descriptor declares as safe in place, both only
+ *   when the two are the same tensor; within one operand order is the op's own affair.
+ */
+#include "plan.h"
+
+#include "box.h"
+
+#include <stdlib.h>
+
+typedef struct checker {
+    kiln_plan *plan;
+    const kiln_graph *p;
+    const kiln_access_list *list;
+    uint32_t *last_write; /* per storage: 1 + the access that wrote it last; 0: none */
+    uint32_t *prev_write; /* per writing access: the one before it to that storage, in the same way */
+    bool opaque;          /* a node before this one may have written anything */
+    size_t runs_left;
+    kiln_error *error;
+} checker;
+
+/* Runs of bytes that may be looked at, all reads together; what comes after is believed. Only reads that no single
+ * earlier write covers cost any. */
+enum { RUNS_MAX = 1 << 22 };
+
+static const char *operand_label(const checker *c, const kiln__access *a, char buffer[KILN__LABEL_SIZE]) {
+    const kiln__node *n = &c->p->nodes.items[a->node];
+    return kiln__tensor_label(c->p, c->p->operands.items[n->operands + a->operand], buffer);
+}
+
+/* ---- read before written ---------------------------------------------------------------------------- */
+
+typedef struct run {
+    int64_t lo, hi;
+} run;
+
+typedef struct runs {
+    run *items;
+    size_t count, capacity;
+} runs;
+
+static int by_start(const void *a, const void *b) {
+    const run *x = a, *y = b;
+    return (x->lo > y->lo) - (x->lo < y->lo);
+}
+
+/* Appends the runs of a box. False: out of memory, or too many (then *runs_left is 0). */
+static bool add_runs(const kiln_allocator *a, runs *to, const kiln_box *box, size_t *runs_left) {
+    kiln_box b = *box;
+    if (kiln__box_dense(box)) {
+        int64_t lo, hi;
+        (void)kiln__box_hull(box, &lo, &hi); /* fits: checked when the access was declared */
+        b = (kiln_box){lo, hi - lo, {1, 1, 1}, {0, 0, 0}};
+    }
+    int64_t left = (int64_t)*runs_left;
+    if (b.count[0] > left || b.count[1] > left / b.count[0] || b.count[2] > left / b.count[0] / b.count[1]) {
+        *runs_left = 0;
+        return false;
+    }
+    size_t n = (size_t)(b.count[0] * b.count[1] * b.count[2]);
+    if (!KILN_GROW(a, *to, to->count + n))
+        return false;
+    *runs_left -= n;
+    for (int64_t i = 0; i < b.count[0]; i++)
+        for (int64_t j = 0; j < b.count[1]; j++)
+            for (int64_t k = 0; k < b.count[2]; k++) {
+                int64_t lo = b.offset + i * b.stride[0] + j * b.stride[1] + k * b.stride[2];
+                to->items[to->count++] = (run){lo, lo + b.length};
+            }
+    return true;
+}
+
+/* Sorted, and what touches made one. */
+static void merge_runs(runs *r) {
+    size_t n = 0;
+    if (r->count > 0)
+        qsort(r->items, r->count, sizeof *r->items, by_start);
+    for (size_t i = 0; i < r->count; i++) {
+        if (n > 0 && r->items[i].lo <= r->items[n - 1].hi)
+            r->items[n - 1].hi = r->items[i].hi > r->items[n - 1].hi ? r->items[i].hi : r->items[n - 1].hi;
+        else
+            r->items[n++] = r->items[i];
+    }
+    r->count = n;
+}
+
+/* The first byte of `reads` that is not in `writes`, both merged; -1 when there is none. */
+static int64_t first_missing(const runs *reads, const runs *writes) {
+    size_t w = 0;
+    for (size_t i = 0; i < reads->count; i++) {
+        while (w < writes->count && writes->items[w].hi <= reads->items[i].lo)
+            w++;
+        if (w == writes->count || writes->items[w].lo > reads->items[i].lo)
+            return reads->items[i].lo;
+        if (writes->items[w].hi < reads->items[i].hi)
+            return writes->items[w].hi;
+    }
+    return -1;
+}
+
+/* Looks for a byte that access `at` reads and that no access before its node writes. */
+static kiln_status find_missing(checker *c, size_t at, int64_t *missing) {
+    const kiln__access *read = &c->list->items[at];
+    const kiln_allocator *a = &c->plan->allocator;
+    runs reads = {0}, writes = {0};
+    *missing = -1;
+    bool ok = add_runs(a, &reads, &read->box, &c->runs_left);
+    for (uint32_t w = c->last_write[read->storage]; ok && w != 0; w = c->prev_write[w - 1])
+        ok = add_runs(a, &writes, &c->list->items[w - 1].box, &c->runs_left);
+    if (ok) {
+        merge_runs(&reads);
+        merge_runs(&writes);
+        *missing = first_missing(&reads, &writes);
+    }
+    KILN_ARRAY_FREE(a, reads);
+    KILN_ARRAY_FREE(a, writes);
+    return ok || c->runs_left == 0 ? KILN_OK
+                                   : kiln_error_set(c->error, KILN_ERROR_MEMORY, "baking: out of memory");
+}
+
+static kiln_status check_read(checker *c, size_t at) {
+    const kiln__access *a = &c->list->items[at];
+    kiln_storage_kind kind = c->p->storages.items[a->storage].kind;
+    uint32_t last = c->last_write[a->storage];
+    if (c->opaque || (kind != KILN_STORAGE_ARENA && kind != KILN_STORAGE_OUTPUT) ||
+        (last != 0 && kiln__box_covers(&c->list->items[last - 1].box, &a->box)))
+        return KILN_OK;
+    int64_t missing;
+    kiln_status status = find_missing(c, at, &missing);
+    if (status != KILN_OK || missing < 0)
+        return status;
+    char node[KILN__LABEL_SIZE], tensor[KILN__LABEL_SIZE];
+    const char *op = c->p->nodes.items[a->node].op->name;
+    kiln__node_label(c->p, a->node, node);
+    operand_label(c, a, tensor);
+    if (last == 0)
+        return kiln_error_set(c->error, KILN_ERROR_ARGUMENT,
+                              "node '%s' (%s) reads '%s', which no earlier node writes", node, op, tensor);
+    return kiln_error_set(
+        c->error, KILN_ERROR_ARGUMENT,
+        "node '%s' (%s) reads '%s', of which no earlier node writes byte %lld of storage '%s'", node, op,
+        tensor, (long long)missing, KILN__STORAGE_LABEL(c->p, a->storage));
+}
+
+static kiln_status check_write(const checker *c, const kiln__access *a) {
+    kiln_storage_kind kind = c->p->storages.items[a->storage].kind;
+    if (kind != KILN_STORAGE_WEIGHT && kind != KILN_STORAGE_INPUT)
+        return KILN_OK;
+    char node[KILN__LABEL_SIZE];
+    return kiln_error_set(c->error, KILN_ERROR_ARGUMENT,
+                          "node '%s' (%s) declares that it writes to '%s', which is of kind %s",
+                          kiln__node_label(c->p, a->node, node), c->p->nodes.items[a->node].op->name,
+                          KILN__STORAGE_LABEL(c->p, a->storage), kiln__storage_kind_names[kind]);
+}
+
+/* ---- two operands of one node ----------------------------------------------------------------------- */
+
+static bool may_share(const checker *c, const kiln__node *n, const kiln__access *x, const kiln__access *y) {
+    const kiln__access *in = x->operand < y->operand ? x : y, *out = in == x ? y : x;
+    if (in->operand >= n->n_in || out->operand < n->n_in)
+        return false;
+    const uint32_t *operands = kiln__node_in(c->p, n);
+    const kiln__tensor *t = &c->p->tensors.items[operands[in->operand]];
+    const kiln__tensor *u = &c->p->tensors.items[operands[out->operand]];
+    uint32_t j = out->operand - n->n_in;
+    return t->storage == u->storage && t->offset == u->offset && kiln__desc_same_layout(&t->desc, &u->desc) &&
+           (n->alias[j] == in->operand + 1 || kiln__op_has_inplace(n->op, j, in->operand));
+}
+
+static kiln_status check_apart(const checker *c, uint32_t node) {
+    const kiln__hazards *h = &c->plan->hazards;
+    const kiln__node *n = &c->p->nodes.items[node];
+    for (size_t i = h->first_access[node]; i < h->first_access[node + 1]; i++)
+        for (size_t k = h->first_access[node]; k < h->first_access[node + 1]; k++) {
+            const kiln__access *x = &c->list->items[i], *y = &c->list->items[k];
+            if (!(x->mode & KILN_WRITE) || x->operand == y->operand ||
+                !kiln__accesses_conflict(h, x, y, NULL) || may_share(c, n, x, y))
+                continue;
+            char label[KILN__LABEL_SIZE], a[KILN__LABEL_SIZE], b[KILN__LABEL_SIZE];
+            return kiln_error_set(
+                c->error, KILN_ERROR_ARGUMENT,
+                "node '%s' (%s) writes to '%s' and %s '%s', and the two share bytes; copy one "
+                "of them first (kiln_copy)",
+                kiln__node_label(c->p, node, label), n->op->name, operand_label(c, x, a),
+                y->mode & KILN_WRITE ? "to" : "reads", operand_label(c, y, b));
+        }
+    return KILN_OK;
+}
+
+/* ---- the walk --------------------------------------------------------------------------------------- */
+
+static void note_aligns(kiln_plan *plan) {
+    const kiln_graph *p = plan->program;
+    for (size_t i = 0; i < plan->n_uses; i++)
+        plan->uses[i].align = 1;
+    for (size_t i = 1; i < p->tensors.count; i++) {
+        const kiln__tensor *t = &p->tensors.items[i];
+        uint32_t align = kiln_dtype_get(t->desc.dtype)->align;
+        if (plan->uses[t->storage].align < align)
+            plan->uses[t->storage].align = align;
+    }
+}
+
+static kiln_status check_node(checker *c, uint32_t node) {
+    const kiln__hazards *h = &c->plan->hazards;
+    kiln_status status = KILN_OK;
+    for (size_t i = h->first_access[node]; status == KILN_OK && i < h->first_access[node + 1]; i++) {
+        const kiln__access *a = &c->list->items[i];
+        kiln__storage_use *use = &c->plan->uses[a->storage];
+        if (a->operand == KILN__OPERAND_ANY) {
+            c->opaque = true;
+            for (size_t s = 0; s < c->plan->n_uses; s++)
+                c->plan->uses[s].read = c->plan->uses[s].written = true;
+            continue;
+        }
+        if (a->mode & KILN_READ)
+            status = check_read(c, i);
+        if (status == KILN_OK && (a->mode & KILN_WRITE))
+            status = check_write(c, a);
+        use->read = use->read || (a->mode & KILN_READ);
+        use->written = use->written || (a->mode & KILN_WRITE);
+        if (a->mode & KILN_WRITE) {
+            c->prev_write[i] = c->last_write[a->storage];
+            c->last_write[a->storage] = (uint32_t)i + 1;
+        }
+    }
+    return status == KILN_OK ? check_apart(c, node) : status;
+}
+
+kiln_status kiln__plan_check_uses(kiln_plan *plan, kiln_error *error) {
+    const kiln_graph *p = plan->program;
+    checker c = {.plan = plan, .p = p, .list = &plan->hazards.list, .runs_left = RUNS_MAX, .error = error};
+    plan->n_uses = p->storages.count;
+    plan->uses = KILN_NEW(&plan->allocator, kiln__storage_use, plan->n_uses);
+    c.last_write = KILN_NEW(&plan->allocator, uint32_t, plan->n_uses);
+    c.prev_write = KILN_NEW(&plan->allocator, uint32_t, c.list->count);
+    kiln_status status = plan->uses != NULL && c.last_write != NULL && c.prev_write != NULL
+                             ? KILN_OK
+                             : kiln_error_set(error, KILN_ERROR_MEMORY, "baking: out of memory");
+    if (status == KILN_OK)
+        note_aligns(plan);
+    for (uint32_t node = 0; status == KILN_OK && node < plan->hazards.n_nodes; node++)
+        status = check_node(&c, node);
+    KILN_DELETE(&plan->allocator, c.last_write, uint32_t, plan->n_uses);
+    KILN_DELETE(&plan->allocator, c.prev_write, uint32_t, c.list->count);
+    return status;
+}
