@@ -300,6 +300,14 @@ static void test_one_buffer_twice(void **unused) {
         for (int i = 0; i < 32; i++)
             assert_true(p[i] == (float)run && q[i] == (float)run + 1);
     }
+    kiln_session *other; /* the buffer is taken as one that is written, whichever storage comes last */
+    kiln_fence fence, second;
+    CHECK_OK(kiln_session_create(plan, executor, NULL, &other, error));
+    CHECK_OK(kiln_submit(session, &fence, error));
+    CHECK_FAILS(kiln_submit(other, &second, error), KILN_ERROR_BUSY,
+                "state 'a' is in use by another running session, and that one writes it");
+    CHECK_OK(kiln_wait(fence, -1, error));
+    CHECK_OK(kiln_session_destroy(other, error));
     CHECK_OK(kiln_session_bind_state(session, kiln_plan_storage(plan, "a"), NULL, error)); /* unbound */
     CHECK_FAILS(kiln_run(session, error), KILN_ERROR_BINDING,
                 "state 'a' (128 bytes) is not bound; call kiln_session_bind_state");
