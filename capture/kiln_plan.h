@@ -94,6 +94,9 @@ KILN_API void kiln_plan_get_summary(const kiln_plan *plan, kiln_plan_summary *ou
 KILN_API kiln_tensor kiln_plan_tensor(const kiln_plan *plan, const char *name);
 KILN_API kiln_storage kiln_plan_storage(const kiln_plan *plan, const char *name);
 KILN_API kiln_slot kiln_plan_slot(const kiln_plan *plan, const char *name);
+/* Tensors in the order they were made, views included: i from 0; invalid behind the last. */
+KILN_API kiln_tensor kiln_plan_tensor_at(const kiln_plan *plan, size_t i);
+/* What it looks like. KILN_ERROR_ARGUMENT when it is none of the plan's. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_plan_tensor_get(const kiln_plan *plan, kiln_tensor tensor,
                                                           kiln_tensor_info *out);
 

@@ -35,6 +35,11 @@ kiln_slot kiln_plan_slot(const kiln_plan *plan, const char *name) {
     return slot.id ? slot : (kiln_slot){0, 0};
 }
 
+kiln_tensor kiln_plan_tensor_at(const kiln_plan *plan, size_t i) {
+    bool known = i < plan->graph->tensors.count - 1;
+    return (kiln_tensor){known ? (uint32_t)i + 1 : 0, known ? plan->graph->tag : 0};
+}
+
 kiln_status kiln_plan_tensor_get(const kiln_plan *plan, kiln_tensor tensor, kiln_tensor_info *out) {
     return kiln_tensor_get(plan->graph, tensor, out);
 }

@@ -378,6 +378,16 @@ for how in "dump m.gguf --graph m.gguf" "dump m.gguf --plan also.gguf" "dump in.
     same b.gguf.partial $model
 done
 
+# Nor two outputs into one file, whether it exists or not.
+mkdir -p sub
+failure 'two outputs would be written' dump $model --graph both --plan both
+failure 'two outputs would be written' dump in.json --plan sub/../both --dot ./both
+failure 'two outputs would be written' dump in.json --plan - --graph -
+[ ! -e both ] || problem "$command: wrote something"
+# A model that comes through a pipe.
+mkfifo model.pipe
+failure 'hint: a model is read in place; write it to a file first' generate model.pipe
+
 # ---- real models ---------------------------------------------------------------------------------------------
 
 stories=$data/stories260K

@@ -77,9 +77,12 @@ static int write_picture(const char *path, const kiln_plan *plan) {
 static int refuse_outputs(const options *o, const char *input, const kiln_gguf *gguf) {
     const char *const outputs[] = {o->graph, o->plan, o->dot};
     int code = EXIT_OK;
-    for (size_t i = 0; i < 3 && code == EXIT_OK; i++)
+    for (size_t i = 0; i < 3 && code == EXIT_OK; i++) {
         if ((code = refuse_same(outputs[i], input)) == EXIT_OK && outputs[i] != NULL)
             code = refuse_model(outputs[i], gguf);
+        for (size_t k = 0; k < i && code == EXIT_OK; k++)
+            code = refuse_both(outputs[i], outputs[k]);
+    }
     return code;
 }
 

@@ -150,13 +150,9 @@ static int list_slots(runner *r) {
 
 /* Symbols that nothing has said anything about take their maximum, other slots keep their minimum. */
 static int apply_slots(runner *r) {
-    kiln_slot_info any;
     kiln_tensor_info info;
     kiln_error error;
-    if (!kiln_plan_slot_at(r->plan, 0, &any))
-        return EXIT_OK;
-    /* Tensors of one graph are numbered from 1. */
-    for (kiln_tensor t = {1, any.slot.graph}; kiln_plan_tensor_get(r->plan, t, &info) == KILN_OK; t.id++)
+    for (size_t i = 0; kiln_plan_tensor_get(r->plan, kiln_plan_tensor_at(r->plan, i), &info) == KILN_OK; i++)
         for (uint32_t d = 0; d < info.desc.ndim; d++) {
             uint32_t slot = info.desc.dims[d].slot;
             if (slot != 0 && r->slots[slot] == UNSET)
@@ -489,6 +485,8 @@ static int check_outputs(const runner *r, const char *graph) {
             code = refuse_model(path, r->gguf);
         for (size_t k = 0; k < r->opt->inputs.count && code == EXIT_OK; k++)
             code = refuse_same(path, split(r->opt->inputs.items[k], &length));
+        for (size_t k = 0; k < i && code == EXIT_OK; k++)
+            code = refuse_both(path, split(r->opt->outputs.items[k], &length));
     }
     return code;
 }

@@ -164,6 +164,34 @@ int refuse_same(const char *output, const char *input) {
                      "'%s' is the input '%s', or would be written through it", output, input);
 }
 
+/* Would two paths, of which neither need exist yet, name one file? The same folder and the same name in it. */
+static bool same_target(const char *a, const char *b) {
+    char folders[2][KILN_OUT_PATH_MAX];
+    const char *paths[] = {a, b}, *names[2];
+    struct stat info[2];
+    if (strcmp(a, b) == 0 || same_file(a, b))
+        return true;
+    for (int i = 0; i < 2; i++) {
+        const char *slash = strrchr(paths[i], '/');
+        size_t length = slash == NULL ? 1 : slash == paths[i] ? 1 : (size_t)(slash - paths[i]);
+        if (length >= sizeof folders[i])
+            return false;
+        memcpy(folders[i], slash == NULL ? "." : paths[i], length);
+        folders[i][length] = '\0';
+        names[i] = slash == NULL ? paths[i] : slash + 1;
+        if (stat(folders[i], &info[i]) != 0)
+            return false; /* creating it will say so */
+    }
+    return strcmp(names[0], names[1]) == 0 && info[0].st_dev == info[1].st_dev &&
+           info[0].st_ino == info[1].st_ino;
+}
+
+int refuse_both(const char *output, const char *other) {
+    if (output == NULL || other == NULL || !same_target(output, other))
+        return EXIT_OK;
+    return fail_text("name another file for one of them", "two outputs would be written to '%s'", output);
+}
+
 int refuse_model(const char *output, const kiln_gguf *gguf) {
     int code = EXIT_OK;
     for (size_t i = 0; gguf != NULL && code == EXIT_OK && i < kiln_gguf_part_count(gguf); i++)
@@ -291,10 +319,12 @@ const char *gguf_hint(const kiln_error *error) {
 int model_open(model_file *m, const char *path) {
     kiln_error error;
     struct stat info; /* a pipe is left alone: opening says that it is none */
-    if ((stat(path, &info) != 0 || S_ISREG(info.st_mode)) && input_open(path, NULL, NULL) == FILE_BAD)
+    bool special = stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
+    if (!special && input_open(path, NULL, NULL) == FILE_BAD)
         return EXIT_FAILED;
     if (kiln_gguf_open(path, NULL, &m->gguf, &error) != KILN_OK)
-        return fail(&error, gguf_hint(&error));
+        return fail(&error,
+                    special ? "a model is read in place; write it to a file first" : gguf_hint(&error));
     if (kiln_llama_open(m->gguf, NULL, &m->llama, &error) != KILN_OK)
         return fail(&error, "'kiln dump FILE' shows what the file has");
     return EXIT_OK;

@@ -45,6 +45,7 @@ bool write_file(const char *path, const void *data, size_t size);
 
 /* An output must not be the file that is read: EXIT_FAILED after having said so. Either may be NULL or "-". */
 int refuse_same(const char *output, const char *input);
+int refuse_both(const char *output, const char *other);      /* two outputs in one file; either may be NULL */
 int refuse_model(const char *output, const kiln_gguf *gguf); /* any part of it; NULL: none */
 
 typedef enum file_kind { FILE_BAD, FILE_GGUF, FILE_JSON } file_kind;
