@@ -83,7 +83,7 @@ static kiln_status read_options(const kiln__json *object, options_reader *r, kil
 
 /* ---- comparison ------------------------------------------------------------------------------------- */
 
-/* A scalar as text, for the message and for comparing numbers, strings and literals alike. */
+/* A scalar as text, for the message. */
 static const char *scalar_text(const kiln__json *v, char buffer[KILN__JSON_QUOTE_SIZE]) {
     const char *string;
     int64_t integer;
@@ -103,11 +103,6 @@ static const char *scalar_text(const kiln__json *v, char buffer[KILN__JSON_QUOTE
                  : kiln__json_is_object(v) ? "an object"
                                            : "an array");
     return buffer;
-}
-
-static bool is_container(const kiln__json *v) {
-    size_t n;
-    return kiln__json_is_object(v) || kiln__json_count(v, 0, SIZE_MAX, &n, NULL) == KILN_OK;
 }
 
 static kiln_status stale(const kiln__json *dumped, const kiln__json *fresh, kiln_error *error) {
@@ -136,34 +131,30 @@ static kiln_status compare_objects(const kiln__json *dumped, const kiln__json *f
 
 /* Nesting is bounded by the reader's depth cap. */
 // NOLINTNEXTLINE(misc-no-recursion)
+static kiln_status compare_arrays(const kiln__json *dumped, const kiln__json *fresh, kiln_error *error) {
+    size_t n = 0, m = 0;
+    kiln_status status = kiln__json_count(dumped, 0, SIZE_MAX, &n, error);
+    if (status == KILN_OK)
+        status = kiln__json_count(fresh, 0, SIZE_MAX, &m, error);
+    if (status == KILN_OK && n != m)
+        status = kiln__json_fail(dumped, KILN_ERROR_STALE, error,
+                                 "%zu elements in the dump, %zu when baked afresh", n, m);
+    if (status != KILN_OK)
+        return status;
+    kiln__json b = kiln__json_first(fresh);
+    for (kiln__json a = kiln__json_first(dumped); a.item != NULL; kiln__json_next(&a), kiln__json_next(&b))
+        if ((status = compare(&a, &b, error)) != KILN_OK)
+            return status;
+    return KILN_OK;
+}
+
+// NOLINTNEXTLINE(misc-no-recursion)
 static kiln_status compare(const kiln__json *dumped, const kiln__json *fresh, kiln_error *error) {
     if (kiln__json_is_object(dumped) && kiln__json_is_object(fresh))
         return compare_objects(dumped, fresh, error);
-    size_t n, m;
-    if (kiln__json_count(dumped, 0, SIZE_MAX, &n, NULL) == KILN_OK &&
-        kiln__json_count(fresh, 0, SIZE_MAX, &m, NULL) == KILN_OK) {
-        if (n != m)
-            return kiln__json_fail(dumped, KILN_ERROR_STALE, error,
-                                   "%zu elements in the dump, %zu when baked afresh", n, m);
-        kiln__json b = kiln__json_first(fresh);
-        for (kiln__json a = kiln__json_first(dumped); a.item != NULL;
-             kiln__json_next(&a), kiln__json_next(&b)) {
-            kiln_status status = compare(&a, &b, error);
-            if (status != KILN_OK)
-                return status;
-        }
-        return KILN_OK;
-    }
-    char was[KILN__JSON_QUOTE_SIZE], now[KILN__JSON_QUOTE_SIZE];
-    const char *string = "", *other = "";
-    bool strings = kiln__json_is_string(dumped) && kiln__json_is_string(fresh);
-    if (strings && (kiln__json_get_string(dumped, SIZE_MAX, &string, error) != KILN_OK ||
-                    kiln__json_get_string(fresh, SIZE_MAX, &other, error) != KILN_OK))
-        return KILN_ERROR_FORMAT;
-    bool same = strings ? strcmp(string, other) == 0
-                        : !is_container(dumped) && !is_container(fresh) &&
-                              strcmp(scalar_text(dumped, was), scalar_text(fresh, now)) == 0;
-    return same ? KILN_OK : stale(dumped, fresh, error);
+    if (kiln__json_is_array(dumped) && kiln__json_is_array(fresh))
+        return compare_arrays(dumped, fresh, error);
+    return kiln__json_same_scalar(dumped, fresh) ? KILN_OK : stale(dumped, fresh, error);
 }
 
 /* ---- checking --------------------------------------------------------------------------------------- */

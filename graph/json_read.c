@@ -97,6 +97,8 @@ enum { PATH_SIZE = 200 };
 
 kiln_status kiln__json_fail(const kiln__json *value, kiln_status status, kiln_error *error,
                             const char *format, ...) {
+    if (error == NULL)
+        return status; /* asked only whether; putting the text together would cost more than the answer */
     char path[PATH_SIZE], text[KILN_ERROR_TEXT_SIZE];
     line_add_path(&(line){path, sizeof path, 0, false}, value);
     va_list args;
@@ -107,6 +109,8 @@ kiln_status kiln__json_fail(const kiln__json *value, kiln_status status, kiln_er
 }
 
 kiln_status kiln__json_fail_type(const kiln__json *value, const char *expected, kiln_error *error) {
+    if (error == NULL)
+        return KILN_ERROR_FORMAT;
     const cJSON *item = value->item;
     char quoted[KILN__JSON_QUOTE_SIZE];
     const char *got = cJSON_IsNull(item)     ? "null"
@@ -235,6 +239,10 @@ bool kiln__json_is_object(const kiln__json *value) {
     return cJSON_IsObject(value->item);
 }
 
+bool kiln__json_is_array(const kiln__json *value) {
+    return cJSON_IsArray(value->item);
+}
+
 bool kiln__json_is_string(const kiln__json *value) {
     return cJSON_IsString(value->item);
 }
@@ -296,6 +304,16 @@ kiln_status kiln__json_count(const kiln__json *array, size_t least, size_t most,
 }
 
 /* ---- scalars ---------------------------------------------------------------------------------------- */
+
+bool kiln__json_same_scalar(const kiln__json *a, const kiln__json *b) {
+    const cJSON *x = a->item, *y = b->item;
+    if (cJSON_IsNumber(x) && cJSON_IsNumber(y))
+        return x->valuedouble == y->valuedouble;
+    if (cJSON_IsString(x) && cJSON_IsString(y))
+        return strcmp(x->valuestring, y->valuestring) == 0;
+    return (cJSON_IsTrue(x) && cJSON_IsTrue(y)) || (cJSON_IsFalse(x) && cJSON_IsFalse(y)) ||
+           (cJSON_IsNull(x) && cJSON_IsNull(y));
+}
 
 kiln_status kiln__json_get_bool(const kiln__json *value, bool *out, kiln_error *error) {
     if (!cJSON_IsBool(value->item))

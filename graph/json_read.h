@@ -78,9 +78,13 @@ const char *kiln__json_key_of(const kiln__json *value);
 
 bool kiln__json_is_null(const kiln__json *value);
 bool kiln__json_is_object(const kiln__json *value);
+bool kiln__json_is_array(const kiln__json *value);
 bool kiln__json_is_string(const kiln__json *value);
 
 /* ---- scalars ---------------------------------------------------------------------------------------- */
+
+/* Are these the same null, truth value, number or string? False where either is a container. */
+bool kiln__json_same_scalar(const kiln__json *a, const kiln__json *b);
 
 KILN_MUST_CHECK kiln_status kiln__json_get_bool(const kiln__json *value, bool *out, kiln_error *error);
 
