@@ -61,6 +61,8 @@ bool kiln__box_hull(const kiln_box *box, int64_t *lo, int64_t *hi) {
         return true;
     bool ok = kiln__add(*hi, box->length, hi);
     for (int l = 0; ok && l < KILN_BOX_LEVELS; l++) {
+        if (box->count[l] == 1)
+            continue;
         int64_t reach;
         int64_t *end = box->stride[l] < 0 ? lo : hi;
         ok = kiln__mul(box->count[l] - 1, box->stride[l], &reach) && kiln__add(*end, reach, end);

@@ -14,6 +14,10 @@
  * activate the node's accesses. A read meets active writes (RAW), a write meets active writes (WAW) and
  * active reads (WAR).
  *
+ * The spans of column slices all overlap, so the tree keeps a second span: that of columns, which are
+ * addresses modulo the row pitch that most strided accesses of the space have. Boxes that share a byte share
+ * its column.
+ *
  * What keeps it near-linear is that writes retire bytes: when write W of node w meets active access A of node
  * a, the hazard a → w is recorded, and bytes of A that W holds may be taken off A (kiln__box_trim: all of A,
  * or as many as leave a box). They need not be looked at again. For let X of a later node x conflict with A
@@ -49,24 +53,30 @@ typedef struct span {
     int64_t lo, hi;
 } span;
 
-static const span NOTHING = {INT64_MAX, INT64_MIN};
+static const span NOTHING = {INT64_MAX, INT64_MIN}, ANYTHING = {INT64_MIN, INT64_MAX};
 
-/* All reads, or all writes, of one space: entries[first … first+n-1], and a tree of spans over its blocks,
+/* Of the active entries below a node of a tree. */
+typedef struct extent {
+    span bytes, columns;
+} extent;
+
+/* All reads, or all writes, of one space: entries[first … first+n-1], and a tree of extents over its blocks,
  * node 1 being the root; `leaves` is a power of two, or 0 when one block is all there is. */
 typedef struct group {
-    size_t first, n, room;
-    size_t tree, leaves;
+    uint32_t first, n, room; /* there are at most 2^32 - 2 accesses */
+    uint32_t tree, leaves;
 } group;
 
 typedef struct finder {
     const kiln_allocator *a;
     kiln__hazards *h;
     entry *entries;
-    size_t n_entries;
+    span *columns; /* per entry, of its whole box; NULL when no space has a pitch */
+    uint32_t n_entries;
     uint32_t *entry_of; /* per access, NO_ENTRY when its space is never written */
     group *groups;      /* [2 * n_spaces]: reads of space s at 2s, writes at 2s + 1 */
-    span *tree;
-    size_t n_tree;
+    extent *tree;
+    uint32_t n_tree;
     struct {
         kiln_box *items;
         size_t count, capacity;
@@ -233,7 +243,7 @@ static void lay_out_groups(finder *f) {
         if (writes->room == 0)
             reads->room = 0;
         for (group *g = reads; g <= writes; g++) {
-            size_t blocks = (g->room + BLOCK - 1) / BLOCK;
+            uint32_t blocks = g->room / BLOCK + (g->room % BLOCK != 0);
             g->first = f->n_entries;
             f->n_entries += g->room;
             if (blocks < 2)
@@ -246,10 +256,69 @@ static void lay_out_groups(finder *f) {
     }
 }
 
+/* The distance between the runs of a box, 0 when it has one run. */
+static int64_t pitch_of(const kiln_box *box) {
+    int64_t pitch = 0;
+    for (int l = 0; l < KILN_BOX_LEVELS; l++)
+        if (box->count[l] > 1 && box->stride[l] > 0 && (pitch == 0 || box->stride[l] < pitch))
+            pitch = box->stride[l];
+    return pitch;
+}
+
+/* The pitch that more than half of the strided entries of two groups have, if there is one; any, or 0, if
+ * not. */
+static int64_t usual_pitch(const finder *f, const group *reads) {
+    int64_t usual = 0;
+    size_t votes = 0;
+    for (const group *g = reads; g <= reads + 1; g++)
+        for (size_t i = g->first; i < g->first + g->n; i++) {
+            int64_t pitch =
+                f->entries[i].rest == REST_RUN ? 0 : pitch_of(&f->h->list.items[f->entries[i].access].box);
+            if (pitch == 0)
+                continue;
+            usual = votes == 0 ? pitch : usual;
+            votes = pitch == usual ? votes + 1 : votes - 1;
+        }
+    return usual;
+}
+
+/* Addresses of a box modulo `pitch`, as one span: levels that step by whole pitches change nothing. */
+static span columns_of(const kiln_box *box, int64_t pitch) {
+    int64_t reach = box->length, at = box->offset % pitch;
+    for (int l = 0; l < KILN_BOX_LEVELS; l++)
+        if (box->count[l] > 1 && box->stride[l] % pitch != 0)
+            reach += (box->count[l] - 1) * box->stride[l];
+    return at >= 0 && reach <= pitch - at ? (span){at, at + reach} : ANYTHING;
+}
+
+/* Columns for the entries of spaces that are large enough to have a tree. */
+static bool find_columns(finder *f) {
+    for (size_t s = 0; s < f->h->n_spaces; s++) {
+        const group *reads = &f->groups[2 * s];
+        int64_t pitch = reads[0].leaves + reads[1].leaves > 0 ? usual_pitch(f, reads) : 0;
+        if (pitch == 0)
+            continue;
+        if (f->columns == NULL) {
+            f->columns = KILN_NEW(f->a, span, f->n_entries);
+            for (size_t i = 0; f->columns != NULL && i < f->n_entries; i++)
+                f->columns[i] = ANYTHING;
+        }
+        if (f->columns == NULL)
+            return false;
+        for (const group *g = reads; g <= reads + 1; g++)
+            for (size_t i = g->first; i < g->first + g->n; i++) {
+                const kiln__access *a = &f->h->list.items[f->entries[i].access];
+                kiln_box box = kiln__box_moved(&a->box, f->h->places[a->storage].base);
+                f->columns[i] = columns_of(&box, pitch);
+            }
+    }
+    return true;
+}
+
 /* Fills the groups with what is in written spaces, each in the order of lowest bytes, nothing active yet. */
 static bool fill_groups(finder *f) {
     const kiln_access_list *list = &f->h->list;
-    kiln__key *keys = KILN_NEW(f->a, kiln__key, 2 * f->n_entries);
+    kiln__key *keys = KILN_NEW(f->a, kiln__key, 2 * (size_t)f->n_entries);
     if (keys == NULL)
         return false;
     for (size_t i = 0; i < list->count; i++) {
@@ -272,7 +341,7 @@ static bool fill_groups(finder *f) {
         bool run = kiln__box_dense(&list->items[access].box);
         f->entries[i] = (entry){NOTHING.lo, NOTHING.hi, access, run ? REST_RUN : REST_OWN};
     }
-    KILN_DELETE(f->a, keys, kiln__key, 2 * f->n_entries);
+    KILN_DELETE(f->a, keys, kiln__key, 2 * (size_t)f->n_entries);
     return true;
 }
 
@@ -284,12 +353,12 @@ static bool prepare(finder *f) {
         return false;
     lay_out_groups(f);
     f->entries = KILN_NEW(f->a, entry, f->n_entries);
-    f->tree = KILN_NEW(f->a, span, f->n_tree);
+    f->tree = KILN_NEW(f->a, extent, f->n_tree);
     if (f->entries == NULL || f->tree == NULL)
         return false;
     for (size_t i = 0; i < f->n_tree; i++)
-        f->tree[i] = NOTHING;
-    return fill_groups(f);
+        f->tree[i] = (extent){NOTHING, NOTHING};
+    return fill_groups(f) && find_columns(f);
 }
 
 /* ---- the sweep -------------------------------------------------------------------------------------- */
@@ -311,11 +380,16 @@ static void add_hazard(finder *f, kiln__hazard hazard) {
 typedef struct probe {
     const kiln__access *access;
     uint32_t index;
-    kiln_box box;   /* in the space */
-    int64_t lo, hi; /* its hull */
-    bool run;       /* is all of its hull */
-    bool retires;   /* a write: takes what it covers off the active entries */
+    int64_t base;   /* of its storage in the space */
+    int64_t lo, hi; /* hull of its box in the space */
+    span columns;
+    bool run;     /* is all of its hull */
+    bool retires; /* a write: takes what it covers off the active entries */
 } probe;
+
+static kiln_box box_of(const probe *p) {
+    return kiln__box_moved(&p->access->box, p->base);
+}
 
 static kiln_box rest_of(const finder *f, const entry *e) {
     if (e->rest == REST_RUN)
@@ -362,8 +436,8 @@ static void retire(finder *f, const probe *p, entry *e) {
         else if (p->hi >= e->hi)
             e->hi = p->lo;
     } else {
-        kiln_box rest = rest_of(f, e);
-        if (kiln__box_trim(&rest, &p->box))
+        kiln_box rest = rest_of(f, e), box = box_of(p);
+        if (kiln__box_trim(&rest, &box))
             set_rest(f, e, &rest);
     }
 }
@@ -371,24 +445,44 @@ static void retire(finder *f, const probe *p, entry *e) {
 static bool meets(const finder *f, const probe *p, const entry *e) {
     if (p->run && e->rest == REST_RUN)
         return true; /* their hulls do */
-    kiln_box rest = rest_of(f, e);
-    return kiln__box_overlap(&rest, &p->box);
+    kiln_box rest = rest_of(f, e), box = box_of(p);
+    return kiln__box_overlap(&rest, &box);
 }
 
-/* Entries first … last-1, in or out of a tree; returns their span afterwards. */
-static span scan(finder *f, const probe *p, size_t first, size_t last) {
-    span all = NOTHING;
+static span columns_at(const finder *f, size_t i) {
+    return f->columns != NULL ? f->columns[i] : ANYTHING;
+}
+
+static bool spans_meet(span a, span b) {
+    return a.lo < b.hi && a.hi > b.lo;
+}
+
+static span join(span a, span b) {
+    return (span){a.lo < b.lo ? a.lo : b.lo, a.hi > b.hi ? a.hi : b.hi};
+}
+
+static extent join_extents(extent a, extent b) {
+    return (extent){join(a.bytes, b.bytes), join(a.columns, b.columns)};
+}
+
+static extent with_entry(const finder *f, extent all, size_t i) {
+    const entry *e = &f->entries[i];
+    return e->lo > e->hi ? all : join_extents(all, (extent){{e->lo, e->hi}, columns_at(f, i)});
+}
+
+/* Entries first … last-1, in or out of a tree; returns their extent afterwards. */
+static extent scan(finder *f, const probe *p, size_t first, size_t last) {
+    extent all = {NOTHING, NOTHING};
     for (size_t i = first; i < last; i++) {
         entry *e = &f->entries[i];
-        if (e->lo < p->hi && e->hi > p->lo && meets(f, p, e)) {
+        if (e->lo < p->hi && e->hi > p->lo && spans_meet(columns_at(f, i), p->columns) && meets(f, p, e)) {
             const kiln__access *a = &f->h->list.items[e->access];
             add_hazard(f, (kiln__hazard){a->node, p->access->node, e->access, p->index,
                                          kind_of(a->mode, p->access->mode)});
             if (p->retires)
                 retire(f, p, e);
         }
-        all.lo = e->lo < all.lo ? e->lo : all.lo;
-        all.hi = e->hi > all.hi ? e->hi : all.hi;
+        all = with_entry(f, all, i);
     }
     return all;
 }
@@ -398,13 +492,9 @@ static size_t block_end(const group *g, size_t block) {
     return g->first + (end < g->n ? end : g->n);
 }
 
-static span join(span a, span b) {
-    return (span){a.lo < b.lo ? a.lo : b.lo, a.hi > b.hi ? a.hi : b.hi};
-}
-
 static void descend(finder *f, const group *g, size_t node, const probe *p) {
-    span *tree = f->tree + g->tree;
-    if (!(tree[node].lo < p->hi && tree[node].hi > p->lo))
+    extent *tree = f->tree + g->tree;
+    if (!spans_meet(tree[node].bytes, (span){p->lo, p->hi}) || !spans_meet(tree[node].columns, p->columns))
         return;
     if (node >= g->leaves) {
         size_t block = node - g->leaves;
@@ -413,7 +503,7 @@ static void descend(finder *f, const group *g, size_t node, const probe *p) {
     }
     descend(f, g, 2 * node, p);
     descend(f, g, 2 * node + 1, p);
-    tree[node] = join(tree[2 * node], tree[2 * node + 1]);
+    tree[node] = join_extents(tree[2 * node], tree[2 * node + 1]);
 }
 
 static void query(finder *f, const group *g, const probe *p) {
@@ -433,19 +523,23 @@ static void set_active(finder *f, uint32_t access, int64_t lo, int64_t hi) {
     if (g->leaves == 0)
         return;
     size_t block = (at - g->first) / BLOCK, node = g->leaves + block;
-    span *tree = f->tree + g->tree, all = NOTHING;
+    extent *tree = f->tree + g->tree, all = {NOTHING, NOTHING};
     for (size_t i = g->first + block * BLOCK; i < block_end(g, block); i++)
-        all = join(all, (span){f->entries[i].lo, f->entries[i].hi});
+        all = with_entry(f, all, i);
     tree[node] = all;
     while (node /= 2)
-        tree[node] = join(tree[2 * node], tree[2 * node + 1]);
+        tree[node] = join_extents(tree[2 * node], tree[2 * node + 1]);
 }
 
 static probe probe_of(const finder *f, uint32_t index) {
     const kiln__access *a = &f->h->list.items[index];
-    probe p = {.access = a, .index = index, .run = f->entries[f->entry_of[index]].rest == REST_RUN};
-    p.box = kiln__box_moved(&a->box, f->h->places[a->storage].base);
-    (void)kiln__box_hull(&p.box, &p.lo, &p.hi);
+    uint32_t at = f->entry_of[index];
+    probe p = {.access = a, .index = index, .columns = columns_at(f, at)};
+    p.run = f->entries[at].rest == REST_RUN;
+    p.base = f->h->places[a->storage].base;
+    (void)kiln__box_hull(&a->box, &p.lo, &p.hi); /* fits, and so does it in the space */
+    p.lo += p.base;
+    p.hi += p.base;
     return p;
 }
 
@@ -467,10 +561,13 @@ static void sweep_node(finder *f, uint32_t node) {
         for (uint32_t i = first; i < end; i++) {
             if (f->entry_of[i] == NO_ENTRY || !(items[i].mode & (pass == KILN__RAW ? KILN_READ : KILN_WRITE)))
                 continue;
+            const group *writes = &f->groups[group_of(f, &items[i]) | 1];
+            const group *g = pass == KILN__WAR ? writes - 1 : writes;
+            if (g->n == 0)
+                continue;
             probe p = probe_of(f, i);
             p.retires = pass != KILN__RAW;
-            size_t writes = group_of(f, &items[i]) | 1;
-            query(f, &f->groups[pass == KILN__WAR ? writes - 1 : writes], &p);
+            query(f, g, &p);
         }
     }
     for (uint32_t i = first; i < end; i++) {
@@ -538,8 +635,9 @@ kiln_status kiln__hazards_find(const kiln_graph *graph, const kiln_allocator *al
         KILN_DELETE(f.a, f.entry_of, uint32_t, out->list.count);
         KILN_DELETE(f.a, f.met, uint32_t, out->n_nodes);
         KILN_DELETE(f.a, f.entries, entry, f.n_entries);
+        KILN_DELETE(f.a, f.columns, span, f.n_entries);
         KILN_ARRAY_FREE(f.a, f.rests);
-        KILN_DELETE(f.a, f.tree, span, f.n_tree);
+        KILN_DELETE(f.a, f.tree, extent, f.n_tree);
     }
     if (status != KILN_OK)
         kiln__hazards_free(out);

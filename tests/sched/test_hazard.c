@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <time.h>
 #include <cmocka.h>
 
 static kiln_graph *new_graph(void) {
@@ -226,6 +227,45 @@ static void hazards_stay_linear(void **state) {
     finish(&h, g);
 }
 
+static double cpu_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+/* Best of a few; n nodes write a column each, in an order that jumps, and the next n read one each. */
+static double ms_of_columns(int n) {
+    kiln_graph *g = new_graph();
+    double best = 1e9;
+    kiln_tensor m = kiln_state(g, "m", KILN_U8, KILN_SHAPE(kiln_n(64), kiln_n(n)));
+    dag_access a = {.count = {64, 1, 1}, .stride = {(uint16_t)n, 0, 0}, .length = 1};
+    for (int i = 0; i < 2 * n; i++) {
+        kiln_tensor column = kiln_slice(g, m, 1, (int64_t)i * 7919 % n, kiln_n(1));
+        a.mode = i < n ? KILN_WRITE : KILN_READ;
+        dag_touch(g, &column, 1, &a, 1);
+    }
+    for (int run = 0; run < 3; run++) {
+        double start = cpu_ms();
+        kiln__hazards h = find(g);
+        double took = cpu_ms() - start;
+        best = took < best ? took : best;
+        assert_int_equal(h.count, n);
+        assert_non_null(between(&h, 0, (uint32_t)n));
+        kiln__hazards_free(&h);
+    }
+    kiln_graph_destroy(g);
+    return best;
+}
+
+/* All their hulls overlap: without an order among columns each would be held against all others. */
+static void columns_cost_little(void **state) {
+    (void)state;
+    enum { N = 1000, TIMES = 16 };
+    double few = ms_of_columns(N), many = ms_of_columns(TIMES * N);
+    print_message("%d columns: %.2f ms; %d: %.2f ms\n", N, few, TIMES * N, many);
+    assert_true(many < 4 * TIMES * few); /* squares would be TIMES * TIMES */
+}
+
 static void failing_declaration(void **state) {
     (void)state;
     kiln_graph *g = new_graph();
@@ -265,6 +305,7 @@ int main(void) {
         cmocka_unit_test(opaque_nodes),
         cmocka_unit_test(no_accesses_no_hazards),
         cmocka_unit_test(hazards_stay_linear),
+        cmocka_unit_test(columns_cost_little),
         cmocka_unit_test(failing_declaration),
         cmocka_unit_test(every_allocation_fails),
     };
