@@ -241,6 +241,24 @@ const char *kiln__node_label(const kiln_graph *g, size_t node, char buffer[KILN_
     return buffer;
 }
 
+/* Made for every node although only errors show it: snprintf took two fifths of the time of adding a node. */
+const char *kiln__new_node_label(const kiln_graph *g, const kiln_op *op, const char *name,
+                                 char buffer[KILN__LABEL_SIZE]) {
+    if (name != NULL && name[0] != '\0')
+        return name;
+    char digits[20];
+    size_t used = 0, n = 0, index = g->nodes.count;
+    for (; used < 100 && op->name[used] != '\0'; used++)
+        buffer[used] = op->name[used];
+    do
+        digits[n++] = (char)('0' + index % 10);
+    while ((index /= 10) != 0);
+    for (buffer[used++] = '.'; n > 0;)
+        buffer[used++] = digits[--n];
+    buffer[used] = '\0';
+    return buffer;
+}
+
 const char *kiln__tensor_label(const kiln_graph *g, uint32_t tensor, char buffer[KILN__LABEL_SIZE]) {
     const kiln__tensor *t = &g->tensors.items[tensor];
     if (t->name != 0) {

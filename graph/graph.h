@@ -117,6 +117,9 @@ static inline int64_t kiln__dim_max(const kiln_graph *g, kiln_dim d) {
 /* "name" or, for an unnamed node, "op.index"; written to buffer, which is returned. */
 enum { KILN__LABEL_SIZE = KILN_NAME_MAX + 33 };
 const char *kiln__node_label(const kiln_graph *g, size_t node, char buffer[KILN__LABEL_SIZE]);
+/* The same for a node that is about to be added; `name` may be NULL or empty. May return `name`. */
+const char *kiln__new_node_label(const kiln_graph *g, const kiln_op *op, const char *name,
+                                 char buffer[KILN__LABEL_SIZE]);
 /* "name", or "op.index:out" of its producer, or "tensor.id". */
 const char *kiln__tensor_label(const kiln_graph *g, uint32_t tensor, char buffer[KILN__LABEL_SIZE]);
 /* "[n_tokens, 8]" */

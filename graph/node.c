@@ -321,8 +321,8 @@ kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *i
                                 op == NULL        ? "the op"
                                 : outputs == NULL ? "the array for the outputs"
                                                   : "the array of inputs");
-    char label[KILN__LABEL_SIZE];
-    snprintf(label, sizeof label, "%.100s.%zu", op->name, g->nodes.count);
+    char buffer[KILN__LABEL_SIZE];
+    const char *label = kiln__new_node_label(g, op, NULL, buffer);
     uint32_t in[MAX_OPERANDS], out[KILN__MAX_OUTPUTS] = {0}, n_out = 0, n_in = 0;
     kiln_status status = g->error.status;
     if (status == KILN_OK &&
@@ -428,11 +428,8 @@ kiln_status kiln__node_emit(kiln_graph *g, const kiln_op *op, const char *name, 
                             uint32_t n_in, const uint32_t *out, uint32_t n_out, const void *attrs) {
     if (g->error.status != KILN_OK)
         return g->error.status;
-    char label[KILN__LABEL_SIZE];
-    if (name != NULL && name[0] != '\0')
-        snprintf(label, sizeof label, "%s", name);
-    else
-        snprintf(label, sizeof label, "%.100s.%zu", op->name, g->nodes.count);
+    char buffer[KILN__LABEL_SIZE];
+    const char *label = kiln__new_node_label(g, op, name, buffer);
     kiln_desc descs[KILN__MAX_OUTPUTS];
     int32_t alias[KILN__MAX_OUTPUTS];
     uint32_t n_inferred = 0;
