@@ -18,9 +18,11 @@ typedef struct checker {
     kiln_plan *plan;
     const kiln_graph *p;
     const kiln_access_list *list;
-    uint32_t *last_write; /* per storage: 1 + the access that wrote it last; 0: none */
-    uint32_t *prev_write; /* per writing access: the one before it to that storage, in the same way */
-    bool opaque;          /* a node before this one may have written anything */
+    struct {
+        uint32_t *items; /* accesses that may have written what is being read */
+        size_t count, capacity;
+    } writers;
+    bool opaque; /* a node before this one may have written anything */
     size_t runs_left;
     kiln_error *error;
 } checker;
@@ -104,15 +106,58 @@ static int64_t first_missing(const runs *reads, const runs *writes) {
     return -1;
 }
 
-/* Looks for a byte that access `at` reads and that no access before its node writes. */
+static bool add_writers(checker *c, uint32_t node, size_t end, uint32_t space) {
+    const kiln__hazards *h = &c->plan->hazards;
+    for (size_t i = h->first_access[node]; i < end; i++) {
+        const kiln__access *a = &c->list->items[i];
+        if (!(a->mode & KILN_WRITE) || h->places[a->storage].space != space)
+            continue;
+        if (!KILN_GROW(&c->plan->allocator, c->writers, c->writers.count + 1))
+            return false;
+        c->writers.items[c->writers.count++] = (uint32_t)i;
+    }
+    return true;
+}
+
+/* Fills c->writers for access `at`. The node that wrote a byte last has a hazard to every node that reads it, so
+ * nobody else need be asked; and its own node's accesses before it. */
+static bool find_writers(checker *c, size_t at) {
+    const kiln__hazards *h = &c->plan->hazards;
+    uint32_t node = c->list->items[at].node, space = h->places[c->list->items[at].storage].space;
+    bool ok = true;
+    c->writers.count = 0;
+    for (size_t e = h->first_hazard[node]; ok && e < h->first_hazard[node + 1]; e++)
+        ok = add_writers(c, h->items[e].from, h->first_access[h->items[e].from + 1], space);
+    return ok && add_writers(c, node, at, space);
+}
+
+/* The box of a writer, with offsets as in the storage that is read. */
+static kiln_box writer_box(const checker *c, size_t writer, const kiln__access *read) {
+    const kiln__space_place *places = c->plan->hazards.places;
+    const kiln__access *a = &c->list->items[c->writers.items[writer]];
+    return kiln__box_moved(&a->box, places[a->storage].base - places[read->storage].base);
+}
+
+static bool one_covers(const checker *c, const kiln__access *read) {
+    for (size_t i = 0; i < c->writers.count; i++) {
+        kiln_box box = writer_box(c, i, read);
+        if (kiln__box_covers(&box, &read->box))
+            return true;
+    }
+    return false;
+}
+
+/* Looks for a byte that access `at` reads and that none of its writers writes. */
 static kiln_status find_missing(checker *c, size_t at, int64_t *missing) {
     const kiln__access *read = &c->list->items[at];
     const kiln_allocator *a = &c->plan->allocator;
     runs reads = {0}, writes = {0};
     *missing = -1;
     bool ok = add_runs(a, &reads, &read->box, &c->runs_left);
-    for (uint32_t w = c->last_write[read->storage]; ok && w != 0; w = c->prev_write[w - 1])
-        ok = add_runs(a, &writes, &c->list->items[w - 1].box, &c->runs_left);
+    for (size_t i = 0; ok && i < c->writers.count; i++) {
+        kiln_box box = writer_box(c, i, read);
+        ok = add_runs(a, &writes, &box, &c->runs_left);
+    }
     if (ok) {
         merge_runs(&reads);
         merge_runs(&writes);
@@ -127,9 +172,11 @@ static kiln_status find_missing(checker *c, size_t at, int64_t *missing) {
 static kiln_status check_read(checker *c, size_t at) {
     const kiln__access *a = &c->list->items[at];
     kiln_storage_kind kind = c->p->storages.items[a->storage].kind;
-    uint32_t last = c->last_write[a->storage];
-    if (c->opaque || (kind != KILN_STORAGE_ARENA && kind != KILN_STORAGE_OUTPUT) ||
-        (last != 0 && kiln__box_covers(&c->list->items[last - 1].box, &a->box)))
+    if (c->opaque || (kind != KILN_STORAGE_ARENA && kind != KILN_STORAGE_OUTPUT))
+        return KILN_OK;
+    if (!find_writers(c, at))
+        return kiln_error_set(c->error, KILN_ERROR_MEMORY, "baking: out of memory");
+    if (one_covers(c, a))
         return KILN_OK;
     int64_t missing;
     kiln_status status = find_missing(c, at, &missing);
@@ -139,7 +186,7 @@ static kiln_status check_read(checker *c, size_t at) {
     const char *op = c->p->nodes.items[a->node].op->name;
     kiln__node_label(c->p, a->node, node);
     operand_label(c, a, tensor);
-    if (last == 0)
+    if (!c->plan->uses[a->storage].written)
         return kiln_error_set(c->error, KILN_ERROR_ARGUMENT,
                               "node '%s' (%s) reads '%s', which no earlier node writes", node, op, tensor);
     return kiln_error_set(
@@ -225,10 +272,6 @@ static kiln_status check_node(checker *c, uint32_t node) {
             status = check_write(c, a);
         use->read = use->read || (a->mode & KILN_READ);
         use->written = use->written || (a->mode & KILN_WRITE);
-        if (a->mode & KILN_WRITE) {
-            c->prev_write[i] = c->last_write[a->storage];
-            c->last_write[a->storage] = (uint32_t)i + 1;
-        }
     }
     return status == KILN_OK ? check_apart(c, node) : status;
 }
@@ -238,16 +281,12 @@ kiln_status kiln__plan_check_uses(kiln_plan *plan, kiln_error *error) {
     checker c = {.plan = plan, .p = p, .list = &plan->hazards.list, .runs_left = RUNS_MAX, .error = error};
     plan->n_uses = p->storages.count;
     plan->uses = KILN_NEW(&plan->allocator, kiln__storage_use, plan->n_uses);
-    c.last_write = KILN_NEW(&plan->allocator, uint32_t, plan->n_uses);
-    c.prev_write = KILN_NEW(&plan->allocator, uint32_t, c.list->count);
-    kiln_status status = plan->uses != NULL && c.last_write != NULL && c.prev_write != NULL
-                             ? KILN_OK
-                             : kiln_error_set(error, KILN_ERROR_MEMORY, "baking: out of memory");
+    kiln_status status =
+        plan->uses != NULL ? KILN_OK : kiln_error_set(error, KILN_ERROR_MEMORY, "baking: out of memory");
     if (status == KILN_OK)
         note_aligns(plan);
     for (uint32_t node = 0; status == KILN_OK && node < plan->hazards.n_nodes; node++)
         status = check_node(&c, node);
-    KILN_DELETE(&plan->allocator, c.last_write, uint32_t, plan->n_uses);
-    KILN_DELETE(&plan->allocator, c.prev_write, uint32_t, c.list->count);
+    KILN_ARRAY_FREE(&plan->allocator, c.writers);
     return status;
 }

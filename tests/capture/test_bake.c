@@ -325,6 +325,27 @@ static void test_half_written(void **unused) {
     }
 }
 
+/* Columns written by a node each, and each half of two columns read by a node each: what a read looks at does
+ * not grow with the nodes before it, so that the last of thousands is checked as the first is. */
+static void test_half_written_columns(void **unused) {
+    (void)unused;
+    enum { COLUMNS = 2000, ROWS = 64 };
+    kiln_plan *plan;
+    kiln_dim one[] = {kiln_n(ROWS), kiln_n(1)}, two[] = {kiln_n(ROWS / 2), kiln_n(2)};
+    int64_t strides[] = {4 * COLUMNS, 4}, size = ROWS * strides[0];
+    for (int64_t missing = 0; missing <= 1; missing++) {
+        kiln_graph_reset(graph);
+        kiln_storage hole = kiln_storage_add(graph, KILN_STORAGE_ARENA, "hole", size);
+        for (int64_t i = 0; i < COLUMNS - missing; i++)
+            kiln_zero(graph, kiln_tensor_at(graph, hole, 4 * i, KILN_F32, 2, one, strides));
+        for (int64_t i = 0; i < COLUMNS; i += 2)
+            kiln_silu(graph, kiln_tensor_at(graph, hole, size / 2 + 4 * i, KILN_F32, 2, two, strides));
+        kiln_status status = kiln_bake(graph, NULL, &plan, NULL);
+        assert_int_equal(status, missing ? KILN_ERROR_ARGUMENT : KILN_OK);
+        kiln_plan_release(plan);
+    }
+}
+
 /* Written in place: elements that lie on each other are refused. */
 static void test_crossing_strides(void **unused) {
     (void)unused;
@@ -367,6 +388,7 @@ int main(void) {
                                        cmocka_unit_test(test_opaque),
                                        cmocka_unit_test(test_own_overlap),
                                        cmocka_unit_test(test_half_written),
+                                       cmocka_unit_test(test_half_written_columns),
                                        cmocka_unit_test(test_crossing_strides),
                                        cmocka_unit_test(test_access_mode),
                                        cmocka_unit_test(test_offsets)};
