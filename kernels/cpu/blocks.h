@@ -11,7 +11,7 @@
 #ifndef KILN_BLOCKS_H
 #define KILN_BLOCKS_H
 
-#include "simd.h"
+#include "vec_convert.h"
 
 /* 16 bytes to 32 values: the low nibbles, then the high ones. */
 KILN_INLINE u8x32 nibbles(const unsigned char *p) {
@@ -125,7 +125,7 @@ KILN_INLINE void k_scales(const unsigned char *block, float *d, float *m) {
     six[2] = in[1] & 0x3f3f3f3f;
     six[3] = (in[2] >> 4 & 0x0f0f0f0f) | (in[1] >> 2 & 0x30303030);
     float all = f16_at(block), all_min = -f16_at(block + 2), out[16];
-    for (int i = 0; i < 16; i += VW) {
+    for (int i = 0; i < 16; i += KILN_VL) {
         vf v = vf_from_u8((const unsigned char *)six + i);
         memcpy(out + i, &v, sizeof v);
     }
@@ -162,7 +162,7 @@ enum { q6_K_OFF = 32, q6_K_GROUPS = 2, q6_K_MIN = 0 };
 KILN_INLINE void q6_K_scales(const unsigned char *block, float *d, float *m) {
     (void)m;
     float all = f16_at(block + 208);
-    for (int i = 0; i < 16; i += VW) {
+    for (int i = 0; i < 16; i += KILN_VL) {
         vf v = vf_from_i8(block + 192 + i) * all;
         memcpy(d + i, &v, sizeof v);
     }

@@ -8,7 +8,7 @@
 #ifndef KILN_DOT_BYTES_H
 #define KILN_DOT_BYTES_H
 
-#include "simd.h"
+#include "vec.h"
 
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
 #define KILN_DOT_VNNI 1

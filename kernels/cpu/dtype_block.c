@@ -64,7 +64,7 @@ KILN_INLINE void part_to_f32(const u8x32 *bytes, int off, float d0, float d1, fl
     uint8_t q[32];
     memcpy(q, bytes, sizeof q);
     KILN_UNROLL
-    for (int i = 0; i < 32; i += VW) {
+    for (int i = 0; i < 32; i += KILN_VL) {
         vf v = vf_from_u8(q + i) - (float)off;
         v = v * (i < 16 ? d0 : d1) + m;
         memcpy(out + i, &v, sizeof v);

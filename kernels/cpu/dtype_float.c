@@ -15,7 +15,7 @@ void KILN_LEVEL_FN(f32_from_f32)(const float *in, void *row, int64_t n) {
 void KILN_LEVEL_FN(f16_to_f32)(const void *row, float *out, int64_t n) {
     const uint16_t *h = row;
     int64_t i = 0;
-    for (; i + VW <= n; i += VW) {
+    for (; i + KILN_VL <= n; i += KILN_VL) {
         vf v = vf_from_f16(h + i);
         memcpy(out + i, &v, sizeof v);
     }

@@ -19,7 +19,7 @@ typedef struct kiln__gemm {
 } kiln__gemm;
 
 #ifdef KILN_LEVEL
-/* y[t][r] = Σ_j W[r,j]·x[t][j], W in any float or block dtype, in f32: the sum in 16 lanes of simd.h. */
+/* y[t][r] = Σ_j W[r,j]·x[t][j], W in any float or block dtype, in f32: the sum in 16 lanes of vec.h. */
 void KILN_LEVEL_FN(gemm_float)(const kiln__gemm *g);
 /* The same with W in a block dtype and x in q8_a: integer dots of blocks, scaled and added in block order. */
 void KILN_LEVEL_FN(gemm_int)(const kiln__gemm *g);

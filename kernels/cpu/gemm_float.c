@@ -78,7 +78,7 @@ KILN_INLINE void tile_tail(int rows, int tokens, vf_reader *read, int64_t size, 
         enum { size_w = size };                                                                              \
         vf_reader *const read_w = vf_from_##format;                                                          \
         int64_t whole = n / LANES * LANES;                                                                   \
-        for (int lane = 0; lane < LANES; lane += VW) {                                                       \
+        for (int lane = 0; lane < LANES; lane += KILN_VL) {                                                  \
             TOKENS_##tokens(SUM_##rows);                                                                     \
             for (int64_t j = lane; j < whole; j += LANES) {                                                  \
                 ROWS_##rows(READ, 0);                                                                        \

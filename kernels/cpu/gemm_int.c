@@ -208,7 +208,7 @@ typedef int32_t row_sums __attribute__((vector_size(64)));
 enum { ROWS_AT_ONCE = 8, TOKENS_AT_ONCE = 4 };
 typedef int32_t row_sums __attribute__((vector_size(32)));
 #endif
-_Static_assert((int)ROWS_AT_ONCE == (int)VW, "a vf holds a float per row");
+_Static_assert((int)ROWS_AT_ONCE == (int)KILN_VL, "a vf holds a float per row");
 
 /* sum += four columns of rows · four columns of one token */
 KILN_INLINE row_sums add_quad(int off, row_sums sum, const uint8_t *w, const int8_t *x) {

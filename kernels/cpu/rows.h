@@ -7,7 +7,7 @@
 
 #include "dtype_kernels.h"
 #include "tiles.h"
-#include "vec.h"
+#include "vec_math.h"
 
 #define KILN__FNS KILN_LEVEL_FN(dtype)
 

@@ -1,11 +1,10 @@
-/* Vectors of the level's width and the functions that ops apply to them: exp, tanh, the activations, sums.
- * Only for files in kernels/cpu/ (they define KILN_LEVEL). Internal.
+/* Vectors for kernels: GNU C vector types (gcc and clang, any target), and the few instructions that C cannot
+ * name. Arithmetic on them is written as on floats, and each level gets its own instructions. Only for files in
+ * kernels/cpu/ (they define KILN_LEVEL). Internal.
  *
- * The vector types are those of GCC and Clang: arithmetic on them is written as on floats, and each level
- * gets its own instructions. A row is walked in whole vectors; its last part is copied to a padded vector
- * and goes through the same code, so a value never depends on where in a row it stands.
- *
- * Measured errors against libm in double are held by tests/kernels/test_vec.c.
+ *   vec.h          types, loads and stores, lanes
+ *   vec_math.h     exp, tanh, the activations; maps and sums over rows
+ *   vec_convert.h  halves and bytes as floats
  */
 #ifndef KILN_VEC_H
 #define KILN_VEC_H
@@ -14,8 +13,14 @@
 
 #include <string.h>
 
-#if defined(__AVX512F__)
+#if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+/* Floats in a vector of the level's width. */
+#if defined(__AVX512F__)
 #define KILN_VL 16
 #elif defined(__AVX2__)
 #define KILN_VL 8
@@ -23,11 +28,33 @@
 #define KILN_VL 4
 #endif
 
+/* Loops over a few vectors, indexed by constants once they are unrolled, stay in registers. */
+#if defined(__clang__)
+#define KILN_UNROLL _Pragma("unroll")
+#else
+#define KILN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* 32-byte vectors are passed between functions that are all inlined: no ABI is involved. */
+#pragma GCC diagnostic ignored "-Wpsabi"
+#define KILN_INLINE static inline __attribute__((always_inline))
+
 typedef float vf __attribute__((vector_size(KILN_VL * 4)));
 typedef int32_t vi __attribute__((vector_size(KILN_VL * 4)));
 typedef uint32_t vu __attribute__((vector_size(KILN_VL * 4)));
 /* The same in memory: only as aligned as one float. */
 typedef float vf_mem __attribute__((vector_size(KILN_VL * 4), aligned(4), may_alias));
+
+/* Of a fixed width, for bytes and block formats. */
+typedef uint8_t u8x32 __attribute__((vector_size(32)));
+typedef int8_t i8x32 __attribute__((vector_size(32)));
+typedef int32_t i32x8 __attribute__((vector_size(32)));
+typedef int32_t i32x4 __attribute__((vector_size(16)));
+typedef float f32x4 __attribute__((vector_size(16)));
+typedef uint64_t u64x2 __attribute__((vector_size(16)));
+typedef uint64_t u64x4 __attribute__((vector_size(32)));
+
+/* ---- memory -------------------------------------------------------------------------------------------- */
 
 static inline vf vf_load(const float *p) {
     return *(const vf_mem *)(const void *)p;
@@ -69,6 +96,32 @@ static inline void vf_store_n(float *p, vf v, int64_t n) {
         vf_store_part(p, v, n);
 }
 
+#define VEC_LOAD(type, name)                                                                                 \
+    KILN_INLINE type name(const void *p) {                                                                   \
+        type v;                                                                                              \
+        memcpy(&v, p, sizeof v);                                                                             \
+        return v;                                                                                            \
+    }
+VEC_LOAD(u8x32, u8x32_load)
+VEC_LOAD(i8x32, i8x32_load)
+VEC_LOAD(u64x2, u64x2_load)
+VEC_LOAD(f32x4, f32x4_load)
+#undef VEC_LOAD
+
+KILN_INLINE uint32_t float_bits(float f) {
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+KILN_INLINE float bits_float(uint32_t u) {
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+/* ---- lanes --------------------------------------------------------------------------------------------- */
+
 static inline vf vf_set(float x) {
     return x - (vf){0}; /* minus, so that -0 stays -0 */
 }
@@ -95,122 +148,45 @@ static inline vf vf_copysign(vf magnitude, vf sign) {
 }
 
 /* Lanes 2i and 2i+1 change places. */
-#if defined(__clang__)
-#define VF_SHUFFLE(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
-#else
-#define VF_SHUFFLE(v, ...) __builtin_shuffle(v, (vi){__VA_ARGS__})
-#endif
 static inline vf vf_swap_pairs(vf v) {
 #if KILN_VL == 16
-    return VF_SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+    return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
 #elif KILN_VL == 8
-    return VF_SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6);
+    return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
 #else
-    return VF_SHUFFLE(v, 1, 0, 3, 2);
+    return __builtin_shufflevector(v, v, 1, 0, 3, 2);
 #endif
 }
 
-/* ---- functions -------------------------------------------------------------------------------------- */
-
-/* e^x: x = n·ln 2 + r, |r| ≤ ln 2 / 2, e^r by a polynomial (coefficients of Cephes' expf, S. L. Moshier),
- * then times 2^n in two steps, so that results below the smallest normal number are right too. */
-static inline vf vf_exp(vf x) {
-    const float magic = 12582912.0f; /* 1.5·2^23: adding it rounds to an integer in the low bits */
-    vf c = vf_at_least(vf_at_most(x, 89.0f), -105.0f);
-    vf t = c * 1.44269504088896341f + magic;
-    vf n = t - magic;
-    vf r = c - n * 0.693359375f;
-    r = r - n * -2.12194440e-4f;
-    vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
-    vi whole = (vi)((vu)t - (vu)vf_set(magic));
-    vi half = whole >> 1;
-    vf s1 = (vf)(((vu)half + 127u) << 23), s2 = (vf)(((vu)whole - (vu)half + 127u) << 23);
-    return p * s1 * s2;
+/* c + a·b, fused where the level has the instruction. Named, and not left to the compiler's contraction, which
+ * may choose otherwise from one loop to the next: results must not depend on that. */
+KILN_INLINE float madd(float a, float b, float c) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return __builtin_fmaf(a, b, c);
+#else
+    return c + a * b;
+#endif
 }
 
-/* 1 / (1 + e^-x) */
-static inline vf vf_sigmoid(vf x) {
-    return 1.0f / (1.0f + vf_exp(-x));
+KILN_INLINE f32x4 madd4(f32x4 a, f32x4 b, f32x4 c) {
+#if defined(__FMA__)
+    return (f32x4)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
+#elif defined(__aarch64__)
+    return (f32x4)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return c + a * b;
+#endif
 }
 
-/* x / (1 + e^-x) */
-static inline vf vf_silu(vf x) {
-    return x / (1.0f + vf_exp(-x));
+KILN_INLINE vf vf_madd(vf a, vf b, vf c) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return (vf)madd4((f32x4)a, (f32x4)b, (f32x4)c);
+#endif
 }
-
-/* tanh: odd polynomial below 0.625 (Cephes' tanhf), 1 - 2 / (e^2|x| + 1) above. */
-static inline vf vf_tanh(vf x) {
-    vf a = vf_abs(x), z = x * x;
-    vf p = z * -5.70498872745e-3f + 2.06390887954e-2f;
-    p = p * z + -5.37397155531e-2f;
-    p = p * z + 1.33314422036e-1f;
-    p = p * z + -3.33332819422e-1f;
-    p = p * z * x + x;
-    vf far = vf_copysign(1.0f - 2.0f / (vf_exp(a + a) + 1.0f), x);
-    return vf_select(a < 0.625f, p, far);
-}
-
-/* 0.5·x·(1 + tanh(u)), u = √(2/π)·(x + 0.044715·x³), which is x / (1 + e^-2u). */
-static inline vf vf_gelu_tanh(vf x) {
-    vf u = x * 0.7978845608f * (1.0f + x * x * 0.044715f);
-    return x / (1.0f + vf_exp(u * -2.0f));
-}
-
-/* 0.5·x·(1 + erf(x/√2)) = x·Φ(x). With z = |x|/√2 and t = 1/(1 + 0.3275911·z) (the variable of Abramowitz and
- * Stegun 7.1.26), erfc(z) = e^(-z²)·t·P(t); P is a Chebyshev fit of degree 9 for z ≤ 10.5, within 3e-9. */
-static inline vf vf_gelu_erf(vf x) {
-    vf z = vf_abs(x) * 0.70710678118654752f;
-    vf t = 1.0f / (1.0f + z * 0.3275911f);
-    vf p = t * 0.0592738048848f + -0.331088911728f;
-    p = p * t + 0.659813274315f;
-    p = p * t + -0.602813583702f;
-    p = p * t + 0.536468401752f;
-    p = p * t + -0.0689523490985f;
-    p = p * t + 0.212272863965f;
-    p = p * t + 0.164303464046f;
-    p = p * t + 0.185951958398f;
-    p = p * t + 0.184771077268f;
-    vf tail = 0.5f * t * p * vf_exp(x * x * -0.5f);
-    return x * vf_select(x < 0.0f, tail, 1.0f - tail);
-}
-
-static inline vf vf_relu(vf x) {
-    return vf_at_least(x, 0.0f);
-}
-
-/* ---- rows ------------------------------------------------------------------------------------------- */
-
-/* y[i] = fn of x[i] (and z[i]); y may be x or z. Loads come before the store of the same lanes. */
-#define VEC_MAP1(y, x, n, v, expr)                                                                           \
-    do {                                                                                                     \
-        int64_t i_ = 0;                                                                                      \
-        for (; i_ + KILN_VL <= (n); i_ += KILN_VL) {                                                         \
-            vf v = vf_load((x) + i_);                                                                        \
-            vf_store((y) + i_, (expr));                                                                      \
-        }                                                                                                    \
-        if (i_ < (n)) {                                                                                      \
-            vf v = vf_load_part((x) + i_, (n)-i_, 0.0f);                                                     \
-            vf_store_part((y) + i_, (expr), (n)-i_);                                                         \
-        }                                                                                                    \
-    } while (0)
-
-#define VEC_MAP2(y, x, z, n, v, w, expr)                                                                     \
-    do {                                                                                                     \
-        int64_t i_ = 0;                                                                                      \
-        for (; i_ + KILN_VL <= (n); i_ += KILN_VL) {                                                         \
-            vf v = vf_load((x) + i_), w = vf_load((z) + i_);                                                 \
-            vf_store((y) + i_, (expr));                                                                      \
-        }                                                                                                    \
-        if (i_ < (n)) {                                                                                      \
-            vf v = vf_load_part((x) + i_, (n)-i_, 0.0f), w = vf_load_part((z) + i_, (n)-i_, 0.0f);           \
-            vf_store_part((y) + i_, (expr), (n)-i_);                                                         \
-        }                                                                                                    \
-    } while (0)
 
 /* Lanes added pairwise: l and l + n/2 first. */
 static inline float vf_sum(vf v) {
@@ -231,26 +207,20 @@ static inline float vf_most(vf v) {
     return s[0];
 }
 
-/* Σ expr over a row: four running vectors, in blocks of 1024 values, so that rounding errors grow with n/1024
- * and not with n. `pad` is a value for which expr is 0. */
-#define VEC_SUM(total, x, n, pad, v, expr)                                                                   \
-    do {                                                                                                     \
-        float total_ = 0.0f;                                                                                 \
-        for (int64_t b_ = 0; b_ < (n); b_ += 1024) {                                                         \
-            int64_t end_ = (n)-b_ < 1024 ? (n) : b_ + 1024, i_ = b_;                                         \
-            vf a_[4] = {{0}};                                                                                \
-            for (; i_ + 4 * KILN_VL <= end_; i_ += 4 * KILN_VL)                                              \
-                for (int l_ = 0; l_ < 4; l_++) {                                                             \
-                    vf v = vf_load((x) + i_ + l_ * KILN_VL);                                                 \
-                    a_[l_] += (expr);                                                                        \
-                }                                                                                            \
-            for (; i_ < end_; i_ += KILN_VL) {                                                               \
-                vf v = end_ - i_ < KILN_VL ? vf_load_part((x) + i_, end_ - i_, (pad)) : vf_load((x) + i_);   \
-                a_[0] += (expr);                                                                             \
-            }                                                                                                \
-            total_ += vf_sum((a_[0] + a_[1]) + (a_[2] + a_[3]));                                             \
-        }                                                                                                    \
-        (total) = total_;                                                                                    \
-    } while (0)
+/* ---- sums in 16 lanes -------------------------------------------------------------------------------- */
+
+/* Dot products run in 16 lanes whatever the width: element j goes to lane j mod 16, and lanes are added
+ * pairwise (l and l+8, then l+4, l+2, l+1). A result then depends on the level only through fused
+ * multiply-add, never on how a loop was blocked. */
+enum { LANES = 16, VECS = LANES / KILN_VL }; /* VECS vectors hold the 16 lanes */
+
+KILN_INLINE float lanes_sum(const vf *v) {
+    float s[LANES];
+    memcpy(s, v, sizeof s);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++)
+            s[l] += s[l + half];
+    return s[0];
+}
 
 #endif

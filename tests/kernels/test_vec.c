@@ -1,4 +1,4 @@
-/* The vector functions of kernels/cpu/vec.h at every CPU level: largest errors against double, special values,
+/* The vector functions of kernels/cpu/vec_math.h at every CPU level: largest errors against double, special values,
  * and that a value does not depend on where in a row it stands. */
 #include "infer_util.h"
 #include "tests/support/op_case.h"

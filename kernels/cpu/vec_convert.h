@@ -1,100 +1,10 @@
-/* Vectors for kernels: GNU C vector types (gcc and clang, any target), native in width, and the few
- * instructions that C cannot name. Included by files in kernels/cpu/ only.
- *
- * Sums of floats run in 16 lanes whatever the width: element j goes to lane j mod 16, and lanes are added
- * pairwise (l and l+8, then l+4, l+2, l+1). A result then depends on the level only through fused
- * multiply-add, never on how a loop was blocked.
- */
-#ifndef KILN_SIMD_H
-#define KILN_SIMD_H
+/* Halves and bytes as floats, one value or a vector of them. */
+#ifndef KILN_VEC_CONVERT_H
+#define KILN_VEC_CONVERT_H
 
 #include "vec.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#endif
-
-/* Loops over a few vectors, indexed by constants once they are unrolled, stay in registers. */
-#if defined(__clang__)
-#define KILN_UNROLL _Pragma("unroll")
-#else
-#define KILN_UNROLL _Pragma("GCC unroll 16")
-#endif
-
-/* 32-byte vectors are passed between functions that are all inlined: no ABI is involved. */
-#pragma GCC diagnostic ignored "-Wpsabi"
-#define KILN_INLINE static inline __attribute__((always_inline))
-
-enum { LANES = 16, VW = KILN_VL, VECS = LANES / VW }; /* VECS vectors hold the 16 lanes */
-
-typedef uint16_t vh __attribute__((vector_size(2 * KILN_VL)));
-typedef uint8_t u8x32 __attribute__((vector_size(32)));
-typedef int8_t i8x32 __attribute__((vector_size(32)));
-typedef int32_t i32x8 __attribute__((vector_size(32)));
-typedef int32_t i32x4 __attribute__((vector_size(16)));
-typedef float f32x4 __attribute__((vector_size(16)));
-typedef uint64_t u64x2 __attribute__((vector_size(16)));
-typedef uint64_t u64x4 __attribute__((vector_size(32)));
-
-#define VEC_LOAD(type, name)                                                                                 \
-    KILN_INLINE type name(const void *p) {                                                                   \
-        type v;                                                                                              \
-        memcpy(&v, p, sizeof v);                                                                             \
-        return v;                                                                                            \
-    }
-VEC_LOAD(vh, vh_load)
-VEC_LOAD(u8x32, u8x32_load)
-VEC_LOAD(i8x32, i8x32_load)
-VEC_LOAD(u64x2, u64x2_load)
-VEC_LOAD(f32x4, f32x4_load)
-#undef VEC_LOAD
-
-KILN_INLINE uint32_t float_bits(float f) {
-    uint32_t u;
-    memcpy(&u, &f, sizeof u);
-    return u;
-}
-
-KILN_INLINE float bits_float(uint32_t u) {
-    float f;
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
-
-/* c + a·b, fused where the level has the instruction. Named, and not left to the compiler's contraction, which
- * may choose otherwise from one loop to the next: results must not depend on that. */
-KILN_INLINE float madd(float a, float b, float c) {
-#if defined(__FMA__) || defined(__aarch64__)
-    return __builtin_fmaf(a, b, c);
-#else
-    return c + a * b;
-#endif
-}
-
-KILN_INLINE f32x4 madd4(f32x4 a, f32x4 b, f32x4 c) {
-#if defined(__FMA__)
-    return (f32x4)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
-#elif defined(__aarch64__)
-    return (f32x4)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
-#else
-    return c + a * b;
-#endif
-}
-
-KILN_INLINE vf vf_madd(vf a, vf b, vf c) {
-#if defined(__AVX512F__)
-    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__FMA__)
-    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-    return (vf)madd4((f32x4)a, (f32x4)b, (f32x4)c);
-#endif
-}
-
-/* ---- half precision ---------------------------------------------------------------------------------------
- */
+/* ---- one value --------------------------------------------------------------------------------------- */
 
 /* IEEE binary16 to binary32, exact; a signalling NaN becomes quiet, as the hardware does it. */
 KILN_INLINE float f16_to_f32(uint16_t h) {
@@ -160,7 +70,9 @@ KILN_INLINE uint16_t f32_to_bf16(float f) {
     return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? nan : rounded);
 }
 
-/* VW values of a row in memory as floats. */
+/* ---- a vector --------------------------------------------------------------------------------------- */
+
+/* KILN_VL values of a row in memory as floats. */
 KILN_INLINE vf vf_from_f32(const void *p) {
     return vf_load(p);
 }
@@ -169,7 +81,10 @@ KILN_INLINE vf vf_from_bf16(const void *p) {
 #if defined(__aarch64__)
     return (vf)vshll_n_u16(vld1_u16(p), 16);
 #else
-    vu wide = __builtin_convertvector(vh_load(p), vu) << 16;
+    typedef uint16_t vh __attribute__((vector_size(2 * KILN_VL)));
+    vh h;
+    memcpy(&h, p, sizeof h);
+    vu wide = __builtin_convertvector(h, vu) << 16;
     return (vf)wide;
 #endif
 }
@@ -185,13 +100,13 @@ KILN_INLINE vf vf_from_f16(const void *p) {
     return (vf)vcvt_f32_f16(h);
 #else
     vf v;
-    for (int i = 0; i < VW; i++)
+    for (int i = 0; i < KILN_VL; i++)
         v[i] = f16_to_f32(((const uint16_t *)p)[i]);
     return v;
 #endif
 }
 
-/* VW bytes as floats. */
+/* KILN_VL bytes as floats. */
 KILN_INLINE vf vf_from_u8(const void *p) {
 #if defined(__AVX512F__)
     return (vf)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
@@ -206,7 +121,7 @@ KILN_INLINE vf vf_from_u8(const void *p) {
     return (vf)vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))));
 #else
     vf v;
-    for (int i = 0; i < VW; i++)
+    for (int i = 0; i < KILN_VL; i++)
         v[i] = ((const uint8_t *)p)[i];
     return v;
 #endif
@@ -226,20 +141,10 @@ KILN_INLINE vf vf_from_i8(const void *p) {
     return (vf)vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(four)))));
 #else
     vf v;
-    for (int i = 0; i < VW; i++)
+    for (int i = 0; i < KILN_VL; i++)
         v[i] = ((const int8_t *)p)[i];
     return v;
 #endif
-}
-
-/* The sum of 16 lanes, in the order stated above. */
-KILN_INLINE float lanes_sum(const vf *v) {
-    float s[LANES];
-    memcpy(s, v, sizeof s);
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int l = 0; l < half; l++)
-            s[l] += s[l + half];
-    return s[0];
 }
 
 #endif
