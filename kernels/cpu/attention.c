@@ -134,17 +134,8 @@ kiln__att_block KILN_LEVEL_FN(att_block)(const kiln__att *a, int64_t position) {
 /* ---- few query rows ---------------------------------------------------------------------------------------
  */
 
-typedef float v4 __attribute__((vector_size(16)));
-
-#if defined(__clang__)
-#define V4_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-typedef int32_t v4i __attribute__((vector_size(16)));
-#define V4_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (v4i){__VA_ARGS__})
-#endif
-
-static inline v4 fold(vf x) {
-    v4 q[KILN_VL / 4];
+static inline f32x4 fold(vf x) {
+    f32x4 q[KILN_VL / 4];
     memcpy(q, &x, sizeof q);
 #if KILN_VL == 16
     return (q[0] + q[2]) + (q[1] + q[3]);
@@ -156,15 +147,15 @@ static inline v4 fold(vf x) {
 }
 
 /* The sums of the lanes of four vectors. */
-static inline v4 sums(vf a, vf b, vf c, vf d) {
-    v4 p = fold(a), q = fold(b), r = fold(c), s = fold(d);
-    v4 pq = V4_SHUFFLE(p, q, 0, 4, 1, 5) + V4_SHUFFLE(p, q, 2, 6, 3, 7);
-    v4 rs = V4_SHUFFLE(r, s, 0, 4, 1, 5) + V4_SHUFFLE(r, s, 2, 6, 3, 7);
-    return V4_SHUFFLE(pq, rs, 0, 1, 4, 5) + V4_SHUFFLE(pq, rs, 2, 3, 6, 7);
+static inline f32x4 sums(vf a, vf b, vf c, vf d) {
+    f32x4 p = fold(a), q = fold(b), r = fold(c), s = fold(d);
+    f32x4 pq = __builtin_shufflevector(p, q, 0, 4, 1, 5) + __builtin_shufflevector(p, q, 2, 6, 3, 7);
+    f32x4 rs = __builtin_shufflevector(r, s, 0, 4, 1, 5) + __builtin_shufflevector(r, s, 2, 6, 3, 7);
+    return __builtin_shufflevector(pq, rs, 0, 1, 4, 5) + __builtin_shufflevector(pq, rs, 2, 3, 6, 7);
 }
 
 /* Scores of one query row against four keys. */
-static inline v4 dots(const float *q, const float *const k[4], int64_t d) {
+static inline f32x4 dots(const float *q, const float *const k[4], int64_t d) {
     vf s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
     int64_t c = 0;
     for (; c + KILN_VL <= d; c += KILN_VL) {
@@ -191,7 +182,7 @@ static void few_scores(const kiln__att *a, const kiln__att_block *b) {
         for (int64_t i = 0; i < 4; i++)
             k[i] = kiln__att_key(b, j + i < b->n ? j + i : b->n - 1);
         for (int64_t m = 0; m < a->n_rows; m++) {
-            v4 s = dots(a->qs + m * a->d_row, k, a->d);
+            f32x4 s = dots(a->qs + m * a->d_row, k, a->d);
             memcpy(a->scores + m * KILN__ATT_KEYS + j, &s, sizeof s);
         }
     }

@@ -9,9 +9,7 @@
 static inline uint32_t order_key(float x) {
     if (x != x)
         return 0;
-    uint32_t bits;
-    x += 0.0f; /* -0 becomes 0 */
-    memcpy(&bits, &x, sizeof bits);
+    uint32_t bits = float_bits(x + 0.0f); /* -0 becomes 0 */
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
