@@ -215,12 +215,12 @@ static inline float vf_most(vf v) {
 enum { LANES = 16, VECS = LANES / KILN_VL }; /* VECS vectors hold the 16 lanes */
 
 KILN_INLINE float lanes_sum(const vf *v) {
-    float s[LANES];
+    vf s[VECS];
     memcpy(s, v, sizeof s);
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int l = 0; l < half; l++)
-            s[l] += s[l + half];
-    return s[0];
+    for (int half = VECS / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            s[i] += s[i + half];
+    return vf_sum(s[0]);
 }
 
 #endif
