@@ -18,7 +18,7 @@ static kiln_status infer(kiln_infer *infer) {
     const kiln_desc *w = kiln__in(infer, 2);
     for (uint32_t i = 0; w != NULL && i < w->ndim; i++) {
         char shape[KILN_SHAPE_TEXT_SIZE];
-        if (w->dims[i].n != 1 || w->dims[i].slot != 0)
+        if (!kiln_dim_equal(w->dims[i], kiln_n(1)))
             return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "w %s must have one element",
                                    kiln_infer_shape_text(infer, w, shape));
     }

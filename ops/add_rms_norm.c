@@ -1,32 +1,16 @@
 #include "infer_util.h"
 
-#include <float.h>
-
 #include "cpu/level.h"
 #include "cpu/tiles.h"
 
 static const char *const in_names[] = {"a", "b", "weight"};
 static const char *const out_names[] = {"sum", "normed", "quantised"};
 
-static const kiln_attr attrs[] = {
-    {.name = "eps",
-     .type = KILN_ATTR_F32,
-     .offset = offsetof(kiln_rms_norm_attrs, eps),
-     .preset = 1e-5,
-     .max = FLT_MAX},
-    {.name = "quant",
-     .type = KILN_ATTR_ENUM,
-     .offset = offsetof(kiln_rms_norm_attrs, quant),
-     .names = kiln__quant_names,
-     .n_names = 4},
-};
-
 static kiln_status infer(kiln_infer *infer) {
     KILN__TRY(kiln__need(infer, 0, "a", KILN__FLOATS, 1, 4));
     KILN__TRY(kiln__need(infer, 1, "b", KILN__FLOATS, 1, 4));
     KILN__TRY(kiln__need_same(infer, 1, "b", 0, "a"));
-    KILN__TRY(kiln__need(infer, 2, "weight", KILN__FLOATS, 1, 1));
-    KILN__TRY(kiln__need_axis(infer, 2, "weight", 0, 0, "a", -1));
+    KILN__TRY(kiln__need_vector(infer, 2, "weight", 0, "a"));
     const kiln_rms_norm_attrs *a = infer->attrs;
     kiln__out_like(infer, 0, infer->in[0], KILN_F32);
     kiln__out_like(infer, 1, infer->in[0], KILN_F32);
@@ -49,8 +33,8 @@ const kiln_op kiln__op_add_rms_norm = {
     .n_in_max = 3,
     .out_names = out_names,
     .n_out = 3,
-    .attrs = attrs,
-    .n_attrs = sizeof attrs / sizeof attrs[0],
+    .attrs = kiln__rms_norm_attr_rows,
+    .n_attrs = 2,
     .attrs_size = sizeof(kiln_rms_norm_attrs),
     .infer = infer,
     .accesses = kiln_access_operands,

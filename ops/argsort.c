@@ -12,14 +12,8 @@ static const kiln_attr attrs[] = {
 
 static kiln_status infer(kiln_infer *infer) {
     KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
-    const kiln_desc *x = infer->in[0];
-    int64_t n = kiln_infer_dim_max(infer, x->dims[x->ndim - 1]);
-    char shape[KILN_SHAPE_TEXT_SIZE];
-    if (n > INT32_MAX)
-        return kiln_infer_fail(infer, KILN_ERROR_LIMIT,
-                               "the rows of x %s have %lld elements; indices are i32",
-                               kiln_infer_shape_text(infer, x, shape), (long long)n);
-    kiln__out_like(infer, 0, x, KILN_I32);
+    KILN__TRY(kiln__need_short_rows(infer, 0, "x"));
+    kiln__out_like(infer, 0, infer->in[0], KILN_I32);
     return KILN_OK;
 }
 

@@ -7,14 +7,9 @@ static const char *const in_names[] = {"x", "b"};
 static const char *const out_names[] = {"y"};
 
 static kiln_status infer(kiln_infer *infer) {
-    KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
-    KILN__TRY(kiln__need(infer, 1, "b", KILN__FLOATS, 1, 1));
-    KILN__TRY(kiln__need_axis(infer, 1, "b", 0, 0, "x", -1));
-    kiln__out_like(infer, 0, infer->in[0], KILN_F32);
-    return KILN_OK;
+    KILN__TRY(kiln__infer_unary(infer));
+    return kiln__need_vector(infer, 1, "b", 0, "x");
 }
-
-static const kiln_inplace inplace[] = {{0, 0}};
 
 /* The kernel of `add`: b is repeated along the leading axes, which it does not have. */
 KILN_CPU_DECLARE(add)
@@ -30,7 +25,7 @@ const kiln_op kiln__op_bias = {
     .n_out = 1,
     .infer = infer,
     .accesses = kiln_access_operands,
-    .inplace = inplace,
+    .inplace = kiln__inplace_unary,
     .n_inplace = 1,
     .kernels = kernels,
     .n_kernels = sizeof kernels / sizeof kernels[0],

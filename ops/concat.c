@@ -58,16 +58,11 @@ static kiln_status infer(kiln_infer *infer) {
     if (info->kind == KILN_KIND_ACT)
         return kiln_infer_fail(infer, KILN_ERROR_DTYPE,
                                "part 0 is %s; quantised activations cannot be joined", info->name);
-    int64_t axis = a->axis < 0 ? a->axis + (int64_t)first->ndim : a->axis;
-    if (axis < 0 || axis >= (int64_t)first->ndim) {
-        char shape[KILN_SHAPE_TEXT_SIZE];
-        return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "axis = %lld; part 0 %s has axes %d to %d",
-                               (long long)a->axis, kiln_infer_shape_text(infer, first, shape),
-                               -(int)first->ndim, (int)first->ndim - 1);
-    }
+    uint32_t axis;
+    KILN__TRY(kiln__need_axis_in(infer, 0, "part 0", a->axis, &axis));
     kiln_dim sum = {0, 0};
     for (uint32_t i = 0; i < infer->n_in; i++)
-        KILN__TRY(check_part(infer, i, (uint32_t)axis, &sum));
+        KILN__TRY(check_part(infer, i, axis, &sum));
     kiln__out_like(infer, 0, first, first->dtype);
     infer->out[0].dims[axis] = sum;
     return KILN_OK;

@@ -16,12 +16,8 @@ static kiln_status infer(kiln_infer *infer) {
     return KILN_OK;
 }
 
-static int64_t tiles(const kiln_args *args) {
-    return kiln__row_tiles(kiln__rows(&args->out[0]), args->out[0].ne[3]);
-}
-
 KILN_CPU_DECLARE(get_rows)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(get_rows, NULL, tiles, NULL)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(get_rows, NULL, kiln__tiles_out_rows, NULL)};
 
 const kiln_op kiln__op_get_rows = {
     .name = "get_rows",

@@ -125,6 +125,56 @@ kiln_status kiln__need_constant(const kiln_infer *infer, uint32_t i, const char 
         kiln_infer_shape_text(infer, d, shape), kiln_infer_dim_text(infer, d->dims[a], got), why);
 }
 
+kiln_status kiln__need_vector(const kiln_infer *infer, uint32_t i, const char *name, uint32_t of,
+                              const char *of_name) {
+    KILN__TRY(kiln__need(infer, i, name, KILN__FLOATS, 1, 1));
+    return kiln__need_axis(infer, i, name, 0, of, of_name, -1);
+}
+
+kiln_status kiln__need_axis_in(const kiln_infer *infer, uint32_t i, const char *name, int64_t axis,
+                               uint32_t *at) {
+    const kiln_desc *d = infer->in[i];
+    int64_t ndim = d->ndim, front = axis < 0 ? axis + ndim : axis;
+    char shape[KILN_SHAPE_TEXT_SIZE];
+    if (front < 0 || front >= ndim)
+        return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "axis = %lld; %s %s has axes %d to %d",
+                               (long long)axis, name, kiln_infer_shape_text(infer, d, shape), -(int)ndim,
+                               (int)ndim - 1);
+    *at = (uint32_t)front;
+    return KILN_OK;
+}
+
+kiln_status kiln__need_short_rows(const kiln_infer *infer, uint32_t i, const char *name) {
+    const kiln_desc *d = infer->in[i];
+    int64_t n = kiln_infer_dim_max(infer, d->dims[d->ndim - 1]);
+    char shape[KILN_SHAPE_TEXT_SIZE];
+    if (n <= INT32_MAX)
+        return KILN_OK;
+    return kiln_infer_fail(infer, KILN_ERROR_LIMIT, "the rows of %s %s have %lld elements; indices are i32",
+                           name, kiln_infer_shape_text(infer, d, shape), (long long)n);
+}
+
+kiln_status kiln__infer_unary(kiln_infer *infer) {
+    KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
+    kiln__out_like(infer, 0, infer->in[0], KILN_F32);
+    return KILN_OK;
+}
+
+kiln_status kiln__infer_binary(kiln_infer *infer) {
+    KILN__TRY(kiln__need(infer, 0, "a", KILN__FLOATS, 1, 4));
+    KILN__TRY(kiln__need(infer, 1, "b", KILN__FLOATS, 1, 4));
+    KILN__TRY(kiln__need_broadcast(infer, 1, "b", infer->in[0], "a"));
+    kiln__out_like(infer, 0, infer->in[0], KILN_F32);
+    return KILN_OK;
+}
+
+/* Each element is read, as part of a vector, before the same element is written. */
+const kiln_inplace kiln__inplace_unary[1] = {{0, 0}};
+/* As above. b may be replaced only where it has y's size and strides, so not where it is repeated. */
+const kiln_inplace kiln__inplace_binary[2] = {{0, 0}, {0, 1}};
+/* A row is read whole before its first element is written; rows are written in the order they are read. */
+const kiln_inplace kiln__inplace_norm[1] = {{0, 0}};
+
 kiln_dtype kiln__quant_dtype(uint32_t quant) {
     static const kiln_dtype dtypes[] = {[KILN_QUANT_NONE] = KILN_DTYPE_NONE,
                                         [KILN_QUANT_Q8_A] = KILN_Q8_A,

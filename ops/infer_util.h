@@ -50,12 +50,34 @@ kiln_status kiln__need_broadcast(const kiln_infer *infer, uint32_t i, const char
 kiln_status kiln__need_constant(const kiln_infer *infer, uint32_t i, const char *name, int axis,
                                 const char *why);
 
+/* Operand i is a vector of floats, one per column of operand `of`: a weight or a bias. */
+kiln_status kiln__need_vector(const kiln_infer *infer, uint32_t i, const char *name, uint32_t of,
+                              const char *of_name);
+/* `axis` (from the front; negative: from the end) is one of operand i's; *at is it from the front. */
+kiln_status kiln__need_axis_in(const kiln_infer *infer, uint32_t i, const char *name, int64_t axis,
+                               uint32_t *at);
+/* Positions in a row of operand i fit i32. */
+kiln_status kiln__need_short_rows(const kiln_infer *infer, uint32_t i, const char *name);
+
 /* Output j gets the dimensions of `like` and `dtype`. */
 static inline void kiln__out_like(const kiln_infer *infer, uint32_t j, const kiln_desc *like,
                                   kiln_dtype dtype) {
     infer->out[j] = *like;
     infer->out[j].dtype = dtype;
 }
+
+/* y in f32, as x [...] of any float dtype: all of `infer` for ops with nothing else, a beginning for others. */
+kiln_status kiln__infer_unary(kiln_infer *infer);
+/* The same of a, with b of any float dtype repeated to a. */
+kiln_status kiln__infer_binary(kiln_infer *infer);
+
+/* In-place pairs of ops that share a kernel's walk. */
+extern const kiln_inplace kiln__inplace_unary[1];
+extern const kiln_inplace kiln__inplace_binary[2];
+extern const kiln_inplace kiln__inplace_norm[1];
+
+/* The attributes of rms_norm, which are add_rms_norm's too. */
+extern const kiln_attr kiln__rms_norm_attr_rows[2];
 
 /* Names of kiln_act and kiln_quant, as in JSON. */
 extern const char *const kiln__act_names[4];

@@ -16,15 +16,6 @@ static const kiln_attr attrs[] = {
      .max = FLT_MAX},
 };
 
-static kiln_status infer(kiln_infer *infer) {
-    KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
-    kiln__out_like(infer, 0, infer->in[0], KILN_F32);
-    return KILN_OK;
-}
-
-/* A row is read whole before its first element is written; rows are written in the order they are read. */
-static const kiln_inplace inplace[] = {{0, 0}};
-
 KILN_CPU_DECLARE(l2_norm)
 static const kiln_kernel kernels[] = {
     KILN_CPU_KERNELS(l2_norm, NULL, kiln__tiles_rows, kiln__scratch_rows_3)};
@@ -40,10 +31,10 @@ const kiln_op kiln__op_l2_norm = {
     .attrs = attrs,
     .n_attrs = sizeof attrs / sizeof attrs[0],
     .attrs_size = sizeof(kiln_l2_norm_attrs),
-    .infer = infer,
+    .infer = kiln__infer_unary,
     .accesses = kiln_access_operands,
-    .inplace = inplace,
-    .n_inplace = sizeof inplace / sizeof inplace[0],
+    .inplace = kiln__inplace_norm,
+    .n_inplace = 1,
     .kernels = kernels,
     .n_kernels = sizeof kernels / sizeof kernels[0],
 };

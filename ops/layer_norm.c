@@ -17,17 +17,10 @@ static const kiln_attr attrs[] = {
 };
 
 static kiln_status infer(kiln_infer *infer) {
-    KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
-    KILN__TRY(kiln__need(infer, 1, "weight", KILN__FLOATS, 1, 1));
-    KILN__TRY(kiln__need_axis(infer, 1, "weight", 0, 0, "x", -1));
-    KILN__TRY(kiln__need(infer, 2, "bias", KILN__FLOATS, 1, 1));
-    KILN__TRY(kiln__need_axis(infer, 2, "bias", 0, 0, "x", -1));
-    kiln__out_like(infer, 0, infer->in[0], KILN_F32);
-    return KILN_OK;
+    KILN__TRY(kiln__infer_unary(infer));
+    KILN__TRY(kiln__need_vector(infer, 1, "weight", 0, "x"));
+    return kiln__need_vector(infer, 2, "bias", 0, "x");
 }
-
-/* A row is read whole before its first element is written; rows are written in the order they are read. */
-static const kiln_inplace inplace[] = {{0, 0}};
 
 KILN_CPU_DECLARE(layer_norm)
 static const kiln_kernel kernels[] = {
@@ -46,8 +39,8 @@ const kiln_op kiln__op_layer_norm = {
     .attrs_size = sizeof(kiln_layer_norm_attrs),
     .infer = infer,
     .accesses = kiln_access_operands,
-    .inplace = inplace,
-    .n_inplace = sizeof inplace / sizeof inplace[0],
+    .inplace = kiln__inplace_norm,
+    .n_inplace = 1,
     .kernels = kernels,
     .n_kernels = sizeof kernels / sizeof kernels[0],
 };

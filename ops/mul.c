@@ -6,18 +6,6 @@
 static const char *const in_names[] = {"a", "b"};
 static const char *const out_names[] = {"y"};
 
-static kiln_status infer(kiln_infer *infer) {
-    KILN__TRY(kiln__need(infer, 0, "a", KILN__FLOATS, 1, 4));
-    KILN__TRY(kiln__need(infer, 1, "b", KILN__FLOATS, 1, 4));
-    KILN__TRY(kiln__need_broadcast(infer, 1, "b", infer->in[0], "a"));
-    kiln__out_like(infer, 0, infer->in[0], KILN_F32);
-    return KILN_OK;
-}
-
-/* Elements are read before the same ones are written. b may be replaced only where it has y's size and
- * strides, so not where it is repeated. */
-static const kiln_inplace inplace[] = {{0, 0}, {0, 1}};
-
 KILN_CPU_DECLARE(mul)
 static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(mul, NULL, kiln__tiles_binary, NULL)};
 
@@ -29,9 +17,9 @@ const kiln_op kiln__op_mul = {
     .n_in_max = 2,
     .out_names = out_names,
     .n_out = 1,
-    .infer = infer,
+    .infer = kiln__infer_binary,
     .accesses = kiln_access_operands,
-    .inplace = inplace,
+    .inplace = kiln__inplace_binary,
     .n_inplace = 2,
     .kernels = kernels,
     .n_kernels = sizeof kernels / sizeof kernels[0],

@@ -32,12 +32,8 @@ static kiln_status infer(kiln_infer *infer) {
     return KILN_OK;
 }
 
-static int64_t tiles(const kiln_args *args) {
-    return kiln__row_tiles(kiln__rows(&args->out[0]), args->out[0].ne[3]);
-}
-
 KILN_CPU_DECLARE(quantize)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(quantize, NULL, tiles, NULL)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(quantize, NULL, kiln__tiles_out_rows, NULL)};
 
 const kiln_op kiln__op_quantize = {
     .name = "quantize",

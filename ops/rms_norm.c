@@ -8,7 +8,7 @@
 static const char *const in_names[] = {"x", "weight"};
 static const char *const out_names[] = {"y", "quantised"};
 
-static const kiln_attr attrs[] = {
+const kiln_attr kiln__rms_norm_attr_rows[2] = {
     {.name = "eps",
      .type = KILN_ATTR_F32,
      .offset = offsetof(kiln_rms_norm_attrs, eps),
@@ -22,16 +22,11 @@ static const kiln_attr attrs[] = {
 };
 
 static kiln_status infer(kiln_infer *infer) {
-    KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
-    KILN__TRY(kiln__need(infer, 1, "weight", KILN__FLOATS, 1, 1));
-    KILN__TRY(kiln__need_axis(infer, 1, "weight", 0, 0, "x", -1));
     const kiln_rms_norm_attrs *a = infer->attrs;
-    kiln__out_like(infer, 0, infer->in[0], KILN_F32);
+    KILN__TRY(kiln__infer_unary(infer));
+    KILN__TRY(kiln__need_vector(infer, 1, "weight", 0, "x"));
     return kiln__out_quant(infer, 1, 0, a->quant);
 }
-
-/* A row is read whole before its first element is written; rows are written in the order they are read. */
-static const kiln_inplace inplace[] = {{0, 0}};
 
 KILN_CPU_DECLARE(rms_norm)
 static const kiln_kernel kernels[] = {
@@ -45,13 +40,13 @@ const kiln_op kiln__op_rms_norm = {
     .n_in_max = 2,
     .out_names = out_names,
     .n_out = 2,
-    .attrs = attrs,
-    .n_attrs = sizeof attrs / sizeof attrs[0],
+    .attrs = kiln__rms_norm_attr_rows,
+    .n_attrs = 2,
     .attrs_size = sizeof(kiln_rms_norm_attrs),
     .infer = infer,
     .accesses = kiln_access_operands,
-    .inplace = inplace,
-    .n_inplace = sizeof inplace / sizeof inplace[0],
+    .inplace = kiln__inplace_norm,
+    .n_inplace = 1,
     .kernels = kernels,
     .n_kernels = sizeof kernels / sizeof kernels[0],
 };

@@ -11,15 +11,6 @@ static const kiln_attr attrs[] = {
     {.name = "shift", .type = KILN_ATTR_F32_SLOT, .offset = offsetof(kiln_scale_attrs, shift)},
 };
 
-static kiln_status infer(kiln_infer *infer) {
-    KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
-    kiln__out_like(infer, 0, infer->in[0], KILN_F32);
-    return KILN_OK;
-}
-
-/* Each element is read, as part of a vector, before the same element is written. */
-static const kiln_inplace inplace[] = {{0, 0}};
-
 KILN_CPU_DECLARE(scale)
 static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(scale, NULL, kiln__tiles_unary, NULL)};
 
@@ -34,9 +25,9 @@ const kiln_op kiln__op_scale = {
     .attrs = attrs,
     .n_attrs = sizeof attrs / sizeof attrs[0],
     .attrs_size = sizeof(kiln_scale_attrs),
-    .infer = infer,
+    .infer = kiln__infer_unary,
     .accesses = kiln_access_operands,
-    .inplace = inplace,
+    .inplace = kiln__inplace_unary,
     .n_inplace = 1,
     .kernels = kernels,
     .n_kernels = sizeof kernels / sizeof kernels[0],

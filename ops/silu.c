@@ -6,15 +6,6 @@
 static const char *const in_names[] = {"x"};
 static const char *const out_names[] = {"y"};
 
-static kiln_status infer(kiln_infer *infer) {
-    KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
-    kiln__out_like(infer, 0, infer->in[0], KILN_F32);
-    return KILN_OK;
-}
-
-/* Each element is read, as part of a vector, before the same element is written. */
-static const kiln_inplace inplace[] = {{0, 0}};
-
 KILN_CPU_DECLARE(silu)
 static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(silu, NULL, kiln__tiles_unary, NULL)};
 
@@ -26,9 +17,9 @@ const kiln_op kiln__op_silu = {
     .n_in_max = 1,
     .out_names = out_names,
     .n_out = 1,
-    .infer = infer,
+    .infer = kiln__infer_unary,
     .accesses = kiln_access_operands,
-    .inplace = inplace,
+    .inplace = kiln__inplace_unary,
     .n_inplace = 1,
     .kernels = kernels,
     .n_kernels = sizeof kernels / sizeof kernels[0],

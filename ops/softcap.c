@@ -17,15 +17,6 @@ static const kiln_attr attrs[] = {
      .max = FLT_MAX},
 };
 
-static kiln_status infer(kiln_infer *infer) {
-    KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
-    kiln__out_like(infer, 0, infer->in[0], KILN_F32);
-    return KILN_OK;
-}
-
-/* Each element is read, as part of a vector, before the same element is written. */
-static const kiln_inplace inplace[] = {{0, 0}};
-
 KILN_CPU_DECLARE(softcap)
 static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(softcap, NULL, kiln__tiles_unary, NULL)};
 
@@ -40,9 +31,9 @@ const kiln_op kiln__op_softcap = {
     .attrs = attrs,
     .n_attrs = sizeof attrs / sizeof attrs[0],
     .attrs_size = sizeof(kiln_softcap_attrs),
-    .infer = infer,
+    .infer = kiln__infer_unary,
     .accesses = kiln_access_operands,
-    .inplace = inplace,
+    .inplace = kiln__inplace_unary,
     .n_inplace = 1,
     .kernels = kernels,
     .n_kernels = sizeof kernels / sizeof kernels[0],

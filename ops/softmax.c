@@ -25,19 +25,12 @@ static const kiln_attr attrs[] = {
 
 static kiln_status infer(kiln_infer *infer) {
     const kiln_softmax_attrs *a = infer->attrs;
-    KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
-    const kiln_desc *x = infer->in[0];
-    if (a->axis < -(int64_t)x->ndim || a->axis >= (int64_t)x->ndim) {
-        char shape[KILN_SHAPE_TEXT_SIZE];
-        return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "axis = %lld; x %s has axes %d to %d",
-                               (long long)a->axis, kiln_infer_shape_text(infer, x, shape), -(int)x->ndim,
-                               (int)x->ndim - 1);
-    }
+    uint32_t axis;
+    KILN__TRY(kiln__infer_unary(infer));
+    KILN__TRY(kiln__need_axis_in(infer, 0, "x", a->axis, &axis));
     KILN__TRY(kiln__need(infer, 1, "mask", KILN__DT(F32) | KILN__DT(U8), 1, 4));
-    KILN__TRY(kiln__need_broadcast(infer, 1, "mask", x, "x"));
-    KILN__TRY(kiln__need_axis(infer, 1, "mask", -1, 0, "x", -1));
-    kiln__out_like(infer, 0, x, KILN_F32);
-    return KILN_OK;
+    KILN__TRY(kiln__need_broadcast(infer, 1, "mask", infer->in[0], "x"));
+    return kiln__need_axis(infer, 1, "mask", -1, 0, "x", -1);
 }
 
 static int64_t tiles(const kiln_args *args) {

@@ -20,12 +20,9 @@ static kiln_status infer(kiln_infer *infer) {
     char shape[KILN_SHAPE_TEXT_SIZE];
     KILN__TRY(kiln__need(infer, 0, "x", KILN__FLOATS, 1, 4));
     KILN__TRY(kiln__need_constant(infer, 0, "x", -1, "k elements are chosen among them in every run"));
+    KILN__TRY(kiln__need_short_rows(infer, 0, "x"));
     const kiln_desc *x = infer->in[0];
     int64_t n = x->dims[x->ndim - 1].n;
-    if (n > INT32_MAX)
-        return kiln_infer_fail(infer, KILN_ERROR_LIMIT,
-                               "the rows of x %s have %lld elements; indices are i32",
-                               kiln_infer_shape_text(infer, x, shape), (long long)n);
     if (a->k > n)
         return kiln_infer_fail(infer, KILN_ERROR_SHAPE,
                                "k = %lld is larger than the %lld elements of a row of x %s", (long long)a->k,

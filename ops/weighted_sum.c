@@ -23,7 +23,7 @@ static kiln_status infer(kiln_infer *infer) {
         char shape[KILN_SHAPE_TEXT_SIZE];
         if (kiln__in(infer, 3) == NULL)
             return kiln_infer_fail(infer, KILN_ERROR_ARGUMENT, "shared_logit is given without shared");
-        if (logit->dims[1].n != 1 || logit->dims[1].slot != 0)
+        if (!kiln_dim_equal(logit->dims[1], kiln_n(1)))
             return kiln_infer_fail(infer, KILN_ERROR_SHAPE, "shared_logit %s must have one column",
                                    kiln_infer_shape_text(infer, logit, shape));
     }

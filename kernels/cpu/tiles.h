@@ -50,6 +50,11 @@ static inline int64_t kiln__tiles_rows(const kiln_args *args) {
     return n == 0 ? 0 : kiln__row_tiles(kiln__rows(&args->in[0]), n);
 }
 
+/* Tiles of whole rows of out[0]. */
+static inline int64_t kiln__tiles_out_rows(const kiln_args *args) {
+    return kiln__row_tiles(kiln__rows(&args->out[0]), args->out[0].ne[3]);
+}
+
 /* f32 values from one row of scratch to the next, for rows of n. */
 static inline int64_t kiln__scratch_row(int64_t n) {
     return (n + 15) & ~(int64_t)15;
