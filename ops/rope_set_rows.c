@@ -54,8 +54,7 @@ static kiln_status accesses(const kiln_access_query *query) {
 
 static int64_t tiles(const kiln_args *args) {
     const kiln_rope_set_rows_attrs *a = args->attrs;
-    const kiln_operand *indices =
-        args->n_in > 3 && args->in[3].dtype != KILN_DTYPE_NONE ? &args->in[3] : NULL;
+    const kiln_operand *indices = kiln__optional(args, 3);
     return kiln__append_of(&args->out[0], &args->in[1], indices, &a->rows, true).tiles;
 }
 

@@ -20,8 +20,7 @@ static kiln_status accesses(const kiln_access_query *query) {
 }
 
 static int64_t tiles(const kiln_args *args) {
-    const kiln_operand *indices =
-        args->n_in > 2 && args->in[2].dtype != KILN_DTYPE_NONE ? &args->in[2] : NULL;
+    const kiln_operand *indices = kiln__optional(args, 2);
     return kiln__append_of(&args->out[0], &args->in[1], indices, args->attrs, false).tiles;
 }
 

@@ -61,7 +61,7 @@ static void start(kiln__att *a, const kiln_args *args, unsigned char *scratch) {
 
 static void run_tile(kiln__att *a, const kiln_args *args, const kiln__att_grid *g, int64_t tile) {
     const kiln_attention_attrs *attrs = args->attrs;
-    const kiln_operand *mask = args->n_in > 3 && args->in[3].data != NULL ? &args->in[3] : NULL;
+    const kiln_operand *mask = kiln__optional(args, 3);
     int64_t queries = tile % g->query_blocks * g->queries_per, rest = tile / g->query_blocks;
     int64_t heads = rest % g->head_blocks * g->heads_per, kv = rest / g->head_blocks % g->kv_heads;
     a->batch = rest / g->head_blocks / g->kv_heads;

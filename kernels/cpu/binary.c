@@ -72,9 +72,7 @@ kiln_status KILN_LEVEL_FN(mul)(const kiln_args *args, kiln_tile *tile) {
 
 kiln_status KILN_LEVEL_FN(accumulate)(const kiln_args *args, kiln_tile *tile) {
     const kiln_accumulate_attrs *attrs = args->attrs;
-    float w = attrs->w.value;
-    if (args->n_in > 2 && args->in[2].data != NULL)
-        w = *(const float *)(const void *)args->in[2].data;
-    walk(args, tile, pair_accumulate, w);
+    const kiln_operand *w = kiln__optional(args, 2);
+    walk(args, tile, pair_accumulate, w ? *(const float *)(const void *)w->data : attrs->w.value);
     return KILN_OK;
 }

@@ -40,9 +40,8 @@ static inline int64_t kiln__mm_most_tokens(bool integer) {
 /* The operand that kernels read activations from. */
 static inline const kiln_operand *kiln__mm_x(const kiln_args *args, uint32_t x, uint32_t xq,
                                              uint32_t w_dtype) {
-    bool quantised = xq < args->n_in && args->in[xq].dtype != KILN_DTYPE_NONE &&
-                     kiln__takes_xq(w_dtype, args->in[xq].dtype);
-    return &args->in[quantised ? xq : x];
+    const kiln_operand *q = kiln__optional(args, xq);
+    return q != NULL && kiln__takes_xq(w_dtype, q->dtype) ? q : &args->in[x];
 }
 
 /* Scratch: what gemm needs, then f32 rows for activations that are not f32 rows in memory. */
@@ -120,7 +119,7 @@ static inline kiln__mm_id kiln__matmul_id_plan(const kiln_args *args) {
     p.m.k = w->ne[3];
     p.m.tokens = ids->ne[2] * ids->ne[3];
     p.experts = p.split ? args->n_in - KILN_MATMUL_ID_W : w->ne[1];
-    p.mapped = args->in[KILN_MATMUL_ID_OFFSETS].dtype != KILN_DTYPE_NONE && kiln__mm_id_grouped(ids);
+    p.mapped = kiln__optional(args, KILN_MATMUL_ID_OFFSETS) != NULL && kiln__mm_id_grouped(ids);
     kiln__mm_blocks(&p.m, p.mapped ? kiln__mm_most_tokens(p.m.integer) : 1);
     return p;
 }

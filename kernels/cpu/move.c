@@ -62,7 +62,7 @@ static void convert(uint32_t to_type, unsigned char *to, uint32_t from_type, con
 }
 
 kiln_status KILN_LEVEL_FN(set_rows)(const kiln_args *args, kiln_tile *tile) {
-    const kiln_operand *indices = args->n_in > 2 && args->in[2].data != NULL ? &args->in[2] : NULL;
+    const kiln_operand *indices = kiln__optional(args, 2);
     kiln__append a = kiln__append_of(&args->out[0], &args->in[1], indices, args->attrs, false);
     int64_t to_size = kiln__float_size(a.dst->dtype), from_size = kiln__float_size(a.rows->dtype);
     int64_t end = tile->last * a.per_tile < a.units ? tile->last * a.per_tile : a.units;

@@ -41,9 +41,8 @@ static void row_l2_norm(float *y, const float *x, int64_t n, float eps) {
 
 /* A [N] operand as f32, NULL when absent; `buffer` has room for N. */
 static const float *vector_of(const kiln_args *args, uint32_t i, float *buffer) {
-    if (i >= args->n_in || args->in[i].data == NULL)
-        return NULL;
-    return kiln__f32_row(args->in[i].dtype, args->in[i].data, args->in[i].ne[3], buffer);
+    const kiln_operand *o = kiln__optional(args, i);
+    return o != NULL ? kiln__f32_row(o->dtype, o->data, o->ne[3], buffer) : NULL;
 }
 
 static void quantise(const kiln_args *args, uint32_t j, int64_t r, const float *row, int64_t n) {

@@ -3,10 +3,6 @@
 #include "reduce_tiles.h"
 #include "rows.h"
 
-static const kiln_operand *optional(const kiln_args *args, uint32_t i) {
-    return i < args->n_in && args->in[i].data != NULL ? &args->in[i] : NULL;
-}
-
 /* acc += w · (n elements of a row from `start`) */
 static void add_row(float *acc, const kiln_operand *x, const unsigned char *row, int64_t start, int64_t n,
                     float w) {
@@ -26,7 +22,8 @@ static float sigmoid_of(const kiln_operand *logit, int64_t r) {
  * term's bytes. */
 kiln_status KILN_LEVEL_FN(weighted_sum)(const kiln_args *args, kiln_tile *tile) {
     const kiln_operand *x = &args->in[0], *w = &args->in[1], *y = &args->out[0];
-    const kiln_operand *residual = optional(args, 2), *shared = optional(args, 3), *logit = optional(args, 4);
+    const kiln_operand *residual = kiln__optional(args, 2), *shared = kiln__optional(args, 3),
+                       *logit = kiln__optional(args, 4);
     kiln__reduce_grid g = kiln__reduce_grid_of(y, x->ne[2]);
     for (int64_t u = tile->first * g.per_tile; u < tile->last * g.per_tile && u < g.units; u++) {
         int64_t t = u / g.chunks, start = u % g.chunks * KILN__REDUCE_COLUMNS;
@@ -59,7 +56,7 @@ static bool is_set(const kiln_operand *mask, const unsigned char *row, int64_t t
 enum { POOL_ROWS = 32 }; /* rows summed before they join the total, so that rounding errors stay small */
 
 kiln_status KILN_LEVEL_FN(mean_pool)(const kiln_args *args, kiln_tile *tile) {
-    const kiln_operand *x = &args->in[0], *y = &args->out[0], *mask = optional(args, 1);
+    const kiln_operand *x = &args->in[0], *y = &args->out[0], *mask = kiln__optional(args, 1);
     kiln__reduce_grid g = kiln__reduce_grid_of(y, x->ne[2]);
     for (int64_t u = tile->first * g.per_tile; u < tile->last * g.per_tile && u < g.units; u++) {
         int64_t r = u / g.chunks, start = u % g.chunks * KILN__REDUCE_COLUMNS, count = 0;

@@ -102,7 +102,7 @@ static double position_of(const kiln_rope_attrs *attrs, const kiln_operand *posi
 kiln_status KILN_LEVEL_FN(rope)(const kiln_args *args, kiln_tile *tile) {
     const kiln_rope_attrs *attrs = args->attrs;
     const kiln_operand *x = &args->in[0], *y = &args->out[0];
-    const kiln_operand *positions = args->n_in > 1 && args->in[1].data != NULL ? &args->in[1] : NULL;
+    const kiln_operand *positions = kiln__optional(args, 1);
     kiln__rope_grid g = kiln__rope_grid_of(x);
     factors f = factors_of(attrs, g.d, tile->scratch);
     int64_t end = tile->last * g.per_tile < g.tokens ? tile->last * g.per_tile : g.tokens;
@@ -121,8 +121,8 @@ kiln_status KILN_LEVEL_FN(rope)(const kiln_args *args, kiln_tile *tile) {
 /* The row as rope gives it, then as set_rows stores it: the same bits as the two ops after one another. */
 kiln_status KILN_LEVEL_FN(rope_set_rows)(const kiln_args *args, kiln_tile *tile) {
     const kiln_rope_set_rows_attrs *attrs = args->attrs;
-    const kiln_operand *positions = args->n_in > 2 && args->in[2].data != NULL ? &args->in[2] : NULL;
-    const kiln_operand *indices = args->n_in > 3 && args->in[3].data != NULL ? &args->in[3] : NULL;
+    const kiln_operand *positions = kiln__optional(args, 2);
+    const kiln_operand *indices = kiln__optional(args, 3);
     kiln__append a = kiln__append_of(&args->out[0], &args->in[1], indices, &attrs->rows, true);
     factors f = factors_of(&attrs->rope, a.n, tile->scratch);
     float *turned = f.row + kiln__scratch_row(a.n);

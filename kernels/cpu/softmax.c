@@ -66,7 +66,7 @@ static void columns(const kiln_args *args, const kiln__softmax_grid *g, int64_t 
                     int64_t n) {
     const kiln_softmax_attrs *attrs = args->attrs;
     const kiln_operand *x = &args->in[0], *y = &args->out[0];
-    const kiln_operand *mask = args->n_in > 1 && args->in[1].data != NULL ? &args->in[1] : NULL;
+    const kiln_operand *mask = kiln__optional(args, 1);
     float part[KILN__SOFTMAX_COLUMNS], most[KILN__SOFTMAX_COLUMNS], sum[KILN__SOFTMAX_COLUMNS];
     int64_t size = kiln__float_size(x->dtype);
     for (int64_t c = 0; c < n; c++) {
@@ -99,7 +99,7 @@ static void columns(const kiln_args *args, const kiln__softmax_grid *g, int64_t 
 kiln_status KILN_LEVEL_FN(softmax)(const kiln_args *args, kiln_tile *tile) {
     const kiln_softmax_attrs *attrs = args->attrs;
     const kiln_operand *x = &args->in[0], *y = &args->out[0];
-    const kiln_operand *mask = args->n_in > 1 && args->in[1].data != NULL ? &args->in[1] : NULL;
+    const kiln_operand *mask = kiln__optional(args, 1);
     kiln__softmax_grid g = kiln__softmax_grid_of(args);
     int64_t end = tile->last * g.per_tile < g.units ? tile->last * g.per_tile : g.units;
     for (int64_t u = tile->first * g.per_tile; u < end; u++) {

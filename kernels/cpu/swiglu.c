@@ -26,7 +26,7 @@ kiln_status KILN_LEVEL_FN(swiglu)(const kiln_args *args, kiln_tile *tile) {
                                   [KILN_ACT_RELU] = glu_relu};
     const kiln_swiglu_attrs *attrs = args->attrs;
     const kiln_operand *gate = &args->in[0], *y = &args->out[0];
-    const kiln_operand *up = args->n_in > 1 && args->in[1].data != NULL ? &args->in[1] : NULL;
+    const kiln_operand *up = kiln__optional(args, 1);
     const kiln_operand *copy = args->n_out > 1 && args->out[1].data != NULL ? &args->out[1] : NULL;
     const kiln_dtype_info *info = copy ? kiln_dtype_get((kiln_dtype)copy->dtype) : NULL;
     float limit = attrs->limit > 0.0f ? attrs->limit : INFINITY;

@@ -8,7 +8,7 @@
 /* Two dense operands and no copy are one long row: then row 0 is all there is. */
 static inline kiln__grid kiln__swiglu_grid(const kiln_args *args) {
     const kiln_operand *gate = &args->in[0], *y = &args->out[0];
-    bool pair = args->n_in > 1 && args->in[1].dtype != KILN_DTYPE_NONE && args->n_out == 1;
+    bool pair = kiln__optional(args, 1) != NULL && args->n_out == 1;
     bool flat = pair && kiln__is_flat(gate, kiln__float_size(gate->dtype)) &&
                 kiln__is_flat(&args->in[1], kiln__float_size(args->in[1].dtype)) && kiln__is_flat(y, 4);
     return kiln__grid_of(y, flat);

@@ -7,6 +7,11 @@
 
 enum { KILN__TILE = 4096 }; /* elements a tile should have at least: about a microsecond of light work */
 
+/* Input i, NULL where it is absent. */
+static inline const kiln_operand *kiln__optional(const kiln_args *args, uint32_t i) {
+    return i < args->n_in && args->in[i].dtype != KILN_DTYPE_NONE ? &args->in[i] : NULL;
+}
+
 static inline int64_t kiln__rows(const kiln_operand *o) {
     return o->ne[0] * o->ne[1] * o->ne[2];
 }

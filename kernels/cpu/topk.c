@@ -25,9 +25,10 @@ static int64_t begin_of(const kiln_args *args, const kiln_tile *tile) {
 static void choose(const kiln_args *args, kiln_tile *tile, int64_t r, const float *p, uint64_t *heap,
                    float absent, int32_t *ids, float *w) {
     int64_t n = args->in[0].ne[3], k = args->out[0].ne[3];
-    if (args->n_in > 1 && args->in[1].data != NULL)
-        memcpy(ids, kiln__row(&args->in[1], r), (size_t)k * sizeof *ids);
-    else {
+    const kiln_operand *order = kiln__optional(args, 1);
+    if (order != NULL) {
+        memcpy(ids, kiln__row(order, r), (size_t)k * sizeof *ids);
+    } else {
         order_top(p, n, k, heap);
         for (int64_t s = 0; s < k; s++)
             ids[s] = (int32_t)order_index(heap[s]);
