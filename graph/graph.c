@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <xxhash.h>
 
 const char *const kiln__storage_kind_names[KILN_STORAGE_KIND_COUNT] = {"weight", "input", "output", "state",
                                                                        "arena"};
@@ -35,6 +36,15 @@ static bool reserve_zeroth(kiln_graph *g) {
     return true;
 }
 
+/* Differs from graph to graph and from process to process, since addresses are randomised: a file cannot be made
+ * whose names all fall into one place of the table. */
+static uint64_t name_seed(const kiln_graph *g) {
+    uintptr_t addresses[2]; /* of the heap and of the stack */
+    addresses[0] = (uintptr_t)g;
+    addresses[1] = (uintptr_t)addresses;
+    return XXH3_64bits(addresses, sizeof addresses);
+}
+
 kiln_status kiln_graph_create(const kiln_allocator *allocator, kiln_graph **out, kiln_error *error) {
     if (out == NULL)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_graph_create: out is NULL");
@@ -44,6 +54,7 @@ kiln_status kiln_graph_create(const kiln_allocator *allocator, kiln_graph **out,
     if (g != NULL) {
         g->allocator = a;
         g->tag = (uint32_t)((uintptr_t)g >> 4);
+        g->names.seed = name_seed(g);
         if (reserve_zeroth(g)) {
             *out = g;
             return KILN_OK;
@@ -107,7 +118,7 @@ kiln_status kiln__graph_clone(const kiln_graph *from, const kiln_allocator *allo
               CLONE_ARRAY(&a, g->operands, from->operands) && CLONE_ARRAY(&a, g->attrs, from->attrs) &&
               CLONE_ARRAY(&a, g->text, from->text);
     if (ok && from->names.capacity > 0) {
-        /* The hash table's places depend on its capacity, so it keeps exactly that. */
+        /* The hash table's places depend on its capacity and seed, so it keeps exactly those. */
         g->names.items = KILN_NEW(&a, kiln__name_entry, from->names.capacity);
         ok = g->names.items != NULL;
         if (ok) {
@@ -116,6 +127,7 @@ kiln_status kiln__graph_clone(const kiln_graph *from, const kiln_allocator *allo
             g->names.capacity = from->names.capacity;
         }
     }
+    g->names.seed = from->names.seed;
     if (!ok) {
         kiln_graph_destroy(g);
         return kiln_error_set(error, KILN_ERROR_MEMORY, "copying a graph of %zu nodes: out of memory",
@@ -127,19 +139,13 @@ kiln_status kiln__graph_clone(const kiln_graph *from, const kiln_allocator *allo
 
 /* ---- names ------------------------------------------------------------------------------------------ */
 
-static uint64_t name_hash(uint32_t kind, const char *name) {
-    uint64_t h = 1469598103934665603u ^ kind; /* FNV-1a */
-    for (; *name; name++)
-        h = (h ^ (unsigned char)*name) * 1099511628211u;
-    return h ^ (h >> 29);
-}
-
 /* The place of a name: its entry, or the free one where it would go. NULL only while the table is empty. */
 static kiln__name_entry *name_place(const kiln_graph *g, uint32_t kind, const char *name) {
     if (g->names.capacity == 0)
         return NULL;
     size_t mask = g->names.capacity - 1;
-    for (size_t i = (size_t)name_hash(kind, name) & mask;; i = (i + 1) & mask) {
+    uint64_t hash = XXH3_64bits_withSeed(name, strlen(name), g->names.seed + kind);
+    for (size_t i = (size_t)hash & mask;; i = (i + 1) & mask) {
         kiln__name_entry *e = &g->names.items[i];
         if (e->text == 0 || (e->kind == kind && strcmp(kiln__text(g, e->text), name) == 0))
             return e;

@@ -93,6 +93,7 @@ struct kiln_graph {
     struct {
         kiln__name_entry *items; /* open addressing; capacity is a power of two */
         size_t count, capacity;
+        uint64_t seed; /* of the hash; nothing but an entry's place depends on it */
     } names;
 };
 
