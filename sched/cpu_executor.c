@@ -25,7 +25,7 @@ static kiln__cpu_pool *pool_of(kiln_executor *executor) {
 }
 
 static bool in_child(const kiln__cpu_pool *pool) {
-    return pool->threads > 1 && getpid() != pool->pid;
+    return pool->base.threads > 1 && getpid() != pool->pid;
 }
 
 /* ---- prepare and release ---------------------------------------------------------------------------- */
@@ -56,7 +56,7 @@ static kiln_status unsupported(const kiln__cpu_pool *pool, const kiln__record *r
     append_dtypes(dtypes, sizeof dtypes, record->args.out, record->args.n_out);
     return kiln_error_set(error, KILN_ERROR_UNSUPPORTED,
                           "op '%s' has no CPU kernel for %s at level %s (of %u)", record->op->name, dtypes,
-                          level_name(pool->features), (unsigned)record->op->n_kernels);
+                          pool->base.level, (unsigned)record->op->n_kernels);
 }
 
 /* Chooses all kernels and marks all records stale. *scratch: the most that one of them asks for. */
@@ -111,7 +111,7 @@ static kiln__cpu_run *run_new(kiln__cpu_pool *pool, kiln__run *owner, const layo
     run->slots = (kiln__cpu_slot *)(void *)(block + at->slots);
     for (uint32_t r = 0; r < owner->tape->n_regions; r++)
         run->units[r] = 1; /* regions without records stay so */
-    for (uint32_t i = 0; i < pool->threads; i++)
+    for (uint32_t i = 0; i < pool->base.threads; i++)
         run->slots[i].scratch = block + at->scratch + i * at->stride;
     atomic_init(&run->phase, KILN__CPU_AT_REST);
     atomic_init(&run->trouble, 0);
@@ -140,15 +140,15 @@ static kiln_status cpu_prepare(kiln_executor *executor, kiln__run *owner, uint32
     kiln_status status = choose_kernels(pool, tape, &scratch, at, error);
     if (status != KILN_OK)
         return status;
-    if (!lay_out(pool->threads, tape->n_regions, scratch, &place))
+    if (!lay_out(pool->base.threads, tape->n_regions, scratch, &place))
         return kiln_error_set(error, KILN_ERROR_OVERFLOW,
-                              "%u workers with %lld bytes of scratch each overflow", (unsigned)pool->threads,
-                              (long long)scratch);
+                              "%u workers with %lld bytes of scratch each overflow",
+                              (unsigned)pool->base.threads, (long long)scratch);
     kiln__cpu_run *run = run_new(pool, owner, &place);
     if (run == NULL)
         return kiln_error_set(error, KILN_ERROR_MEMORY,
                               "out of memory: %lld bytes to prepare a run on %u threads",
-                              (long long)place.bytes, (unsigned)pool->threads);
+                              (long long)place.bytes, (unsigned)pool->base.threads);
     status = kiln__cpu_refresh(run, at);
     if (status != KILN_OK)
         kiln_error_set(error, status, "op '%s': %s", tape->records[*at].op->name,
@@ -221,7 +221,7 @@ static kiln_status cpu_submit(kiln_executor *executor, kiln__run *owner) {
     if (owner->tape->n_regions == 0) {
         kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
         kiln__cpu_end(run, KILN_OK);
-    } else if (pool->threads == 1) {
+    } else if (pool->base.threads == 1) {
         kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
     } else {
         kiln__cpu_enter(run);
@@ -239,7 +239,7 @@ static kiln_status compute(kiln__cpu_run *run, uint64_t serial, int64_t deadline
     uint64_t phase = atomic_load_explicit(&run->phase, memory_order_seq_cst);
     if (phase / KILN__CPU_PHASES == serial && kiln__cpu_phase_running(phase)) {
         uint64_t mode = kiln__enter_fp_mode();
-        if (run->pool->threads > 1)
+        if (run->pool->base.threads > 1)
             status = kiln__cpu_help(run, serial, deadline);
         else if (!kiln__cpu_serial(run, deadline))
             status = KILN_ERROR_TIMEOUT;
@@ -353,7 +353,7 @@ static kiln_status cpu_destroy(kiln_executor *executor, kiln_error *error) {
         return kiln_error_set(error, KILN_ERROR_BUSY, "%u session(s) made on this executor still exist",
                               (unsigned)prepared);
     if (!in_child(pool)) { /* there, the workers are gone, and the lock may be held for good */
-        stop_workers(pool, pool->threads - 1);
+        stop_workers(pool, pool->base.threads - 1);
         pthread_cond_destroy(&pool->work);
         pthread_mutex_destroy(&pool->lock);
     }
@@ -380,7 +380,7 @@ static kiln_status start_workers(kiln__cpu_pool *pool, kiln_error *error) {
         return kiln_error_set(error, KILN_ERROR_SYSTEM, "the system refused to block signals");
     int refused = 0;
     uint32_t n = 0;
-    for (; n + 1 < pool->threads && refused == 0; n += refused == 0) {
+    for (; n + 1 < pool->base.threads && refused == 0; n += refused == 0) {
         pool->workers[n].pool = pool;
         pool->workers[n].index = n + 1;
         refused = pthread_create(&pool->workers[n].thread, NULL, kiln__cpu_worker_main, &pool->workers[n]);
@@ -390,7 +390,7 @@ static kiln_status start_workers(kiln__cpu_pool *pool, kiln_error *error) {
         return KILN_OK;
     stop_workers(pool, n);
     return kiln_error_set(error, KILN_ERROR_SYSTEM, "worker %u of %u could not be started: error %d",
-                          (unsigned)n + 1, (unsigned)pool->threads - 1, refused);
+                          (unsigned)n + 1, (unsigned)pool->base.threads - 1, refused);
 }
 
 static uint32_t online_processors(void) {
@@ -414,9 +414,8 @@ kiln_status kiln_cpu_executor_create(const kiln_allocator *allocator, const kiln
     if (pool == NULL)
         return kiln_error_set(error, KILN_ERROR_MEMORY, "out of memory: %zu bytes for an executor", bytes);
     memset(pool, 0, bytes);
-    pool->base = (kiln_executor){&cpu_table, a};
-    pool->threads = threads;
     pool->features = kiln__cpu_features() & ~chosen.without;
+    pool->base = (kiln_executor){&cpu_table, a, threads, level_name(pool->features)};
     pool->spin_ns = (int64_t)(chosen.spin_us > 0 ? chosen.spin_us : KILN__CPU_SPIN_US) * 1000;
     pool->pid = getpid();
     pool->bytes = bytes;
@@ -444,18 +443,4 @@ kiln_status kiln_cpu_executor_create(const kiln_allocator *allocator, const kiln
     }
     *out = &pool->base;
     return KILN_OK;
-}
-
-/* ---- what only this executor knows about itself ----------------------------------------------------- */
-
-uint32_t kiln_executor_threads(const kiln_executor *executor) {
-    return executor != NULL && executor->table == &cpu_table
-               ? ((const kiln__cpu_pool *)(const void *)executor)->threads
-               : 1;
-}
-
-const char *kiln_executor_level(const kiln_executor *executor) {
-    return executor != NULL && executor->table == &cpu_table
-               ? level_name(((const kiln__cpu_pool *)(const void *)executor)->features)
-               : "";
 }

@@ -181,7 +181,7 @@ static bool claim(kiln__cpu_lane *lane) {
     if (first >= n)
         return false;
     const bool skip = kiln__cpu_cancelled(run);
-    const uint32_t want = skip ? KILN__CPU_DRAIN : share(n - first, lane->pool->threads);
+    const uint32_t want = skip ? KILN__CPU_DRAIN : share(n - first, lane->pool->base.threads);
     /* Acquire: what the publisher wrote, and through it all results of the regions before. Additions by
      * others in between do not break that: they continue the publisher's release sequence. */
     word = atomic_fetch_add_explicit(&run->claim, want, memory_order_acquire);

@@ -91,7 +91,6 @@ typedef struct kiln__cpu_worker {
 
 struct kiln__cpu_pool {
     kiln_executor base;
-    uint32_t threads; /* that compute, the waiting one included */
     uint32_t features;
     int64_t spin_ns;
     pid_t pid;    /* of the process that has the workers */

@@ -103,7 +103,7 @@ void kiln__cpu_reset(kiln__cpu_run *run) {
                               memory_order_relaxed); /* ordered by the start of the run */
     if (kiln__cpu_trouble(run) == 0)
         return;
-    for (uint32_t i = 0; i < run->pool->threads; i++)
+    for (uint32_t i = 0; i < run->pool->base.threads; i++)
         run->slots[i].failed = run->slots[i].bad_index = false;
     atomic_store_explicit(&run->trouble, 0, memory_order_relaxed); /* ordered by the start of the run */
 }
@@ -146,7 +146,7 @@ static void note_bad_index(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t re
 
 static void take_failure(const kiln__cpu_run *run, kiln__outcome *outcome) {
     const kiln__cpu_slot *best = &run->slots[0];
-    for (uint32_t i = 1; i < run->pool->threads; i++) {
+    for (uint32_t i = 1; i < run->pool->base.threads; i++) {
         const kiln__cpu_slot *s = &run->slots[i];
         if (s->failed && (!best->failed || s->fail_record < best->fail_record ||
                           (s->fail_record == best->fail_record && s->fail_tile < best->fail_tile)))
@@ -159,7 +159,7 @@ static void take_failure(const kiln__cpu_run *run, kiln__outcome *outcome) {
 
 static void take_bad_index(const kiln__cpu_run *run, kiln__outcome *outcome) {
     const kiln__cpu_slot *best = &run->slots[0];
-    for (uint32_t i = 1; i < run->pool->threads; i++) {
+    for (uint32_t i = 1; i < run->pool->base.threads; i++) {
         const kiln__cpu_slot *s = &run->slots[i];
         if (s->bad_index && (!best->bad_index || bad_index_before(s, best)))
             best = s;

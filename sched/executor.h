@@ -60,6 +60,8 @@ typedef struct kiln__executor_table {
 struct kiln_executor {
     const kiln__executor_table *table;
     kiln_allocator allocator;
+    uint32_t threads;  /* that compute, the waiting one included: at least 1 */
+    const char *level; /* what kernels run at; static, "" where there are no levels */
 };
 
 #endif
