@@ -109,8 +109,8 @@ static entry *find(kiln_capture *c, kiln_fingerprint key) {
     return NULL;
 }
 
-/* Removes the entry used longest ago that is not running and not the last one made; false when there is none.
- */
+/* Removes the entry used longest ago that is not running and not the last one made;
+ * false when there is none. */
 static bool evict(kiln_capture *c, const entry *keep) {
     entry *oldest = NULL;
     for (uint32_t i = 0; i < c->n_entries; i++) {
@@ -179,8 +179,8 @@ static kiln_status add_entry(kiln_capture *c, kiln_fingerprint key, entry **out,
     return KILN_OK;
 }
 
-/* Points the session at the data that the graph knows, and away from what an earlier one knew. What the caller
- * bound by hand stays. The graphs are equal, so ids are. */
+/* Points the session at the data that the graph knows, and away from what an earlier one knew. What the
+ * caller bound by hand stays. The graphs are equal, so ids are. */
 static kiln_status rebind(kiln_session *session, const kiln_graph *g, kiln_error *error) {
     uint32_t tag = session->plan->program->tag;
     for (uint32_t i = 1; i < g->storages.count; i++) {

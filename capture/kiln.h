@@ -12,7 +12,8 @@
  *     kiln_json.h      graphs as JSON
  *     kiln_plan_json.h plans as JSON
  *
- * kiln_gguf.h, for GGUF files, is a library of its own: include it by name and link with `pkg-config --libs kiln_gguf`.
+ * kiln_gguf.h, for GGUF files, is a library of its own: include it by name and link with
+ * `pkg-config --libs kiln_gguf`.
  */
 #ifndef KILN_H
 #define KILN_H

@@ -44,15 +44,17 @@ KILN_API kiln_graph *kiln_capture_begin(kiln_capture *capture);
 
 /* Finds or bakes the plan for the graph just built and gives its session, bound to the data that the graph
  * knows (kiln_storage_data, kiln_storage_state). The session is the capture's and good until it is evicted,
- * which only a later `end` does. Slots keep the values they had, and so do bindings made by hand on the session; a
- * storage that an earlier graph gave bytes to and this one does not goes back to the session's own memory (inputs,
- * outputs), or is unbound. Handles of the graph are good for the session. Errors: the graph's remembered error; those of kiln_bake, kiln_session_create and
- * kiln_session_bind; KILN_ERROR_BUSY (the session found is running: wait for its fence first). */
+ * which only a later `end` does. Slots keep the values they had, and so do bindings made by hand on the
+ * session; a storage that an earlier graph gave bytes to and this one does not goes back to the session's own
+ * memory (inputs, outputs), or is unbound. Handles of the graph are good for the session. Errors: the graph's
+ * remembered error; those of kiln_bake, kiln_session_create and kiln_session_bind; KILN_ERROR_BUSY (the
+ * session found is running: wait for its fence first). */
 KILN_API KILN_MUST_CHECK kiln_status kiln_capture_end(kiln_capture *capture, kiln_session **session,
                                                       kiln_error *error);
 
-/* Takes a state buffer off all cached sessions, so that it can be destroyed (when a conversation ends, say); the plans
- * stay for the next one. KILN_ERROR_BUSY while one of those sessions runs; then some may be unbound already. */
+/* Takes a state buffer off all cached sessions, so that it can be destroyed (when a conversation ends, say);
+ * the plans stay for the next one. KILN_ERROR_BUSY while one of those sessions runs; then some may be unbound
+ * already. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_capture_unbind_state(kiln_capture *capture,
                                                                kiln_state_buffer *state, kiln_error *error);
 
@@ -78,13 +80,14 @@ typedef struct kiln_fingerprint {
 KILN_API kiln_fingerprint kiln_graph_fingerprint(const kiln_graph *graph);
 
 /* KILN_OK when the plan was baked from a graph equal to this one. Otherwise KILN_ERROR_STALE, with a text
- * like "node 12 'blk.0.ffn_up' (matmul): operand w was [64, 172] f32, is [64, 176] f32". Allocates nothing.
- */
+ * like "node 12 'blk.0.ffn_up' (matmul): operand w was [64, 172] f32, is [64, 176] f32".
+ * Allocates nothing. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_plan_match(const kiln_plan *plan, const kiln_graph *graph,
                                                      kiln_error *error);
 
 /* Refuses a graph that does not match the session's plan (KILN_ERROR_STALE), else rebinds the session to the
- * data that the graph knows, as kiln_capture_end does. Errors: those of kiln_plan_match and kiln_session_bind. */
+ * data that the graph knows, as kiln_capture_end does.
+ * Errors: those of kiln_plan_match and kiln_session_bind. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_rebind(kiln_session *session, const kiln_graph *graph,
                                                          kiln_error *error);
 

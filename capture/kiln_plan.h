@@ -28,8 +28,8 @@ typedef struct kiln_state_buffer kiln_state_buffer;
 
 /* How matmuls against quantised and half-precision weights read their activations. */
 typedef enum kiln_precision {
-    KILN_PRECISION_FAST, /* quantised to 8 bits per block of 32 (block weights), rounded to bf16 (f16 and
-                            bf16) */
+    /* For block weights quantised to 8 bits per block of 32; for f16 and bf16 rounded to bf16. */
+    KILN_PRECISION_FAST,
     KILN_PRECISION_EXACT /* kept as f32 */
 } kiln_precision;
 
@@ -145,8 +145,8 @@ KILN_API bool kiln_state_buffer_is_dirty(const kiln_state_buffer *state);
 KILN_API void kiln_state_buffer_acknowledge(kiln_state_buffer *state);
 
 /* Says in the graph which buffer a state storage lies in: sessions then bind it by themselves. The buffer
- * must outlive the graph, the plans baked from it and those sessions. Remembered errors: KILN_ERROR_ARGUMENT (unknown storage, not a
- * state), KILN_ERROR_BINDING (too small). From the graph's thread. */
+ * must outlive the graph, the plans baked from it and those sessions. Remembered errors: KILN_ERROR_ARGUMENT
+ * (unknown storage, not a state), KILN_ERROR_BINDING (too small). From the graph's thread. */
 KILN_API void kiln_storage_state(kiln_graph *graph, kiln_storage storage, kiln_state_buffer *state);
 
 /* ---- sessions --------------------------------------------------------------------------------------- */
@@ -185,9 +185,9 @@ KILN_API float kiln_session_get_f32(const kiln_session *session, kiln_slot slot)
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_bind(kiln_session *session, kiln_storage storage,
                                                        void *data, int64_t size, kiln_error *error);
 
-/* Binds a state storage; NULL unbinds it. The buffer must outlive the binding. A buffer may be bound to several storages
- * as the plan's overlaps allow (see kiln_session_bind). Errors: KILN_ERROR_ARGUMENT (unknown storage, not a
- * state), KILN_ERROR_BINDING (too small, misaligned), KILN_ERROR_BUSY. */
+/* Binds a state storage; NULL unbinds it. The buffer must outlive the binding. A buffer may be bound to
+ * several storages as the plan's overlaps allow (see kiln_session_bind). Errors: KILN_ERROR_ARGUMENT (unknown
+ * storage, not a state), KILN_ERROR_BINDING (too small, misaligned), KILN_ERROR_BUSY. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_bind_state(kiln_session *session, kiln_storage storage,
                                                              kiln_state_buffer *state, kiln_error *error);
 
@@ -244,15 +244,15 @@ typedef struct kiln_observation {
 /* Switches the plan's observers on for this session: those of kinds `watch` act in the runs that follow; 0
  * switches them off. `callback` (may be NULL) is called for every tapped tensor, after the region that makes
  * it, from the thread that finished the region, and must not call into this session; anything but KILN_OK
- * stops the run with KILN_ERROR_NUMERIC. Errors: KILN_ERROR_BUSY; KILN_ERROR_ARGUMENT (the plan has no taps).
- */
+ * stops the run with KILN_ERROR_NUMERIC. Errors: KILN_ERROR_BUSY;
+ * KILN_ERROR_ARGUMENT (the plan has no taps). */
 KILN_API KILN_MUST_CHECK kiln_status
 kiln_session_observe(kiln_session *session, uint32_t watch,
                      kiln_status (*callback)(void *context, const kiln_observation *observation),
                      void *context, kiln_error *error);
 
-/* What the i-th tap saw in the last run (data is NULL); false behind the last. Not while a submission runs.
- */
+/* What the i-th tap saw in the last run (data is NULL); false behind the last.
+ * Not while a submission runs. */
 KILN_API bool kiln_session_observed(const kiln_session *session, size_t i, kiln_observation *out);
 
 #ifdef __cplusplus

@@ -27,9 +27,10 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_plan_check_json(const char *text, size
                                                           const kiln_json_limits *limits,
                                                           const kiln_allocator *allocator, kiln_error *error);
 
-/* Bakes the graph in a plan dump with the options in it: the plan that was dumped, when nothing has changed since. What
- * "plan" says is not looked at. *out has one reference; NULL on failure. Taps are named as the dump names them. Errors: those
- * of kiln_graph_from_json and kiln_bake; KILN_ERROR_FORMAT for a graph that is no plan dump. Any thread. */
+/* Bakes the graph in a plan dump with the options in it: the plan that was dumped, when nothing has changed
+ * since. What "plan" says is not looked at. *out has one reference; NULL on failure. Taps are named as the
+ * dump names them. Errors: those of kiln_graph_from_json and kiln_bake; KILN_ERROR_FORMAT for a graph that is
+ * no plan dump. Any thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_plan_from_json(const char *text, size_t size, kiln_op_set ops,
                                                          const kiln_json_limits *limits,
                                                          const kiln_allocator *allocator, kiln_plan **out,

@@ -134,8 +134,8 @@ kiln_status kiln__session_refuse_busy(const kiln_session *session, const char *w
 /* uses.c: fills plan->uses, and refuses accesses whose result would not be defined (the list is there). */
 kiln_status kiln__plan_check_uses(kiln_plan *plan, kiln_error *error);
 
-/* tape.c: makes records, patches and their memory; slot values must be set by kiln__session_apply_slot after.
- */
+/* tape.c: makes records, patches and their memory;
+ * slot values must be set by kiln__session_apply_slot after. */
 kiln_status kiln__tape_make(kiln_session *session, kiln_error *error);
 void kiln__tape_free(kiln_session *session);
 /* Writes a slot's present value to all places that follow it. */

@@ -116,8 +116,8 @@ static void put_fusions(kiln__json_writer *w, const kiln_plan *plan) {
         kiln__json_end(w);
     }
     kiln__json_end(w);
-    /* For each node of the program, the node of the graph it comes from; null for those that lowering added.
-     */
+    /* For each node of the program, the node of the graph it comes from;
+     * null for those that lowering added. */
     begin_list(w, "origin", KILN_JSON_INLINE);
     for (size_t i = 0; i < plan->program->nodes.count; i++)
         if (plan->program->nodes.items[i].origin == 0)

@@ -98,11 +98,11 @@ static kiln_status acquire_states(kiln_session *s, kiln_error *error) {
     return KILN_OK;
 }
 
-/* Waits for threads that still look at the last submission: it is over, so they are about to leave. Those that
- * come now find that their fence is no longer the last one. */
+/* Waits for threads that still look at the last submission: it is over, so they are about to leave. Those
+ * that come now find that their fence is no longer the last one. */
 static unsigned long long retire_fences(kiln_session *s) {
-    /* Sequentially consistent, both, and in hold_fence the other way round: either it sees the new number, or this
-     * sees it. */
+    /* Sequentially consistent, both, and in hold_fence the other way round:
+     * either it sees the new number, or this sees it. */
     unsigned long long sequence = atomic_fetch_add(&s->sequence, 1) + 1;
     while (atomic_load(&s->users) != 0)
         sched_yield();

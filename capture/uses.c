@@ -4,9 +4,9 @@
  * Refused, because the result would depend on tiles, threads or where the arena lies:
  * - reading bytes of an intermediate or an output that nothing before writes;
  * - writing to a weight or an input;
- * - one node that writes bytes which it reads, or writes, through another operand. Exempt are an output that the
- *   op makes on an input's bytes (its alias) and a pair that its descriptor declares as safe in place, both only
- *   when the two are the same tensor; within one operand order is the op's own affair.
+ * - one node that writes bytes which it reads, or writes, through another operand. Exempt are an output that
+ *   the op makes on an input's bytes (its alias) and a pair that its descriptor declares as safe in place,
+ *   both only when the two are the same tensor; within one operand order is the op's own affair.
  */
 #include "plan.h"
 
@@ -27,8 +27,8 @@ typedef struct checker {
     kiln_error *error;
 } checker;
 
-/* Runs of bytes that may be looked at, all reads together; what comes after is believed. Only reads that no single
- * earlier write covers cost any. */
+/* Runs of bytes that may be looked at, all reads together; what comes after is believed. Only reads that no
+ * single earlier write covers cost any. */
 enum { RUNS_MAX = 1 << 22 };
 
 static const char *operand_label(const checker *c, const kiln__access *a, char buffer[KILN__LABEL_SIZE]) {

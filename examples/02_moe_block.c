@@ -70,8 +70,8 @@ int main(void) {
     fill(&up_w[0][0][0], E * N * H, 3);
     fill(&down_w[0][0][0], E * H * N, 4);
 
-    kiln_slot tokens =
-        kiln_slot_i64(g, "n_tokens", 0, T_MAX); /* a symbol: a count that changes from run to run */
+    /* A symbol: a count that changes from run to run. */
+    kiln_slot tokens = kiln_slot_i64(g, "n_tokens", 0, T_MAX);
     kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_sym(tokens), kiln_n(H)));
     kiln_tensor router = weight(g, "router", router_w, sizeof router_w, KILN_SHAPE(kiln_n(E), kiln_n(H)));
     kiln_tensor gate = weight(g, "gate", gate_w, sizeof gate_w, KILN_SHAPE(kiln_n(E), kiln_n(N), kiln_n(H)));

@@ -84,8 +84,8 @@ static kiln_status embed(const encoder *e, kiln_session *session, int n, const i
     uint8_t *mask = kiln_session_data(session, e->mask);
     for (int i = 0; i < n; i++)
         for (int t = 0; t < T_MAX; t++) {
-            ids[i * T_MAX + t] =
-                t < lengths[i] ? texts[i][t] : 0; /* padding may be any token: it is masked */
+            /* Padding may be any token: it is masked. */
+            ids[i * T_MAX + t] = t < lengths[i] ? texts[i][t] : 0;
             mask[i * T_MAX + t] = t < lengths[i];
         }
     kiln_status status = kiln_session_set_i64(session, e->batch, n, error);

@@ -29,8 +29,8 @@ static kiln_status stripe_infer(kiln_infer *infer) {
     return KILN_OK;
 }
 
-/* Reads H/2 floats of each row of x; writes all of y. Leave this out and the op is taken to touch all memory.
- */
+/* Reads H/2 floats of each row of x; writes all of y.
+ * Leave this out and the op is taken to touch all memory. */
 static kiln_status stripe_accesses(const kiln_access_query *query) {
     const kiln_desc *x = query->in[0];
     kiln_box left = {.length = x->dims[1].n / 2 * (int64_t)sizeof(float),

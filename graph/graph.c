@@ -36,8 +36,8 @@ static bool reserve_zeroth(kiln_graph *g) {
     return true;
 }
 
-/* Differs from graph to graph and from process to process, since addresses are randomised: a file cannot be made
- * whose names all fall into one place of the table. */
+/* Differs from graph to graph and from process to process, since addresses are randomised: a file cannot be
+ * made whose names all fall into one place of the table. */
 static uint64_t name_seed(const kiln_graph *g) {
     uintptr_t addresses[2]; /* of the heap and of the stack */
     addresses[0] = (uintptr_t)g;

@@ -44,9 +44,9 @@ typedef struct kiln__node {
     uint32_t operands; /* index in `operands` of the first of n_in + n_out tensor ids (0: absent) */
     uint32_t n_in, n_out;
     uint32_t attrs; /* offset in `attrs` of its attribute struct; meaningless when op->attrs_size is 0 */
-    uint32_t
-        origin; /* 1 + its index in the graph as built (of a fused node: of the last of them); 0 for a node
-                        that lowering added */
+    /* 1 + its index in the graph as built (of a fused node: of the last of them); 0 for a node that lowering
+     * added. */
+    uint32_t origin;
     uint16_t alias[KILN__MAX_OUTPUTS]; /* per output: 1 + the input whose bytes it is; 0: bytes of its own */
 } kiln__node;
 
@@ -172,15 +172,16 @@ kiln_status kiln__node_infer(kiln_graph *g, const kiln_op *op, const char *label
 
 /* Appends a node with given input and output tensors: infer's answer must equal what the output tensors are
  * (dtype, dims, dense or aliased as it says), and an output that is not aliased must lie apart from the other
- * operands, or exactly on an input as an in-place pair of the op allows. For the JSON loader and for rewriting. */
+ * operands, or exactly on an input as an in-place pair of the op allows.
+ * For the JSON loader and for rewriting. */
 kiln_status kiln__node_emit(kiln_graph *g, const kiln_op *op, const char *name, const uint32_t *in,
                             uint32_t n_in, const uint32_t *out, uint32_t n_out, const void *attrs);
 
 /* Does the op declare that output `out` may be made in the place of input `in`? */
 bool kiln__op_has_inplace(const kiln_op *op, uint32_t out, uint32_t in);
 
-/* A deep copy with the same ids, in its own allocations. Attribute storage, names and data pointers included.
- */
+/* A deep copy with the same ids, in its own allocations.
+ * Attribute storage, names and data pointers included. */
 kiln_status kiln__graph_clone(const kiln_graph *g, const kiln_allocator *allocator, kiln_graph **out,
                               kiln_error *error);
 

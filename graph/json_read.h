@@ -30,9 +30,8 @@ typedef struct kiln__json {
 } kiln__json;
 
 /* Scans, parses, and refuses duplicate keys. `allocator` serves scratch memory only; the tree comes from
- * cJSON's hooks. After a failure there is nothing to close. Errors: those of kiln__json_scan;
- * KILN_ERROR_FORMAT
- * ("$.a.b: duplicate key"); KILN_ERROR_MEMORY. */
+ * cJSON's hooks. After a failure there is nothing to close.
+ * Errors: those of kiln__json_scan; KILN_ERROR_FORMAT ("$.a.b: duplicate key"); KILN_ERROR_MEMORY. */
 KILN_MUST_CHECK kiln_status kiln__json_open(kiln__json_doc *doc, const char *text, size_t size,
                                             const kiln__json_caps *caps, const kiln_allocator *allocator,
                                             kiln_error *error);

@@ -164,8 +164,8 @@ static kiln_status scan_string(scanner *s) {
 
 /* ---- numbers ---------------------------------------------------------------------------------------- */
 
-/* The number after an 'e', sign and all; larger ones count as ±10^15, which no text is long enough to undo.
- */
+/* The number after an 'e', sign and all; larger ones count as ±10^15,
+ * which no text is long enough to undo. */
 static int64_t read_exponent(const char *text, size_t size) {
     bool negative = size > 0 && text[0] == '-';
     int64_t value = 0;

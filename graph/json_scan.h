@@ -25,8 +25,8 @@ typedef struct kiln__json_facts {
 } kiln__json_facts;
 
 /* Any thread. Errors: KILN_ERROR_FORMAT, as in "JSON, line 2, column 5 (byte 17): expected ':' after a key,
- * got 'x'", where lines and columns count from 1, columns in characters, and bytes from 0; KILN_ERROR_LIMIT.
- */
+ * got 'x'", where lines and columns count from 1, columns in characters, and bytes from 0;
+ * KILN_ERROR_LIMIT. */
 KILN_MUST_CHECK kiln_status kiln__json_scan(const char *text, size_t size, const kiln__json_caps *caps,
                                             kiln__json_facts *facts, kiln_error *error);
 

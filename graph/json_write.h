@@ -51,9 +51,8 @@ void kiln__json_writer_init_sink(kiln__json_writer *w, kiln_json_sink sink, void
 
 /* Ends the text with a line break (unless compact) and hands it over: `out` is the caller's to free with
  * kiln_json_text_free; it must be NULL with a sink. On an error the buffer is freed and *out zeroed.
- * Errors: KILN_ERROR_MEMORY, KILN_ERROR_CANCELLED (the sink returned
- * false); KILN_ERROR_ARGUMENT (calls that do not make one JSON value, or more than KILN__JSON_NESTING
- * levels). */
+ * Errors: KILN_ERROR_MEMORY, KILN_ERROR_CANCELLED (the sink returned false); KILN_ERROR_ARGUMENT (calls that
+ * do not make one JSON value, or more than KILN__JSON_NESTING levels). */
 KILN_MUST_CHECK kiln_status kiln__json_writer_finish(kiln__json_writer *w, kiln_json_text *out,
                                                      kiln_error *error);
 

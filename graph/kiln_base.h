@@ -4,10 +4,11 @@
  * - Every call that can fail returns a `kiln_status` and takes a `kiln_error *` that may be NULL. When it
  *   is not NULL it receives a text naming what was wrong (node, op, tensor, expected, actual).
  * - Nothing aborts, prints, exits, reads the environment or opens a file. There is no global mutable state.
- * - Objects come from `kiln_X_create` and go with `kiln_X_destroy`, which accepts NULL. A call that makes an object sets
- *   `*out` to NULL when it fails.
- * - An object pointer (graph, plan, session, executor, capture, state buffer) must not be NULL unless a comment allows it;
- *   creating, baking, submitting and the JSON calls answer NULL with KILN_ERROR_ARGUMENT, the others do not look.
+ * - Objects come from `kiln_X_create` and go with `kiln_X_destroy`, which accepts NULL. A call that makes an
+ *   object sets `*out` to NULL when it fails.
+ * - An object pointer (graph, plan, session, executor, capture, state buffer) must not be NULL unless a
+ *   comment allows it; creating, baking, submitting and the JSON calls answer NULL with KILN_ERROR_ARGUMENT,
+ *   the others do not look.
  * - Texts that are handed out are UTF-8.
  */
 #ifndef KILN_BASE_H

@@ -10,8 +10,8 @@ extern "C" {
 #endif
 
 /* KILN_F32, KILN_F16, KILN_BF16, KILN_I32, KILN_U32, KILN_I64, KILN_U8, the GGML blocks KILN_Q4_0 … KILN_Q6_K
- * (byte for byte as in a GGUF file), and KILN_Q8_A, the activations of `fast` precision (see kiln_dtype_list.h).
- */
+ * (byte for byte as in a GGUF file), and KILN_Q8_A, the activations of `fast` precision (see
+ * kiln_dtype_list.h). */
 typedef enum kiln_dtype {
     KILN_DTYPE_NONE = 0,
 #define KILN_DTYPE(NAME, lower, kind, block, bytes, align, text) KILN_##NAME,

@@ -159,8 +159,9 @@ KILN_API kiln_tensor kiln_slice(kiln_graph *graph, kiln_tensor tensor, int32_t a
 /* The same elements, in the same order, in another shape. The tensor must be dense enough for that (merged
  * axes contiguous; a symbol may only be the outermost of a merged group, and becomes n × symbol). */
 KILN_API kiln_tensor kiln_reshape(kiln_graph *graph, kiln_tensor tensor, uint32_t ndim, const kiln_dim *dims);
-/* Axis i of the result is axis perm[i] of the tensor; transpose swaps two axes. All views: KILN_ERROR_ARGUMENT for an unknown
- * tensor, KILN_ERROR_SHAPE for what does not fit, KILN_ERROR_MEMORY. The innermost axis of a block dtype stays where it is. */
+/* Axis i of the result is axis perm[i] of the tensor; transpose swaps two axes. All views:
+ * KILN_ERROR_ARGUMENT for an unknown tensor, KILN_ERROR_SHAPE for what does not fit, KILN_ERROR_MEMORY. The
+ * innermost axis of a block dtype stays where it is. */
 KILN_API kiln_tensor kiln_permute(kiln_graph *graph, kiln_tensor tensor, const uint32_t *perm);
 KILN_API kiln_tensor kiln_transpose(kiln_graph *graph, kiln_tensor tensor, int32_t axis_a, int32_t axis_b);
 /* Axes of count 1 (and missing outer axes) are repeated, with stride 0, up to `dims`. Such a tensor can only

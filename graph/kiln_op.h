@@ -58,10 +58,9 @@ typedef struct kiln_f32_value {
 typedef struct kiln_attr {
     const char *name; /* as in JSON */
     kiln_attr_type type;
-    uint32_t offset; /* offsetof in the op's attribute struct */
-    double preset;   /* default: used by JSON when the key is absent */
-    double min, max; /* inclusive bounds of constants; min == max == 0 means unbounded. NaN never passes
-                        a bound. */
+    uint32_t offset;          /* offsetof in the op's attribute struct */
+    double preset;            /* default: used by JSON when the key is absent */
+    double min, max;          /* inclusive bounds of constants, which NaN never passes; both 0: unbounded */
     const char *const *names; /* ENUM: names of 0 … n_names-1 */
     uint32_t n_names;
 } kiln_attr;
@@ -73,9 +72,10 @@ typedef struct kiln_infer {
     const kiln_desc *const *in; /* NULL where an optional operand is absent */
     const void *attrs;          /* the op's attribute struct, bounds already checked; NULL when it has none */
     kiln_desc *out;             /* fill dtype, ndim, dims of each output; dense strides are set afterwards */
-    uint32_t n_out;       /* preset to the descriptor's n_out; lower it when optional outputs are absent */
-    int32_t *alias;       /* per output: -1 (fresh bytes), or the input whose bytes this output is: then
-                             the output takes that input's whole description */
+    uint32_t n_out; /* preset to the descriptor's n_out; lower it when optional outputs are absent */
+    /* Per output: -1 (fresh bytes), or the input whose bytes this output is: then the output takes that
+     * input's whole description. */
+    int32_t *alias;
     const void *reserved; /* for the kiln_infer_* calls */
 } kiln_infer;
 
@@ -88,7 +88,8 @@ KILN_API kiln_status kiln_infer_fail(const kiln_infer *infer, kiln_status status
  * checked when their tensor was made. */
 KILN_API int64_t kiln_infer_dim_max(const kiln_infer *infer, kiln_dim dim);
 
-/* Shapes and dimensions as messages show them: "[n_tokens, 64]", "8*n_tokens". Written to the buffer, which is returned. */
+/* Shapes and dimensions as messages show them: "[n_tokens, 64]", "8*n_tokens".
+ * Written to the buffer, which is returned. */
 enum { KILN_SHAPE_TEXT_SIZE = 160 };
 KILN_API const char *kiln_infer_shape_text(const kiln_infer *infer, const kiln_desc *desc,
                                            char buffer[KILN_SHAPE_TEXT_SIZE]);
@@ -216,9 +217,9 @@ typedef struct kiln_op {
     /* NULL fails closed: the node is taken to read and write all memory there is. */
     kiln_status (*accesses)(const kiln_access_query *query);
 
-    const kiln_inplace *inplace; /* pairs where output may take the place of the input's dying bytes, given
-                                    the same size and strides: each tile reads an element of the input only
-                                    before it writes the same element of the output */
+    /* Pairs where the output may take the place of the input's dying bytes, given the same size and strides:
+     * each tile reads an element of the input only before it writes the same element of the output. */
+    const kiln_inplace *inplace;
     uint32_t n_inplace;
 
     const kiln_kernel *kernels; /* plainest first; the last one supported wins */

@@ -1,5 +1,5 @@
-/* How much scratch the functions of cpu/gemm.h need, for ops' `scratch` callbacks: the same at every level.
- */
+/* How much scratch the functions of cpu/gemm.h need, for ops' `scratch` callbacks:
+ * the same at every level. */
 #ifndef KILN_GEMM_SCRATCH_H
 #define KILN_GEMM_SCRATCH_H
 

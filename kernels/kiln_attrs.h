@@ -21,10 +21,11 @@ typedef enum kiln_topk_softmax {
 } kiln_topk_softmax;
 
 typedef struct kiln_gather_topk_attrs {
-    int64_t k;          /* (1) 1 ≤ k ≤ E */
-    uint32_t normalise; /* (1) divide the weights by their sum; all 0 when the sum is ≤ 0, NaN when NaN.
-                           Not applied with SOFTMAX_CHOSEN, whose weights sum to 1 already. */
-    uint32_t softmax;   /* kiln_topk_softmax (PROBS) */
+    int64_t k; /* (1) 1 ≤ k ≤ E */
+    /* (1) Divide the weights by their sum; all 0 when the sum is ≤ 0, NaN when NaN. Not applied with
+     * SOFTMAX_CHOSEN, whose weights sum to 1 already. */
+    uint32_t normalise;
+    uint32_t softmax; /* kiln_topk_softmax (PROBS) */
 } kiln_gather_topk_attrs;
 
 typedef enum kiln_act { KILN_ACT_SILU, KILN_ACT_GELU_TANH, KILN_ACT_GELU_ERF, KILN_ACT_RELU } kiln_act;

@@ -66,7 +66,8 @@ static inline void kiln__out_like(const kiln_infer *infer, uint32_t j, const kil
     infer->out[j].dtype = dtype;
 }
 
-/* y in f32, as x [...] of any float dtype: all of `infer` for ops with nothing else, a beginning for others. */
+/* y in f32, as x [...] of any float dtype: all of `infer` for ops with nothing else,
+ * a beginning for others. */
 kiln_status kiln__infer_unary(kiln_infer *infer);
 /* The same of a, with b of any float dtype repeated to a. */
 kiln_status kiln__infer_binary(kiln_infer *infer);

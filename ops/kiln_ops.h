@@ -40,8 +40,8 @@ KILN_API kiln_tensor kiln_matmul_shadow(kiln_graph *graph, kiln_tensor w, kiln_t
 
 /* y[t,s,:] = W[ids[t,s]]·x[t] or ·x[t,s]. w: [E,N,K] float or block dtype, the expert stride may be larger
  * than N rows. x: [T,K] (one row for all slots) or [T,k,K] (a row per slot), float. ids: [T,k] i32 or u32;
- * duplicates are legal; an id outside [0,E) gives a zero row and KILN_ERROR_INDEX on the fence. y: [T,k,N].
- */
+ * duplicates are legal; an id outside [0,E) gives a zero row and KILN_ERROR_INDEX on the fence.
+ * y: [T,k,N]. */
 KILN_API kiln_tensor kiln_matmul_id(kiln_graph *graph, kiln_tensor w, kiln_tensor x, kiln_tensor ids);
 
 /* The same with the experts as n_experts separate tensors [N,K] of one dtype and shape. */

@@ -23,8 +23,8 @@ kiln_status kiln__need_inner(const kiln_infer *infer, uint32_t w, uint32_t x, bo
  * innermost dimensions of x the K elements of a token run. */
 kiln_status kiln__need_xq(const kiln_infer *infer, uint32_t w, uint32_t x, uint32_t xq, uint32_t tail);
 
-/* Operand i is a table of expert ids [T,k], k a constant; gives T·k, which is below 2^31 so that a map can number
- * the pairs. */
+/* Operand i is a table of expert ids [T,k], k a constant;
+ * gives T·k, which is below 2^31 so that a map can number the pairs. */
 kiln_status kiln__need_ids(const kiln_infer *infer, uint32_t i, kiln_dim *pairs);
 
 #endif

@@ -15,8 +15,8 @@
  * takes every value from 1 - count B to count A - 1. So the question is: is there a sum of at most six such
  * terms in a window? Three exact reductions make it small:
  *
- *   fold   S not above the window's width: the windows shifted by k·S form one interval; widen it, drop the
- *          term.
+ *   fold   S not above the window's width: the windows shifted by k·S form one interval; widen it, and drop
+ *          the term.
  *   merge  S divides S' and k has at least S'/S values: multiples of S without a gap; one term of stride S.
  *   clip   the largest S first; the rest of the sum spans a known interval, which leaves few values of k.
  *
@@ -293,8 +293,8 @@ static int64_t place_in_run(const shape *b, int64_t at) {
     return d;
 }
 
-/* Front or back of every run: what of the first run is covered is a guess that `shape_covers` proves for all.
- */
+/* Front or back of every run:
+ * what of the first run is covered is a guess that `shape_covers` proves for all. */
 static bool trim_runs(shape *r, const shape *b) {
     shape part = *r;
     int64_t front = b->length - place_in_run(b, r->offset);

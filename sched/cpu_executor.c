@@ -170,8 +170,8 @@ static kiln_status cpu_prepare(kiln_executor *executor, kiln__run *owner, uint32
 static void until_left(_Atomic uint32_t *inside) {
     uint32_t turn = 0;
     /* Sequentially consistent: as an acquire, orders what they did before the reuse; and with the phase
-     * written before, one of us and a thread that enters by the door of wait sees the other (see cpu_wait).
-     */
+     * written before, one of us and a thread that enters by the door of wait sees the other
+     * (see cpu_wait). */
     while (atomic_load_explicit(inside, memory_order_seq_cst) != 0)
         kiln__back_off(&turn);
 }

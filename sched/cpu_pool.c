@@ -16,40 +16,39 @@
  *
  * Method
  *   Claiming. One 64-bit word per run holds (region << 32 | next unit); a unit is a tile, or the whole of
- *   a region that one thread computes alone. To claim, a thread loads the word, sees whether units are
- *   left, and adds how many it wants. The value that the addition returns, not the one loaded, says which
- *   units of which region they are: always a consistent pair, even if the region, or the run, has changed
- *   in between (P2). Adding only after having seen units bounds how far the word runs past the end:
- *   threads × one claim, which must stay below the 2^31 that KILN__CPU_MAX_TILES leaves free. The word is
- *   replaced only when every unit of its region is done, hence claimed; a claim that falls before the
- *   replacement found nothing, one that falls behind it belongs to the new region (P1).
- *   Finishing. `left` counts units not yet done. Who takes it to 0 has the run for itself: no other
- *   thread computes for it until a new word is published. It calls the observer's hook, computes single-
- *   unit regions one after another (P4), and publishes the first region with several units, or ends the
- *   run.
+ *     a region that one thread computes alone. To claim, a thread loads the word, sees whether units are
+ *     left, and adds how many it wants. The value that the addition returns, not the one loaded, says which
+ *     units of which region they are: always a consistent pair, even if the region, or the run, has changed
+ *     in between (P2). Adding only after having seen units bounds how far the word runs past the end:
+ *     threads × one claim, which must stay below the 2^31 that KILN__CPU_MAX_TILES leaves free. The word is
+ *     replaced only when every unit of its region is done, hence claimed; a claim that falls before the
+ *     replacement found nothing, one that falls behind it belongs to the new region (P1).
+ *   Finishing. `left` counts units not yet done. Who takes it to 0 has the run for itself: no other thread
+ *     computes for it until a new word is published. It calls the observer's hook, computes single-unit
+ *     regions one after another (P4), and publishes the first region with several units, or ends the run.
  *   Sleeping. A worker without work polls for a while (spin_us, as long as a wake-up takes, so never
- *   worse than twice the best choice), then parks. Publishing hands out wake-up tokens for parked
- *   threads, as many as there are units it cannot take itself; a region for one thread wakes nobody. A
- *   thread with a token counts as awake, so that none is signalled twice. No wake-up is lost: the
- *   publisher writes the claim word, then reads `parked`; the worker writes `parked`, then reads the
- *   claim words. All four are sequentially consistent, so at least one sees the other's write. The worker
- *   does its part under the lock, which tokens are given under too, up to its wait. The waiting thread is
- *   a worker of its own run only, with `caller_parked` in the place of `parked`.
+ *     worse than twice the best choice), then parks. Publishing hands out wake-up tokens for parked
+ *     threads, as many as there are units it cannot take itself; a region for one thread wakes nobody. A
+ *     thread with a token counts as awake, so that none is signalled twice. No wake-up is lost: the
+ *     publisher writes the claim word, then reads `parked`; the worker writes `parked`, then reads the
+ *     claim words. All four are sequentially consistent, so at least one sees the other's write. The worker
+ *     does its part under the lock, which tokens are given under too, up to its wait. The waiting thread is
+ *     a worker of its own run only, with `caller_parked` in the place of `parked`.
  *   Leaving. `helpers` counts the threads that may look at a run; workers enter under the lock while the
- *   run is on the ring of active runs, and leave when its claim word says closed. Submit and release wait
- *   for 0.
+ *     run is on the ring of active runs, and leave when its claim word says closed. Submit and release wait
+ *     for 0.
  *   Taking turns. A worker that has made KILN__CPU_QUANTUM claims in one run while others are active goes
- *   on to the next on the ring (P5); if it was computing regions alone, it publishes the next one as a
- *   single unit.
+ *     on to the next on the ring (P5); if it was computing regions alone, it publishes the next one as a
+ *     single unit.
  *
  * Alternatives
  *   A barrier after each region (ggml, OpenMP): simple, but every thread must arrive: one that lost its
- *   processor stops all, and regions for one thread cost as much as any. Here only a thread with tiles
- *   counts.
+ *     processor stops all, and regions for one thread cost as much as any. Here only a thread with tiles
+ *     counts.
  *   Fixed shares per thread: no claims to pay for, but the slowest thread sets the pace, badly so on an
- *   oversubscribed machine or with unequal cores. Claims of shrinking size are the compromise.
+ *     oversubscribed machine or with unequal cores. Claims of shrinking size are the compromise.
  *   A deque per worker with stealing: better with hundreds of cores; one word per region is enough for
- *   the sizes and core counts meant here, and it is the region order that matters.
+ *     the sizes and core counts meant here, and it is the region order that matters.
  *   A futex per worker: not portable; the condition variable is only touched on the slow path.
  */
 #include "cpu_pool.h"

@@ -57,8 +57,9 @@ typedef struct kiln__cpu_pool kiln__cpu_pool;
 typedef struct kiln__cpu_run {
     kiln__cpu_pool *pool;
     kiln__run *run;
-    uint32_t *units; /* [n_regions + 1]: what is claimed of a region: its tiles, or 1 when one thread computes
-                        it alone. The last entry is 0: nothing left to claim */
+    /* [n_regions + 1]: what is claimed of a region: its tiles, or 1 when one thread computes it alone. The
+     * last entry is 0: nothing left to claim. */
+    uint32_t *units;
     kiln__cpu_slot *slots; /* [threads]: 0 is the waiting thread's, then the workers' */
     size_t bytes;          /* of the whole allocation */
 
@@ -103,9 +104,9 @@ struct kiln__cpu_pool {
 
     _Alignas(KILN__LINE) _Atomic uint32_t n_active; /* changed under the lock; spinning workers watch it */
     _Atomic uint32_t stop;
-    _Alignas(
-        KILN__LINE) _Atomic uint32_t parked; /* sleeping workers without a token; changed under the lock */
-    _Atomic uint32_t prepared;               /* runs that exist */
+    /* Sleeping workers without a token; changed under the lock. */
+    _Alignas(KILN__LINE) _Atomic uint32_t parked;
+    _Atomic uint32_t prepared; /* runs that exist */
 
     kiln__cpu_worker workers[]; /* [threads - 1] */
 };

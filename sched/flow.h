@@ -17,8 +17,8 @@ typedef struct kiln__flow {
     uint32_t *user_node;     /* the nodes that touch an arena storage, in program order, grouped by storage */
     size_t n_touch;
     int64_t *bytes; /* [n_storages]: sizes rounded up to the alignment; 0 for those not in the arena */
-    bool *
-        to_end; /* [n_storages]: kept to the end of the run. (Other `keep` entries count in the plan only.) */
+    /* [n_storages]: kept to the end of the run. (Other `keep` entries count in the plan only.) */
+    bool *to_end;
 } kiln__flow;
 
 /* `options` has passed kiln__memory_options_check. An opaque node touches all its operands. Errors:

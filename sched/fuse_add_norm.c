@@ -4,7 +4,7 @@
  * - the terms have one shape (add repeats its second one, add_rms_norm does not) and the norm reads that sum;
  * - the two can meet. The sum stays an output of its own, with the same values: any number of other nodes may
  *   read it, it may be an output of the graph or watched. Those that read it before the norm make the fused
- * node stand where the add stood (meet: nothing between may write what the norm reads);
+ *   node stand where the add stood (meet: nothing between may write what the norm reads);
  * - the weight is not computed by the program: the sum must not come to wait for something it did not need.
  */
 #include "rewriter.h"

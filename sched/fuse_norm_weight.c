@@ -3,7 +3,7 @@
  * Legal when
  * - the norm has no weight yet and no quantised copy (which would lack the weight);
  * - the product has the norm's shape, so the norm is what is not repeated, and the other factor is a vector
- * of the length of a row, repeated over the rows: exactly the weight operand of rms_norm;
+ *   of the length of a row, repeated over the rows: exactly the weight operand of rms_norm;
  * - nobody else may see the norm without weight (is_private), and the two can meet.
  */
 #include "rewriter.h"

@@ -3,10 +3,10 @@
  *
  * Legal when
  * - the producer makes no quantised copy yet, and quantize reads all of its output: the tensor itself, or a
- * dense view of all its bytes (then blocks of a row are blocks of the other's row too: both row lengths are
- * multiples of the block, and the bytes of the result are the same in either shape);
+ *   dense view of all its bytes (then blocks of a row are blocks of the other's row too: both row lengths are
+ *   multiples of the block, and the bytes of the result are the same in either shape);
  * - the two can meet. The plain output stays, with the same values; any other node may read it. A node
- * between that writes into it is seen by meet: quantize reads what that node wrote.
+ *   between that writes into it is seen by meet: quantize reads what that node wrote.
  */
 #include "rewriter.h"
 

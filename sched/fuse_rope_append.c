@@ -2,13 +2,13 @@
  *
  * Legal when
  * - set_rows appends all rows of the rope's output, one row of the cache per token: the output itself, or a
- * view of all its bytes, dense as it is, with the same outermost dimension (heads and elements merged or
- * split);
+ *   view of all its bytes, dense as it is, with the same outermost dimension (heads and elements merged or
+ *   split);
  * - in the latter case the cache can be seen in the rope's shape: its own inner dimensions are dense. Only
- * shapes change; whoever reads the cache reads bytes;
+ *   shapes change; whoever reads the cache reads bytes;
  * - the turned rows have the dtype that set_rows would round from in any case (f32, no other reader);
  * - nobody else may see the turned rows (is_private), and the two can meet: in particular the rope's operands
- * are not written by the append.
+ *   are not written by the append.
  */
 #include "rewriter.h"
 
@@ -16,8 +16,8 @@
 
 enum { DST, ROWS, INDICES };
 
-/* dst [C, ...] as [C, inner dimensions of rows]. 0: not possible, or (remembered by the graph) out of memory.
- */
+/* dst [C, ...] as [C, inner dimensions of rows].
+ * 0: not possible, or (remembered by the graph) out of memory. */
 static uint32_t dst_like(kiln__rewriter *rw, uint32_t dst, const kiln_desc *rows) {
     kiln_desc desc = *kiln__rewriter_desc(rw, dst);
     int64_t expect = kiln_dtype_get(desc.dtype)->bytes;

@@ -2,9 +2,9 @@
  *
  * Legal when
  * - the softmax is plain and along rows: no mask, scale 1, the last axis; gather_topk with SOFTMAX is defined
- * as just that on its first operand, before it chooses;
+ *   as just that on its first operand, before it chooses;
  * - gather_topk takes probabilities (PROBS) and orders them itself. With a given order it would still be
- * right, but the probabilities are then read at k places only and softmax is the larger half: left alone;
+ *   right, but the probabilities are then read at k places only and softmax is the larger half: left alone;
  * - it reads the softmax's own output, not a view with other rows;
  * - nobody else may see the probabilities (is_private), and the two can meet.
  */

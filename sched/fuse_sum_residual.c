@@ -4,6 +4,7 @@
  * - the weighted_sum has no residual yet, and the other term has the shape of its output (add would repeat a
  *   smaller one);
  * - nobody else may see the bare sum (is_private), and the two can meet.
+ *
  * The residual is added first of all instead of last: the same terms in another order, so the result may
  * differ in its low bits.
  */

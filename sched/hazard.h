@@ -25,8 +25,8 @@ typedef struct kiln__hazard {
     kiln__hazard_kind kind;
 } kiln__hazard;
 
-/* Where a storage lies for the purpose of overlap: storages whose memory is known and overlaps are one space.
- */
+/* Where a storage lies for the purpose of overlap:
+ * storages whose memory is known and overlaps are one space. */
 typedef struct kiln__space_place {
     uint32_t space;
     int64_t base; /* offset of the storage's first byte in the space */
@@ -52,8 +52,8 @@ typedef struct kiln__hazards {
     uint32_t n_spaces;
 } kiln__hazards;
 
-/* Tensors that someone looks at when the node that makes them is done (taps): the node counts as reading them whole,
- * so that whoever writes any of their bytes is ordered against it. */
+/* Tensors that someone looks at when the node that makes them is done (taps): the node counts as reading them
+ * whole, so that whoever writes any of their bytes is ordered against it. */
 typedef struct kiln__watched {
     const uint8_t *of; /* [n], by tensor id: 1 for those that are */
     size_t n;
@@ -62,9 +62,9 @@ typedef struct kiln__watched {
 /* Collects the accesses of every node and finds the hazards between them. A node that declares no accesses
  * (KILN__OPERAND_ANY) conflicts with every other node that accesses anything. `*out` is written whole; on
  * failure it is empty, and kiln__hazards_free on it is harmless. Cost: near-linear in accesses plus hazards,
- * as long as writes cover what they overwrite; see hazard.c. `watched` may be NULL. Errors: KILN_ERROR_MEMORY; KILN_ERROR_LIMIT
- * (2^32 - 2 nodes or accesses); KILN_ERROR_OVERFLOW (known memory that wraps the address space); whatever an
- * op's `accesses` returns. */
+ * as long as writes cover what they overwrite; see hazard.c. `watched` may be NULL. Errors:
+ * KILN_ERROR_MEMORY; KILN_ERROR_LIMIT (2^32 - 2 nodes or accesses); KILN_ERROR_OVERFLOW (known memory that
+ * wraps the address space); whatever an op's `accesses` returns. */
 KILN_MUST_CHECK kiln_status kiln__hazards_find(const kiln_graph *graph, const kiln_allocator *allocator,
                                                const kiln__watched *watched, kiln__hazards *out,
                                                kiln_error *error);

@@ -12,8 +12,9 @@ typedef struct kiln_executor kiln_executor;
 
 /* Zeroed fields mean the default. */
 typedef struct kiln_cpu_options {
-    uint32_t threads; /* that compute, the one that waits included; 0: one per online processor. With 1 there
-                         is no pool: a submission makes progress inside kiln_wait only */
+    /* Threads that compute, the one that waits included; 0: one per online processor. With 1 there is no
+     * pool: a submission makes progress inside kiln_wait only. */
+    uint32_t threads;
     uint32_t spin_us; /* how long an idle worker spins before it parks; 0: a default of a few µs */
     uint32_t without; /* KILN_CPU_* features not to use although the processor has them */
 } kiln_cpu_options;

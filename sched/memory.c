@@ -8,8 +8,8 @@
  *   - both lie in arena storages of their own, offset 0, the whole storage, with equal dimensions, strides
  *     and element sizes: the kernel's tile that reads an element of I is the one that writes it in O, and the
  *     op's descriptor says it reads it before it writes it;
- *   - every access of I's storage but n's is in a region before r, so a barrier lies between; nothing keeps
- *     I;
+ *   - every access of I's storage but n's is in a region before r, so a barrier lies between; and nothing
+ *     keeps I;
  *   - no other node of region r or before touches O's storage;
  *   - n reads I only, and writes O only, as these operands (or as another operand that is the same tensor I
  *     and may be overwritten by O as well): so no tile reads an element of I that another tile has written.

@@ -223,8 +223,8 @@ static void find_alive(alive *v, uint32_t node, uint32_t from, uint32_t count, c
     find_alive(v, 2 * node + 1, from + count / 2, count / 2, item);
 }
 
-/* The smallest gap between the items found that holds `size`, the lowest among equals; else behind the last.
- */
+/* The smallest gap between the items found that holds `size`, the lowest among equals;
+ * else behind the last. */
 static int64_t best_gap(const alive *v, int64_t size) {
     int64_t end = 0, best = -1, best_size = INT64_MAX;
     for (size_t i = 0; i < v->n_found; i++) {

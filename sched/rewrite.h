@@ -10,10 +10,9 @@
 #include "kiln_fusion.h"
 
 typedef struct kiln__rewrite_options {
-    bool exact;       /* keep activations f32: no quantize nodes */
-    uint32_t no_fuse; /* KILN_FUSE_* rules that are off */
-    const uint8_t
-        *keep; /* [tensors of the program]: 1 for tensors that must be made as such (taps); NULL for none */
+    bool exact;          /* keep activations f32: no quantize nodes */
+    uint32_t no_fuse;    /* KILN_FUSE_* rules that are off */
+    const uint8_t *keep; /* [tensors of the program]: 1 for those to be made as such (taps); NULL for none */
 } kiln__rewrite_options;
 
 /* One applied rule, for the dump. */

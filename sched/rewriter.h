@@ -145,8 +145,8 @@ kiln_status kiln__rewriter_meet(kiln__rewriter *rw, const kiln__link *link, bool
 kiln_status kiln__rewriter_fuse(kiln__rewriter *rw, const kiln__link *link, uint32_t at,
                                 const kiln__fused *fused);
 
-/* Tensor `id` with other dimensions and strides, over the same bytes. 0 on failure (remembered by the graph).
- */
+/* Tensor `id` with other dimensions and strides, over the same bytes.
+ * 0 on failure (remembered by the graph). */
 uint32_t kiln__rewriter_view(kiln__rewriter *rw, uint32_t id, const kiln_desc *desc);
 
 /* Is the tensor, or one on the same storage, to be made as such? */

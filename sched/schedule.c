@@ -128,8 +128,8 @@ static kiln_status merge_pass(const maker *m, trial *best, trial *spare, bool *o
 }
 
 /* Removes regions that neither a hazard nor the cap needs, until none is left: placing is not monotonic, so a
- * merge may make room for one that was refused before. Each try plans anew; their number is bounded so that large
- * graphs stay fast. */
+ * merge may make room for one that was refused before. Each try plans anew; their number is bounded so that
+ * large graphs stay fast. */
 static kiln_status merge_where_possible(const maker *m, trial *best, trial *spare) {
     uint32_t tries = 8 + 2000000 / (m->h->n_nodes + 1);
     tries = tries < 256 ? tries : 256;

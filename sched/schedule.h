@@ -29,15 +29,16 @@ typedef enum kiln__barrier_cause {
     KILN__BARRIER_CAUSE_COUNT
 } kiln__barrier_cause;
 
-extern const char
-    *const kiln__barrier_cause_names[KILN__BARRIER_CAUSE_COUNT]; /* "hazard", "memory", "serial" */
+/* "hazard", "memory", "serial" */
+extern const char *const kiln__barrier_cause_names[KILN__BARRIER_CAUSE_COUNT];
 
 /* The barrier between region r and region r + 1. Its own hazards are those from a node of region r to a node
  * of region r + 1: no other barrier separates them. */
 typedef struct kiln__barrier {
     kiln__barrier_cause cause;
-    uint32_t hazard;   /* the first of its own hazards, an index into kiln__hazards.items; without any, for
-                          cause   HAZARD, one that crosses it, else KILN__NO_HAZARD */
+    /* The first of its own hazards, an index into kiln__hazards.items; without any: for cause HAZARD one that
+     * crosses it, else KILN__NO_HAZARD. */
+    uint32_t hazard;
     size_t first, n;   /* its own hazards: barrier_hazards[first … first+n-1] */
     size_t n_crossing; /* hazards from a region ≤ r to a region > r, its own included */
 } kiln__barrier;
@@ -46,11 +47,10 @@ typedef struct kiln__barrier {
 typedef struct kiln__schedule {
     kiln_allocator allocator;
     uint32_t n_nodes;
-    uint32_t n_regions; /* 0 for a program without nodes */
-    uint32_t
-        longest_chain;   /* nodes on the longest chain of hazards: the least number of regions there can be */
-    uint32_t *order;     /* [n_nodes]: node indices by region, program order within a region */
-    uint32_t *region_of; /* [n_nodes], by node index */
+    uint32_t n_regions;      /* 0 for a program without nodes */
+    uint32_t longest_chain;  /* nodes on the longest chain of hazards: there cannot be fewer regions */
+    uint32_t *order;         /* [n_nodes]: node indices by region, program order within a region */
+    uint32_t *region_of;     /* [n_nodes], by node index */
     uint32_t *region_first;  /* [n_regions + 1]: region r is order[region_first[r] … region_first[r+1]-1] */
     kiln__barrier *barriers; /* [n_regions - 1] */
     uint32_t n_barriers;

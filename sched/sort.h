@@ -1,5 +1,5 @@
-/* A stable sort of (key, index) pairs that allocates nothing by itself: qsort of the C library may. Internal.
- */
+/* A stable sort of (key, index) pairs that allocates nothing by itself:
+ * qsort of the C library may. Internal. */
 #ifndef KILN_SCHED_SORT_H
 #define KILN_SCHED_SORT_H
 

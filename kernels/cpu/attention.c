@@ -1,8 +1,7 @@
 /* Attention: from arguments to tiles, and the form for few query rows. */
 #include "attention_forms.h"
 
-/* ---- tiles ------------------------------------------------------------------------------------------------
- */
+/* ---- tiles --------------------------------------------------------------------------------------------- */
 
 /* The keys a query at index i sees, by position. */
 static void set_range(const kiln_attention_attrs *attrs, int64_t base, int64_t keys, kiln__att_row *r) {
@@ -99,8 +98,7 @@ kiln_status KILN_LEVEL_FN(attention)(const kiln_args *args, kiln_tile *tile) {
     return KILN_OK;
 }
 
-/* ---- blocks of keys ---------------------------------------------------------------------------------------
- */
+/* ---- blocks of keys ------------------------------------------------------------------------------------ */
 
 static const unsigned char *block_rows(const kiln_operand *o, const unsigned char *head, int64_t row,
                                        int64_t n, int64_t length, int64_t room, float *scratch,
@@ -131,8 +129,7 @@ kiln__att_block KILN_LEVEL_FN(att_block)(const kiln__att *a, int64_t position) {
     return b;
 }
 
-/* ---- few query rows ---------------------------------------------------------------------------------------
- */
+/* ---- few query rows ------------------------------------------------------------------------------------ */
 
 static inline f32x4 fold(vf x) {
     f32x4 q[KILN_VL / 4];

@@ -19,8 +19,8 @@ static inline float kiln__att_mask(const kiln__att *a, const unsigned char *mask
     return a->mask_type == KILN_F32 ? *(const float *)(const void *)p : *p ? 0.0f : -INFINITY;
 }
 
-/* Are all values of v in the block finite? If not, keys that are left out must not even be multiplied by 0.
- */
+/* Are all values of v in the block finite?
+ * If not, keys that are left out must not even be multiplied by 0. */
 static inline bool kiln__att_finite(const kiln__att *a, const kiln__att_block *b) {
     vf bad = {0};
     for (int64_t j = 0; j < b->n; j++)

@@ -3,10 +3,13 @@
  * docs of the GGUF quantisation types; all little-endian.
  *
  * A format NAME has the constants NAME_OFF, NAME_GROUPS (scales per 32 values: 1 or 2), NAME_MIN (has m) and
- * two functions on one block, whose 32-value parts are numbered from 0: NAME_scales(block, d, m)
- * d[part·GROUPS + group], m[part] NAME_bytes(block, part)    the q of a part, in order All products in
- * `scales` are exact in f32 (11-bit by 6- to 8-bit integers), and so is d·(q − OFF): a fused and a separate
- * addition of m give the same bits.
+ * two functions on one block, whose 32-value parts are numbered from 0:
+ *
+ *     NAME_scales(block, d, m)    d[part·GROUPS + group], m[part]
+ *     NAME_bytes(block, part)     the q of a part, in order
+ *
+ * All products in `scales` are exact in f32 (11-bit by 6- to 8-bit integers), and so is d·(q − OFF): a fused
+ * and a separate addition of m give the same bits.
  */
 #ifndef KILN_BLOCKS_H
 #define KILN_BLOCKS_H
@@ -43,7 +46,7 @@ KILN_INLINE u8x32 fifth_bits(uint32_t bits) {
     return (u8x32)((v & select) != 0) & 16;
 }
 
-/* ---- q4_0: f16 d, 16 bytes of nibbles -------------------------------------------------------------------- */
+/* ---- q4_0: f16 d, 16 bytes of nibbles ------------------------------------------------------------------ */
 
 enum { q4_0_OFF = 8, q4_0_GROUPS = 1, q4_0_MIN = 0 };
 KILN_INLINE void q4_0_scales(const unsigned char *block, float *d, float *m) {
@@ -55,7 +58,7 @@ KILN_INLINE u8x32 q4_0_bytes(const unsigned char *block, int part) {
     return nibbles(block + 2);
 }
 
-/* ---- q5_1: f16 d, f16 m, u32 of fifth bits, 16 bytes of nibbles ------------------------------------------ */
+/* ---- q5_1: f16 d, f16 m, u32 of fifth bits, 16 bytes of nibbles ---------------------------------------- */
 
 enum { q5_1_OFF = 0, q5_1_GROUPS = 1, q5_1_MIN = 1 };
 KILN_INLINE void q5_1_scales(const unsigned char *block, float *d, float *m) {
@@ -69,7 +72,7 @@ KILN_INLINE u8x32 q5_1_bytes(const unsigned char *block, int part) {
     return nibbles(block + 8) | fifth_bits(bits);
 }
 
-/* ---- q8_0: f16 d, 32 signed bytes ------------------------------------------------------------------------ */
+/* ---- q8_0: f16 d, 32 signed bytes ---------------------------------------------------------------------- */
 
 enum { q8_0_OFF = 128, q8_0_GROUPS = 1, q8_0_MIN = 0 };
 KILN_INLINE void q8_0_scales(const unsigned char *block, float *d, float *m) {
@@ -81,7 +84,7 @@ KILN_INLINE u8x32 q8_0_bytes(const unsigned char *block, int part) {
     return u8x32_load(block + 2) ^ 0x80;
 }
 
-/* ---- iq4_nl: f16 d, 16 bytes of nibbles that index a codebook -------------------------------------------- */
+/* ---- iq4_nl: f16 d, 16 bytes of nibbles that index a codebook ------------------------------------------ */
 
 enum { iq4_nl_OFF = 128, iq4_nl_GROUPS = 1, iq4_nl_MIN = 0 };
 /* The codebook −127 −104 −83 −65 −49 −35 −22 −10 1 13 25 38 53 69 89 113, plus 128. */
@@ -113,7 +116,7 @@ KILN_INLINE u8x32 iq4_nl_bytes(const unsigned char *block, int part) {
 #endif
 }
 
-/* ---- q4_K and q5_K: f16 d, f16 dmin, 12 bytes of scales, then bits --------------------------------------- */
+/* ---- q4_K and q5_K: f16 d, f16 dmin, 12 bytes of scales, then bits ------------------------------------- */
 
 /* Eight 6-bit (scale, min) pairs in 12 bytes: bytes 0–3 and 4–7 hold the low six bits of pairs 0–3; bytes
  * 8–11 the low four bits of pairs 4–7, whose upper two stand on top of bytes 0–7. */
@@ -156,7 +159,7 @@ KILN_INLINE u8x32 q5_K_bytes(const unsigned char *block, int part) {
     return k_nibbles(block + 48, part) | shifted(block + 16, part - 4, 16); /* bit `part` of byte i */
 }
 
-/* ---- q6_K: 128 bytes of low nibbles, 64 of upper bit pairs, 16 × i8 scales, f16 d ------------------------ */
+/* ---- q6_K: 128 bytes of low nibbles, 64 of upper bit pairs, 16 × i8 scales, f16 d ---------------------- */
 
 enum { q6_K_OFF = 32, q6_K_GROUPS = 2, q6_K_MIN = 0 };
 KILN_INLINE void q6_K_scales(const unsigned char *block, float *d, float *m) {
@@ -173,7 +176,7 @@ KILN_INLINE u8x32 q6_K_bytes(const unsigned char *block, int part) {
            shifted(block + 128 + 32 * half, 2 * j - 4, 48);
 }
 
-/* ---- the list -------------------------------------------------------------------------------------------- */
+/* ---- the list ------------------------------------------------------------------------------------------ */
 
 /* X(NAME, …) for every block dtype. */
 #define BLOCKS_EACH(X, ...)                                                                                  \

@@ -1,9 +1,9 @@
 /* Dot products of bytes, four by four: the integer instructions of each level behind three functions. All
  * results are exact, so that levels differ only in what is done with them in floats.
  *
- * w holds unsigned q of a format with offset OFF, x signed activations, −127 ≤ x ≤ 127; wanted is Σ (q −
- * OFF)·x. Depending on the level, OFF is taken off the weights or off the sum: `dot_start` is what a sum
- * starts from.
+ * w holds unsigned q of a format with offset OFF, x signed activations, −127 ≤ x ≤ 127; wanted is
+ * Σ (q − OFF)·x. Depending on the level, OFF is taken off the weights or off the sum: `dot_start` is what a
+ * sum starts from.
  */
 #ifndef KILN_DOT_BYTES_H
 #define KILN_DOT_BYTES_H
@@ -64,8 +64,8 @@ KILN_INLINE i32x4 dot_16(const int8_t *w, const int8_t *x) {
 #if defined(__SSE2__)
     __m128i zero = _mm_setzero_si128(), wv = _mm_loadu_si128((const __m128i *)(const void *)w),
             xv = _mm_loadu_si128((const __m128i *)(const void *)x);
-    __m128i ws = _mm_cmpgt_epi8(zero, wv),
-            xs = _mm_cmpgt_epi8(zero, xv); /* the upper bytes of 16-bit values */
+    /* The upper bytes of 16-bit values. */
+    __m128i ws = _mm_cmpgt_epi8(zero, wv), xs = _mm_cmpgt_epi8(zero, xv);
     __m128i low = _mm_madd_epi16(_mm_unpacklo_epi8(wv, ws), _mm_unpacklo_epi8(xv, xs));
     __m128i high = _mm_madd_epi16(_mm_unpackhi_epi8(wv, ws), _mm_unpackhi_epi8(xv, xs));
     return (i32x4)_mm_add_epi32(low, high);

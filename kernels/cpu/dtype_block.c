@@ -3,7 +3,7 @@
 #include "dtype_float.h"
 #include "dtype_fns.h"
 
-/* ---- activations ----------------------------------------------------------------------------------------- */
+/* ---- activations --------------------------------------------------------------------------------------- */
 
 void KILN_LEVEL_FN(q8_a_to_f32)(const void *row, float *out, int64_t n) {
     const unsigned char *block = row;
@@ -36,8 +36,8 @@ static void quantize_block(const float *in, unsigned char *block) {
     int32_t sum = 0;
     if (largest >= 0x7f800000) {
         d = quantize_special(in, q, largest);
-    } else if (bits_float(largest) >=
-               0x1p-119f) { /* below, 127/largest is not finite: the block counts as 0 */
+    } else if (bits_float(largest) >= 0x1p-119f) {
+        /* Below, 127/largest is not finite: the block counts as 0. */
         d = bits_float(largest) / 127.0f;
         float inverse = 127.0f / bits_float(largest);
         for (int i = 0; i < 32; i++) /* adding 1.5·2^23 rounds to nearest, ties to even */
@@ -57,7 +57,7 @@ void KILN_LEVEL_FN(q8_a_from_f32)(const float *in, void *row, int64_t n) {
         quantize_block(in, block);
 }
 
-/* ---- weights: one set of functions per format ------------------------------------------------------------ */
+/* ---- weights: one set of functions per format ---------------------------------------------------------- */
 
 /* m = -0 leaves every value as it is, the sign of zero included. */
 KILN_INLINE void part_to_f32(const u8x32 *bytes, int off, float d0, float d1, float m, float *out) {
@@ -140,7 +140,7 @@ BLOCKS_EACH(BLOCK_DOT_FLOAT, f16, uint16_t)
 BLOCKS_EACH(BLOCK_DOT_FLOAT, bf16, uint16_t)
 BLOCKS_EACH(BLOCK_DOT_Q8_A, )
 
-/* ---- the table ------------------------------------------------------------------------------------------- */
+/* ---- the table ----------------------------------------------------------------------------------------- */
 
 #define ROW_FLOAT(name)                                                                                      \
     {                                                                                                        \

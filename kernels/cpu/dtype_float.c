@@ -2,7 +2,7 @@
 #include "dtype_float.h"
 #include "dtype_fns.h"
 
-/* ---- conversions ----------------------------------------------------------------------------------------- */
+/* ---- conversions --------------------------------------------------------------------------------------- */
 
 void KILN_LEVEL_FN(f32_to_f32)(const void *row, float *out, int64_t n) {
     memmove(out, row, (size_t)n * sizeof *out);
@@ -50,7 +50,7 @@ void KILN_LEVEL_FN(bf16_from_f32)(const float *in, void *row, int64_t n) {
         h[i] = f32_to_bf16(in[i]);
 }
 
-/* ---- dots ------------------------------------------------------------------------------------------------ */
+/* ---- dots ---------------------------------------------------------------------------------------------- */
 
 #define FLOAT_DOT(W, X, wtype, xtype)                                                                        \
     float KILN_LEVEL_FN(W##_dot_##X)(const void *row, const xtype *x, int64_t n) {                           \

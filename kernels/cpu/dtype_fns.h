@@ -1,5 +1,5 @@
-/* The functions behind the table of dtype_kernels.h, one set per dtype kind and level. Internal to dtype_*.c.
- */
+/* The functions behind the table of dtype_kernels.h, one set per dtype kind and level.
+ * Internal to dtype_*.c. */
 #ifndef KILN_DTYPE_FNS_H
 #define KILN_DTYPE_FNS_H
 

@@ -18,8 +18,8 @@
 
 enum { GROUP = KILN__GEMM_ROWS, CHUNK = KILN__GEMM_CHUNK };
 
-/* sums[c][r] += Σ_j w[r][j]·x[c][j] for n elements from element `at` of x; n a multiple of 16 but at the end.
- */
+/* sums[c][r] += Σ_j w[r][j]·x[c][j] for n elements from element `at` of x;
+ * n a multiple of 16 but at the end. */
 typedef void tile_fn(const unsigned char *const *w, const unsigned char *const *x, int64_t at, int64_t n,
                      float *sums);
 
@@ -35,8 +35,9 @@ KILN_INLINE void tile_tail(int rows, int tokens, vf_reader *read, int64_t size, 
         }
 }
 
-/* A tile of sums a<token><row>, each with a name of its own: arrays of them some compilers leave in memory. There is
- * a pass for each vector of the 16 lanes, so that a tile needs rows × tokens registers at any width. */
+/* A tile of sums a<token><row>, each with a name of its own: arrays of them some compilers leave in memory.
+ * There is a pass for each vector of the 16 lanes, so that a tile needs rows × tokens registers at any
+ * width. */
 #define ROWS_2(X, c)                                                                                         \
     X(c, 0);                                                                                                 \
     X(c, 1)
@@ -121,8 +122,8 @@ static void chunk_tokens(const kiln__gemm *g, const unsigned char *const *w, int
         tile_f32(w, g->x + t, at, n, sums + t * GROUP * LANES);
 }
 
-/* Fetches from the next rows what is read of these now: four short streams are too many for the processor's own
- * guesses. */
+/* Fetches from the next rows what is read of these now:
+ * four short streams are too many for the processor's own guesses. */
 static void fetch_ahead(const kiln__gemm *g, int64_t row, int64_t at, int64_t bytes) {
     for (int64_t r = row + GROUP; r < row + 2 * GROUP; r++)
         for (int64_t o = 0; o < bytes; o += 64)

@@ -13,7 +13,7 @@
 #include "gemm_scratch.h"
 #include "tuning.h"
 
-/* ---- strips ---------------------------------------------------------------------------------------------- */
+/* ---- strips -------------------------------------------------------------------------------------------- */
 
 enum { STRIP = 4 };
 
@@ -63,8 +63,8 @@ KILN_INLINE void fetch_ahead(const unsigned char *const *w, int64_t ahead, int64
         __builtin_prefetch(p + o);
 }
 
-/* Scales and mins of block b of 4 rows: a vector per scale, a lane per row. Blocks of one part begin with f16 d and,
- * where they have it, f16 m. */
+/* Scales and mins of block b of 4 rows: a vector per scale, a lane per row. Blocks of one part begin with f16
+ * d and, where they have it, f16 m. */
 #define COLUMNS(NAME, unused)                                                                                \
     KILN_INLINE void NAME##_columns(const unsigned char *const *w, int64_t b, f32x4 *d, f32x4 *m) {          \
         if (NAME##_PARTS == 1) {                                                                             \
@@ -115,7 +115,7 @@ BLOCKS_EACH(STRIP_TOKENS, )
 typedef void strip_fn(const unsigned char *const *w, int64_t ahead, int64_t blocks,
                       const unsigned char *const *x, f32x4 *y);
 
-/* ---- panels ---------------------------------------------------------------------------------------------- */
+/* ---- panels -------------------------------------------------------------------------------------------- */
 
 #if defined(KILN_DOT_VNNI) || defined(KILN_DOT_AVX2)
 #define HAVE_PANELS 1
@@ -255,8 +255,8 @@ KILN_INLINE void panel_kernel(int off, int groups, int min, int tokens, const pa
 typedef void panel_fn(const panel_part *w, const panel_x *x, int64_t parts, int row, int token,
                       float (*y)[WIDE]);
 
-/* One kernel serves all formats with the same arithmetic. On AVX2 the offset also chooses the instructions.
- */
+/* One kernel serves all formats with the same arithmetic.
+ * On AVX2 the offset also chooses the instructions. */
 #define PANEL(name, off, groups, min)                                                                        \
     static void name##_many(const panel_part *w, const panel_x *x, int64_t parts, int row, int token,        \
                             float(*y)[WIDE]) {                                                               \
@@ -273,7 +273,7 @@ PANEL(panel_halves, 32, 2, 0)   /* q6_K */
 
 #endif
 
-/* ---- the table of formats -------------------------------------------------------------------------------- */
+/* ---- the table of formats ------------------------------------------------------------------------------ */
 
 typedef struct int_format {
     strip_fn *strip_1, *strip_4;

@@ -2,10 +2,10 @@
  * Makefile): "base" is what the ABI guarantees (SSE2 on x86-64, NEON on arm64), the others need CPU features.
  * A kernel is written once, in C that vectorises well, and named through KILN_LEVEL_FN.
  *
- *     in kernels/cpu/silu.c:   kiln_status KILN_LEVEL_FN(silu)(const kiln_args *args, kiln_tile *tile) { … }
- *     in ops/silu.c:           KILN_CPU_DECLARE(silu);
- *                              static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(silu, NULL, tiles,
- * NULL)};
+ *     in kernels/cpu/unary.c:  kiln_status KILN_LEVEL_FN(silu)(const kiln_args *args, kiln_tile *tile) { … }
+ *     in ops/silu.c:           KILN_CPU_DECLARE(silu)
+ *                              static const kiln_kernel kernels[] = {
+ *                                  KILN_CPU_KERNELS(silu, NULL, kiln__tiles_unary, NULL)};
  */
 #ifndef KILN_LEVEL_H
 #define KILN_LEVEL_H

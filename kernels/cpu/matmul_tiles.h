@@ -57,7 +57,7 @@ static inline int64_t kiln__mm_scratch(const kiln__mm *m, bool gathers) {
     return gemm < 0 || __builtin_add_overflow(gemm, rows, &all) ? -1 : all;
 }
 
-/* ---- matmul ---------------------------------------------------------------------------------------------- */
+/* ---- matmul -------------------------------------------------------------------------------------------- */
 
 static inline kiln__mm kiln__matmul_plan(const kiln_args *args) {
     const kiln_operand *w = &args->in[KILN_MATMUL_W];
@@ -95,7 +95,7 @@ static inline int64_t kiln__matmul_scratch(const kiln_args *args) {
     return kiln__mm_scratch(&m, kiln__mm_gathers(&m));
 }
 
-/* ---- matmul_id ------------------------------------------------------------------------------------------- */
+/* ---- matmul_id ----------------------------------------------------------------------------------------- */
 
 typedef struct kiln__mm_id {
     kiln__mm m; /* its tokens are (token, slot) pairs */

@@ -105,8 +105,8 @@ kiln_status KILN_LEVEL_FN(argsort)(const kiln_args *args, kiln_tile *tile) {
         int32_t *y = (int32_t *)(void *)kiln__row(&args->out[0], r);
         for (int64_t i = 0; i < n; i++) {
             uint32_t key = order_key(x[i]);
-            /* ~key: from large to small; key - 1: from small to large. NaN's 0 becomes the largest in both.
-             */
+            /* ~key: from large to small; key - 1: from small to large.
+             * NaN's 0 becomes the largest in both. */
             a[i] = (uint64_t)(attrs->descending ? ~key : key - 1u) << 32 | (uint64_t)i;
         }
         const uint64_t *sorted = order_sort(a, b, n);

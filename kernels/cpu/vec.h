@@ -1,6 +1,6 @@
 /* Vectors for kernels: GNU C vector types (gcc and clang, any target), and the few instructions that C cannot
- * name. Arithmetic on them is written as on floats, and each level gets its own instructions. Only for files in
- * kernels/cpu/ (they define KILN_LEVEL). Internal.
+ * name. Arithmetic on them is written as on floats, and each level gets its own instructions. Only for files
+ * in kernels/cpu/ (they define KILN_LEVEL). Internal.
  *
  *   vec.h          types, loads and stores, lanes
  *   vec_math.h     exp, tanh, the activations; maps and sums over rows
@@ -158,8 +158,8 @@ static inline vf vf_swap_pairs(vf v) {
 #endif
 }
 
-/* c + a·b, fused where the level has the instruction. Named, and not left to the compiler's contraction, which
- * may choose otherwise from one loop to the next: results must not depend on that. */
+/* c + a·b, fused where the level has the instruction. Named, and not left to the compiler's contraction,
+ * which may choose otherwise from one loop to the next: results must not depend on that. */
 KILN_INLINE float madd(float a, float b, float c) {
 #if defined(__FMA__) || defined(__aarch64__)
     return __builtin_fmaf(a, b, c);

@@ -1,7 +1,7 @@
 /* The functions that ops apply to vectors: exp, tanh, the activations; and maps and sums over rows.
  *
- * A row is walked in whole vectors; its last part is copied to a padded vector and goes through the same code,
- * so a value never depends on where in a row it stands.
+ * A row is walked in whole vectors; its last part is copied to a padded vector and goes through the same
+ * code, so a value never depends on where in a row it stands.
  *
  * Measured errors against libm in double are held by tests/kernels/test_vec.c.
  */

@@ -1,4 +1,5 @@
-/* Baking: what it refuses, memory caps, storages that overlap in memory, symbols in products, ops that declare nothing. */
+/* Baking: what it refuses, memory caps, storages that overlap in memory, symbols in products,
+ * ops that declare nothing. */
 #include "kiln.h"
 #include "check.h"
 #include "extra_ops.h"
@@ -70,7 +71,8 @@ static void test_refusals(void **unused) {
     kiln_plan_release(plan);
 }
 
-/* y = sum of eight branches that are all independent: wide, so the arena is large unless it is made narrow. */
+/* y = sum of eight branches that are all independent:
+ * wide, so the arena is large unless it is made narrow. */
 static void test_memory_cap(void **unused) {
     (void)unused;
     kiln_graph_reset(graph);
@@ -231,7 +233,8 @@ static void test_opaque(void **unused) {
     }
 }
 
-/* A node may not write bytes that it reads through another operand: what comes of it would depend on tiles. */
+/* A node may not write bytes that it reads through another operand:
+ * what comes of it would depend on tiles. */
 static void test_own_overlap(void **unused) {
     (void)unused;
     static const kiln_tensor none = {0, 0};

@@ -106,8 +106,8 @@ static kiln_status keep_rows(void *context, const kiln_observation *o) {
     return KILN_OK;
 }
 
-/* What a tap shows is what the tensor holds when its node is done, also where the node wrote only some rows: neither
- * what a later node writes to the others, nor what was there before an earlier one did. */
+/* What a tap shows is what the tensor holds when its node is done, also where the node wrote only some rows:
+ * neither what a later node writes to the others, nor what was there before an earlier one did. */
 static void test_partial_writes(void **unused) {
     (void)unused;
     static const kiln_tap tap = {"first", KILN_WATCH_VALUES};

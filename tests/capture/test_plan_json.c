@@ -1,5 +1,5 @@
-/* Plan dumps: complete, loadable as graphs, checkable against a fresh plan; each kind of tampering is found.
- */
+/* Plan dumps: complete, loadable as graphs, checkable against a fresh plan;
+ * each kind of tampering is found. */
 #include "kiln.h"
 #include "check.h"
 #include "tiny_model.h"

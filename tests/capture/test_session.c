@@ -343,8 +343,8 @@ static void test_misaligned_in_graph(void **unused) {
     kiln_graph_destroy(g);
 }
 
-/* The last record of the schedule needs more room than the last node of the program: an earlier layout wrote past its
- * memory. */
+/* The last record of the schedule needs more room than the last node of the program:
+ * an earlier layout wrote past its memory. */
 static kiln_status make_session(kiln_allocator allocator, void *unused) {
     (void)unused;
     kiln_graph *g = NULL;
@@ -528,7 +528,8 @@ static void test_many_sessions(void **unused) {
     kiln_graph_destroy(g);
 }
 
-/* One thread submits and waits, others cancel, look and wait for the same fences: every run ends in one of the two ways. */
+/* One thread submits and waits, others cancel, look and wait for the same fences:
+ * every run ends in one of the two ways. */
 typedef struct storm {
     pthread_mutex_t lock;
     kiln_fence fence; /* of the latest submission */

@@ -1,5 +1,6 @@
-/* libFuzzer target: bytes as a program of builder calls, right and wrong ones; what is accepted is baked, held against its own
- * dump, and run. Nothing may crash, leak or read outside; every refusal must have a text. */
+/* libFuzzer target: bytes as a program of builder calls, right and wrong ones; what is accepted is baked,
+ * held against its own dump, and run. Nothing may crash, leak or read outside;
+ * every refusal must have a text. */
 #include "kiln.h"
 
 #include <stdlib.h>
@@ -176,8 +177,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     kiln_cpu_options cpu = {.threads = 1};
     must(kiln_graph_create(NULL, &b.g, NULL) == KILN_OK &&
          kiln_cpu_executor_create(NULL, &cpu, &executor, NULL) == KILN_OK);
-    /* A failed call stops a graph for good; so that later calls are reached, each graph is built from calls that worked,
-     * by taking the failing one out and starting again. */
+    /* A failed call stops a graph for good; so that later calls are reached, each graph is built from calls
+     * that worked, by taking the failing one out and starting again. */
     const uint8_t *calls[MAX_CALLS];
     uint32_t n_calls = 0;
     for (uint32_t i = 0; i < MAX_CALLS && s.at < s.end; i++) {

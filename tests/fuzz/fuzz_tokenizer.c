@@ -12,8 +12,8 @@ static void check(bool good) {
         __builtin_trap();
 }
 
-/* <unk>, <s>, 256 bytes, then pieces of 1 to 8 bytes cut from the front of the data, with scores and types.
- */
+/* <unk>, <s>, 256 bytes, then pieces of 1 to 8 bytes cut from the front of the data,
+ * with scores and types. */
 static size_t fill(kiln_gguf_string *texts, float *scores, int32_t *types, char names[256][8],
                    const uint8_t **data, size_t *size) {
     static const char hex[] = "0123456789ABCDEF";

@@ -1,4 +1,5 @@
-/* Building graphs: views and what they cover, every refusal with its exact message, and that a refused call changes nothing. */
+/* Building graphs: views and what they cover, every refusal with its exact message,
+ * and that a refused call changes nothing. */
 #include "kiln.h"
 #include "check.h"
 #include "graph.h"
@@ -275,8 +276,8 @@ static void test_nodes_operands(void **unused) {
             "node 'silu.0' (silu): operand 0 is a tensor of another graph, or of this one before its reset");
 }
 
-/* Where names stand in the table differs from graph to graph, so that no file is slow to load everywhere; what is
- * found, in the graph and in a copy of it, does not. */
+/* Where names stand in the table differs from graph to graph, so that no file is slow to load everywhere;
+ * what is found, in the graph and in a copy of it, does not. */
 static void test_name_places(void **unused) {
     (void)unused;
     enum { N = 200 };

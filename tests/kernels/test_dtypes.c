@@ -1,5 +1,5 @@
-/* Every dtype's conversions and dots, at every CPU level of this machine, against reference bits and doubles.
- */
+/* Every dtype's conversions and dots, at every CPU level of this machine,
+ * against reference bits and doubles. */
 #include "dtype_kernels.h"
 #include "tests/support/op_case.h"
 #include "tests/support/testdata.h"
@@ -37,7 +37,7 @@ static float float_of(uint32_t u) {
     return f;
 }
 
-/* ---- conversions of halves ------------------------------------------------------------------------------- */
+/* ---- conversions of halves ----------------------------------------------------------------------------- */
 
 static uint16_t all_halves[65536];
 static float wide[65536];
@@ -137,12 +137,12 @@ static void float_to_half(void **state) {
     each_level(check_float_to_half);
 }
 
-/* ---- reference blocks ------------------------------------------------------------------------------------ */
+/* ---- reference blocks ---------------------------------------------------------------------------------- */
 
 /* Bounds on the largest error of a dot of 256 elements with these rows, relative to Σ|w·x|: `exact` with f32
  * activations, `fast` with quantised ones. Measured: exact 1.5e-8 … 4.4e-8; fast 8.5e-5 for halves
- * (activations in bf16) and 1.03e-3 … 1.10e-3 for blocks, where ggml's own dots are off by 0.88e-3 … 1.09e-3.
- */
+ * (activations in bf16) and 1.03e-3 … 1.10e-3 for blocks,
+ * where ggml's own dots are off by 0.88e-3 … 1.09e-3. */
 static const struct {
     kiln_dtype dtype;
     double exact, fast;
@@ -239,7 +239,7 @@ static void dots_near_reference(void **state) {
     each_level(check_reference_dots);
 }
 
-/* ---- dots of random rows --------------------------------------------------------------------------------- */
+/* ---- dots of random rows ------------------------------------------------------------------------------- */
 
 enum { MOST = 1024 };
 
@@ -340,7 +340,7 @@ static void specials_flow(void **state) {
     each_level(check_specials);
 }
 
-/* ---- activations ----------------------------------------------------------------------------------------- */
+/* ---- activations --------------------------------------------------------------------------------------- */
 
 static void check_activations(const kiln__dtype_fns *fns, const char *level) {
     static const float sizes[] = {0, 1e-45f, 1e-40f, 1e-37f, 1e-35f, 1e-10f, 1, 100, 1e30f, 3e38f};

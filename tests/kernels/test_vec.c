@@ -1,5 +1,5 @@
-/* The vector functions of kernels/cpu/vec_math.h at every CPU level: largest errors against double, special values,
- * and that a value does not depend on where in a row it stands. */
+/* The vector functions of kernels/cpu/vec_math.h at every CPU level: largest errors against double, special
+ * values, and that a value does not depend on where in a row it stands. */
 #include "infer_util.h"
 #include "tests/support/op_case.h"
 
@@ -47,8 +47,8 @@ static float float_of(uint32_t bits) {
     return f;
 }
 
-/* Calls `apply` on every 2039th float of either sign up to `limit` (2.1 million in all), and returns the largest
- * error in units of the last place. */
+/* Calls `apply` on every 2039th float of either sign up to `limit` (2.1 million in all), and returns the
+ * largest error in units of the last place. */
 static double sweep(void (*apply)(size_t level, int64_t n), size_t level, double (*want)(double),
                     float limit) {
     double worst = 0;
@@ -135,8 +135,8 @@ static const struct {
     float limit;  /* |x| up to which the error is measured */
     double bound; /* in units of the last place of the result */
 } functions[] = {
-    /* Errors of e^-x grow with |x| as those of its argument's rounding do; beyond the limits results are below
-     * 10^-6 of x, and rounding the argument is most of the error. */
+    /* Errors of e^-x grow with |x| as those of its argument's rounding do; beyond the limits results are
+     * below 10^-6 of x, and rounding the argument is most of the error. */
     {"silu", &kiln__op_silu, NULL, silu_of, 80, 2.5},
     {"tanh", &kiln__op_softcap, &cap1, tanh_of, INFINITY, 1.5},
     {"gelu by tanh", &kiln__op_gelu, &by_tanh, gelu_tanh_of, 3, 16},

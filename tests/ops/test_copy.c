@@ -1,7 +1,7 @@
 /* copy and quantize: the two ops that only change how values are held. */
 #include "matmul_help.h"
 
-/* ---- copy ------------------------------------------------------------------------------------------------ */
+/* ---- copy ---------------------------------------------------------------------------------------------- */
 
 /* The value as the target dtype holds it: exact. */
 static void copy_oracle(const op_case *c, const op_values *in, op_values *out) {
@@ -80,7 +80,7 @@ static void forms(void **state) {
     op_case_run(&symbol);
 }
 
-/* ---- quantize -------------------------------------------------------------------------------------------- */
+/* ---- quantize ------------------------------------------------------------------------------------------ */
 
 /* Half a step of a block of 32, or the rounding of the half. */
 static void quantize_oracle(const op_case *c, const op_values *in, op_values *out) {

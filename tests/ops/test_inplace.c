@@ -1,5 +1,5 @@
-/* Every `inplace` pair of every built-in op: the output on the input's own bytes has the same bits as elsewhere,
- * at every CPU level and however the tiles are split. */
+/* Every `inplace` pair of every built-in op: the output on the input's own bytes has the same bits as
+ * elsewhere, at every CPU level and however the tiles are split. */
 #include "infer_util.h"
 #include "tests/support/op_case.h"
 

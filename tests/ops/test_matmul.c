@@ -174,7 +174,7 @@ static void shadow_beside_w(void **state) {
     }
 }
 
-/* ---- one result, however it is computed ------------------------------------------------------------------ */
+/* ---- one result, however it is computed ---------------------------------------------------------------- */
 
 /* y of `tokens` rows of the same x (a prefix of `x`), by matmul on q with or without xq. */
 static void compute(uint32_t cpu, kiln_dtype wtype, const void *w, int64_t n, int64_t k, const float *x,
@@ -233,7 +233,7 @@ static void rows_do_not_depend_on_neighbours(void **state) {
     }
 }
 
-/* ---- refusals -------------------------------------------------------------------------------------------- */
+/* ---- refusals ------------------------------------------------------------------------------------------ */
 
 static const struct {
     const char *name;

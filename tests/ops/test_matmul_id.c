@@ -15,7 +15,7 @@ typedef struct id_case {
 
 #define IDS(...) (const double[]){__VA_ARGS__}, sizeof((const double[]){__VA_ARGS__}) / sizeof(double)
 
-/* ---- operands made from others --------------------------------------------------------------------------- */
+/* ---- operands made from others ------------------------------------------------------------------------- */
 
 static void make_xq(const op_case *c, const op_values *values, uint32_t operand, void *bytes) {
     quantise(&values[KILN_MATMUL_ID_X], c->in[operand].dtype, bytes);
@@ -66,7 +66,7 @@ static void oracle(const op_case *c, const op_values *in, op_values *out) {
     }
 }
 
-/* ---- cases ----------------------------------------------------------------------------------------------- */
+/* ---- cases --------------------------------------------------------------------------------------------- */
 
 static op_case base_case(const id_case *i, kiln_dtype wtype) {
     op_case c = {.name = i->name,
@@ -234,7 +234,7 @@ static void tokens_as_a_symbol(void **state) {
     }
 }
 
-/* ---- the map --------------------------------------------------------------------------------------------- */
+/* ---- the map ------------------------------------------------------------------------------------------- */
 
 static void map_oracle(const op_case *c, const op_values *in, op_values *out) {
     int64_t experts = ((const kiln_expert_map_attrs *)c->attrs)->n_experts, at = 0;
@@ -310,7 +310,7 @@ static void made_up_map(void **state) {
     }
 }
 
-/* ---- golden vectors -------------------------------------------------------------------------------------- */
+/* ---- golden vectors ------------------------------------------------------------------------------------ */
 
 static void *golden(const char *format, const char *dtype, const char *name, size_t want) {
     char path[96];
@@ -380,7 +380,7 @@ static void golden_vectors(void **state) {
     }
 }
 
-/* ---- refusals -------------------------------------------------------------------------------------------- */
+/* ---- refusals ------------------------------------------------------------------------------------------ */
 
 #define X   [KILN_MATMUL_ID_X]
 #define IDX [KILN_MATMUL_ID_IDS]

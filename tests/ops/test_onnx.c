@@ -150,9 +150,10 @@ static void test_top_k(void **state) {
     top_k("test_top_k_same_values");
 }
 
-/* Their caches hold any numbers (c, s), ours are cos and sin of one angle: each of their pairs is ours, turned by
- * atan2(s, c) and stretched by the length of (c, s). With theta = 1 all pairs of a row turn by the same angle,
- * freq_scale; of each run only the pair it was made for is compared. x: [batch, heads, tokens, d]. */
+/* Their caches hold any numbers (c, s), ours are cos and sin of one angle: each of their pairs is ours,
+ * turned by atan2(s, c) and stretched by the length of (c, s). With theta = 1 all pairs of a row turn by the
+ * same angle, freq_scale; of each run only the pair it was made for is compared.
+ * x: [batch, heads, tokens, d]. */
 static void one_pair(const golden *g, int64_t row, int64_t pair, kiln_rope_mode mode, uint32_t cpu) {
     int64_t d = g->in[0].dims[3], tokens = g->in[0].dims[2], heads = g->in[0].dims[1];
     int64_t batch = row / tokens / heads, position = (int64_t)g->in[3].value[batch * tokens + row % tokens];

@@ -1,6 +1,6 @@
 /* Hand-made tapes for tests of executors: records with a small kernel that watches what is done to it. No
- * graph, no plan. Checks go through cmocka on the test's own thread and are counted as violations elsewhere.
- */
+ * graph, no plan. Checks go through cmocka on the test's own thread,
+ * and are counted as violations elsewhere. */
 #ifndef KILN_TEST_EXECUTOR_JOB_H
 #define KILN_TEST_EXECUTOR_JOB_H
 

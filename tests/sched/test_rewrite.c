@@ -37,8 +37,7 @@ static kiln_dtype dtype_of(const kiln_graph *p, uint32_t tensor) {
     return tensor ? p->tensors.items[tensor].desc.dtype : KILN_DTYPE_NONE;
 }
 
-/* ---- precision --------------------------------------------------------------------------------------------
- */
+/* ---- precision ----------------------------------------------------------------------------------------- */
 
 static void one_form_per_kind(void **state) {
     (void)state;
@@ -180,8 +179,7 @@ static void forms_of_x(void **state) {
     finish(g, p, &r);
 }
 
-/* ---- experts ----------------------------------------------------------------------------------------------
- */
+/* ---- experts ------------------------------------------------------------------------------------------- */
 
 static void maps_of_experts(void **state) {
     (void)state;
@@ -224,8 +222,7 @@ static void maps_of_experts(void **state) {
     }
 }
 
-/* ---- a decoder with routed experts -----------------------------------------------------------------------
- */
+/* ---- a decoder with routed experts --------------------------------------------------------------------- */
 
 typedef struct layer {
     kiln_graph *g;
@@ -375,8 +372,7 @@ static void whole_decoder(void **state) {
     }
 }
 
-/* ---- random programs --------------------------------------------------------------------------------------
- */
+/* ---- random programs ----------------------------------------------------------------------------------- */
 
 enum { POOL = 48 };
 
@@ -588,8 +584,7 @@ static void random_programs(void **state) {
     print_message("%zu of %zu programs need fewer regions\n", shorter, chains);
 }
 
-/* ---- failing allocations, cost ----------------------------------------------------------------------------
- */
+/* ---- failing allocations, cost ------------------------------------------------------------------------- */
 
 static kiln_status clone_and_rewrite(kiln_allocator allocator, void *context) {
     kiln_graph *p;

@@ -1,6 +1,6 @@
 /* Runs a graph node by node in program order, on one thread, with no scheduler, no plan, no fusion and no
- * memory reuse: the reference that plans and replays are compared with, and the way op tests run an op alone.
- */
+ * memory reuse: the reference that plans and replays are compared with,
+ * and the way op tests run an op alone. */
 #ifndef KILN_TEST_EAGER_H
 #define KILN_TEST_EAGER_H
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Under ASan the whole ends where the bytes handed out end, so that the first byte past them is seen. Without it a
- * canary stands there and is looked at when they are freed. */
+/* Under ASan the whole ends where the bytes handed out end, so that the first byte past them is seen. Without
+ * it a canary stands there and is looked at when they are freed. */
 #if defined __SANITIZE_ADDRESS__
 #define CANARY 0
 #elif defined __has_feature

@@ -24,8 +24,8 @@ typedef struct oracle {
 
 void oracle_init(oracle *o, const kiln_graph *graph, const kiln__hazards *hazards);
 
-/* Every byte truly touched, at any of several values of the symbols, lies in a declared access of that mode.
- */
+/* Every byte truly touched, at any of several values of the symbols,
+ * lies in a declared access of that mode. */
 const char *oracle_check_accesses(const oracle *o, const kiln__hazards *hazards);
 
 /* The hazards' closure is that of all conflicting pairs, each hazard is a true one of its kind, each pair

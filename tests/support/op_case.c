@@ -12,7 +12,7 @@
 
 enum { GUARD = 64 };
 
-/* ---- values ---------------------------------------------------------------------------------------------- */
+/* ---- values -------------------------------------------------------------------------------------------- */
 
 uint64_t op_random(uint64_t *state) { /* splitmix64 */
     uint64_t z = (*state += 0x9e3779b97f4a7c15u);
@@ -148,7 +148,7 @@ void op_random_blocks(kiln_dtype dtype, void *row, int64_t n, uint64_t *state) {
     }
 }
 
-/* ---- levels ---------------------------------------------------------------------------------------------- */
+/* ---- levels -------------------------------------------------------------------------------------------- */
 
 const op_level *op_levels(size_t *count) {
     static const op_level all[] = {
@@ -163,7 +163,7 @@ const op_level *op_levels(size_t *count) {
     return all;
 }
 
-/* ---- building -------------------------------------------------------------------------------------------- */
+/* ---- building ------------------------------------------------------------------------------------------ */
 
 typedef struct op_run {
     const op_case *c;
@@ -275,7 +275,7 @@ static unsigned char *storage_bytes(const op_run *r, size_t storage) {
     return NULL;
 }
 
-/* ---- reading and writing values -------------------------------------------------------------------------- */
+/* ---- reading and writing values ------------------------------------------------------------------------ */
 
 static void shape_now(const op_run *r, uint32_t tensor, op_values *v) {
     const kiln_desc *d = &r->graph->tensors.items[tensor].desc;
@@ -359,7 +359,7 @@ static void fill_input(op_run *r, uint32_t i, op_values *all, uint64_t *state) {
     each_row(r, r->in[i], v, bytes, read_row); /* what the dtype made of them */
 }
 
-/* ---- checks ---------------------------------------------------------------------------------------------- */
+/* ---- checks -------------------------------------------------------------------------------------------- */
 
 /* Marks in maps[storage] the bytes of an access box. */
 static void mark_box(const op_run *r, unsigned char **maps, const kiln__access *a, unsigned char bit) {
@@ -494,7 +494,7 @@ static void check_values(const op_run *r, const op_values *want) {
     }
 }
 
-/* ---- running --------------------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------------------- */
 
 static void run_levels(op_run *r, const op_values *want, uint64_t *state) {
     size_t n_levels;

@@ -5,7 +5,7 @@
  *   - runs it with its tiles in 1, 3 and as many pieces as there are tiles: all bytes must come out the same;
  *   - compares the outputs with an oracle in double;
  *   - checks that no byte changed that the op does not declare as written (64 guard bytes around every
- * operand and the gaps between rows included);
+ *     operand and the gaps between rows included);
  *   - randomises every byte the op does not declare as read: the results must not change.
  * Failures name the case, the level and the element.
  */
@@ -19,8 +19,8 @@ enum { OP_MAX_IN = 40, OP_MAX_OUT = 4, OP_MAX_SLOTS = 4 };
 
 typedef struct op_case op_case;
 
-/* An operand's values in row-major order, as doubles, for the counts of this run (symbols at their values).
- */
+/* An operand's values in row-major order, as doubles,
+ * for the counts of this run (symbols at their values). */
 typedef struct op_values {
     kiln_dtype dtype; /* KILN_DTYPE_NONE: absent */
     uint32_t ndim;
@@ -35,17 +35,17 @@ typedef struct op_in {
     kiln_dtype dtype; /* KILN_DTYPE_NONE: an absent optional operand */
     uint32_t ndim;
     int64_t dims[KILN_MAX_DIMS];
-    uint32_t
-        slots[KILN_MAX_DIMS]; /* per axis: 0, or 1 + index in op_case.slots: the dimension is dims·slot */
-    const char *order;        /* axes from outermost to innermost in memory, e.g. "102"; NULL: in order */
-    int64_t pad;              /* gap after each innermost-in-memory run, in blocks of the dtype */
-    uint32_t repeat;          /* bit a set: axis a has stride 0 (a broadcast view) */
-    kiln_storage_kind kind;   /* KILN_STORAGE_WEIGHT when left out */
-    double lo, hi;            /* uniform values in lo … hi; both 0: -1 … 1, integers 0 … 3 */
-    const double *data;       /* or these values, repeated as needed */
+    /* Per axis: 0, or 1 + index in op_case.slots: the dimension is dims·slot. */
+    uint32_t slots[KILN_MAX_DIMS];
+    const char *order;      /* axes from outermost to innermost in memory, e.g. "102"; NULL: in order */
+    int64_t pad;            /* gap after each innermost-in-memory run, in blocks of the dtype */
+    uint32_t repeat;        /* bit a set: axis a has stride 0 (a broadcast view) */
+    kiln_storage_kind kind; /* KILN_STORAGE_WEIGHT when left out */
+    double lo, hi;          /* uniform values in lo … hi; both 0: -1 … 1, integers 0 … 3 */
+    const double *data;     /* or these values, repeated as needed */
     size_t n_data;
-    /* Or: fills the whole bytes. `values` holds the operands before this one, `bytes` this one's dense bytes.
-     */
+    /* Or: fills the whole bytes. `values` holds the operands before this one,
+     * `bytes` this one's dense bytes. */
     void (*make)(const op_case *c, const op_values *values, uint32_t operand, void *bytes);
 } op_in;
 
@@ -70,8 +70,8 @@ struct op_case {
     uint32_t n_slots;
     /* Fills out[i].v from in[i].v; for in-place ops `in` holds the values before the run. */
     void (*oracle)(const op_case *c, const op_values *in, op_values *out);
-    /* Floats pass within abs + rel·max(|expected|, slack); NaN and infinities must match. Integers are equal.
-     */
+    /* Floats pass within abs + rel·max(|expected|, slack); NaN and infinities must match.
+     * Integers are equal. */
     double abs, rel;
     kiln_status expect; /* KILN_OK, or KILN_ERROR_INDEX with the first bad row, index and limit */
     int64_t bad_row, bad_index, bad_limit;
@@ -93,7 +93,7 @@ typedef struct op_level {
 } op_level;
 const op_level *op_levels(size_t *count);
 
-/* ---- helpers for oracles --------------------------------------------------------------------------------- */
+/* ---- helpers for oracles ------------------------------------------------------------------------------- */
 
 /* Value of element i of a dense row in any dtype but blocks, and its inverse (round to nearest even). */
 double op_decode(kiln_dtype dtype, const void *row, int64_t i);

@@ -86,7 +86,9 @@ static void test_a_decoder(void **state) {
 /* ---- broken plans ----------------------------------------------------------------------------------- */
 
 /* Each breaks one thing of a plan; false when this plan has no such thing to break. */
-static bool merge_regions(kiln_plan *p) { /* region 1 joins region 0: a hazard is missed */
+
+/* Region 1 joins region 0: a hazard is missed. */
+static bool merge_regions(kiln_plan *p) {
     kiln__schedule *s = &p->schedule;
     for (uint32_t i = 0; i < s->n_nodes; i++)
         s->region_of[i] -= s->region_of[i] > 0;
@@ -101,8 +103,8 @@ static bool swap_regions(kiln_plan *p) {
     return s->n_regions > 3;
 }
 
-static bool
-tear_region(kiln_plan *p) { /* the last node of the last region gets one of its own, for nothing */
+/* The last node of the last region gets one of its own, for nothing. */
+static bool tear_region(kiln_plan *p) {
     kiln__schedule *s = &p->schedule;
     uint32_t *first = realloc(NULL, (s->n_regions + 2) * sizeof *first);
     assert_non_null(first);
@@ -133,7 +135,8 @@ tear_region(kiln_plan *p) { /* the last node of the last region gets one of its 
     return false;
 }
 
-static bool invent_hazard(kiln_plan *p) { /* between a node and the next it has nothing to do with */
+/* Between a node and the next it has nothing to do with. */
+static bool invent_hazard(kiln_plan *p) {
     kiln__hazards *h = &p->hazards;
     const kiln__access *last = &h->list.items[h->list.count - 1];
     for (size_t i = 0; i < h->list.count; i++) {

@@ -1,5 +1,5 @@
-/* Decoding with real weights: texts, logits and routes against the goldens, in every way a plan can be made.
- */
+/* Decoding with real weights: texts, logits and routes against the goldens,
+ * in every way a plan can be made. */
 #define _POSIX_C_SOURCE 200809L
 
 #include "gguf_help.h"
@@ -509,8 +509,8 @@ static void test_regions_per_layer(void **unused) {
             must(kiln_bake(g, &options, &plan, &error), &error);
             kiln_plan_get_summary(plan, &s);
             const kiln_llama_params *params = kiln_llama_get_params(f.model);
-            /* Around the layers: the embedding's lookup, the row picked, the last norm, the classifier, and in a dense
-             * model the last residual. `fast` quantises what attention and the last norm make. */
+            /* Around the layers: the embedding's lookup, the row picked, the last norm, the classifier, and
+             * in a dense model the last residual. `fast` quantises what attention and the last norm make. */
             bool moe = params->n_experts > 0;
             uint32_t fast = p == 1, around = (moe ? 4u : 5u) + fast, layer = (moe ? 12u : 9u) + fast;
             if (s.regions > layer * params->n_layers + around)

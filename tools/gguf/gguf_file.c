@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The largest page of the systems Kiln runs on: a read file can then be wrapped whole, as a mapped one can.
- */
+/* The largest page of the systems Kiln runs on: a read file can then be wrapped whole,
+ * as a mapped one can. */
 static const size_t read_page = 16384;
 
 /* Largest single read: some systems refuse 2 GiB and more. */

@@ -138,8 +138,8 @@ void kiln_gguf__file_release(const kiln_allocator *a, gguf_file *file);
 /* ---- gguf_parse.c ----------------------------------------------------------------------------------- */
 
 /* Parses the part's header into `keys` (empty before) and appends its tensors, with part number `part`, to
- * `tensors`; fills the rest of file->part. On failure what was allocated is left in both for their release.
- */
+ * `tensors`; fills the rest of file->part.
+ * On failure what was allocated is left in both for their release. */
 kiln_status kiln_gguf__parse(const kiln_allocator *a, gguf_file *file, uint32_t part, gguf_keys *keys,
                              gguf_tensors *tensors, kiln_error *error);
 

@@ -76,8 +76,7 @@ typedef struct kiln_gguf_tensor_type {
     uint32_t id;      /* ggml's number, as in the file */
     uint32_t block;   /* values per block */
     uint32_t bytes;   /* bytes per block */
-    kiln_dtype
-        dtype; /* the same bytes as a Kiln dtype, or KILN_DTYPE_NONE when Kiln cannot compute with it */
+    kiln_dtype dtype; /* the same bytes as a Kiln dtype; KILN_DTYPE_NONE when Kiln cannot compute with it */
 } kiln_gguf_tensor_type;
 
 /* The row of a ggml type number, or NULL when it is unknown or was removed. Static. Any thread. */
@@ -139,8 +138,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_gguf_open_memory(const kiln_gguf_bytes
                                                            const kiln_gguf_options *options, kiln_gguf **out,
                                                            kiln_error *error);
 
-/* Unmaps and frees everything: keys, strings, tensor data. NULL is allowed. No other thread may be using it.
- */
+/* Unmaps and frees everything: keys, strings, tensor data. NULL is allowed.
+ * No other thread may be using it. */
 KILN_API void kiln_gguf_destroy(kiln_gguf *gguf);
 
 /* ---- Parts ------------------------------------------------------------------------------------------ */

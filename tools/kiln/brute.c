@@ -283,8 +283,8 @@ static bool placed(const brute *b, uint32_t storage) {
            b->program->storages.items[storage].size > 0;
 }
 
-/* The largest sum alive in a region; an output that replaces an input takes no bytes in the region of both.
- */
+/* The largest sum alive in a region;
+ * an output that replaces an input takes no bytes in the region of both. */
 static int64_t lower_bound(const brute *b) {
     int64_t best = 0;
     for (uint32_t r = 0; r < b->schedule->n_regions; r++) {

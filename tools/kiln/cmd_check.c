@@ -67,8 +67,8 @@ static int bake_and_check(const options *o, const kiln_graph *graph, const plan_
     return check_plan(o, plan, kiln_graph_node_count(graph), what);
 }
 
-/* The plans that a graph can become: both modes, fused and not, as far as the command line leaves them open.
- */
+/* The plans that a graph can become: both modes, fused and not,
+ * as far as the command line leaves them open. */
 static int check_graph(const options *o, const kiln_graph *graph) {
     int code = EXIT_OK;
     for (int exact = 0; exact < 2; exact++)

@@ -49,7 +49,8 @@ static int encode_prompt(generation *g) {
                          (long long)g->opt.context, (long long)context);
     if (g->opt.context > 0)
         context = g->opt.context;
-    /* As run.c: N positions are run, of which BOS has the first; the last one's prediction is printed, too. */
+    /* As run.c: N positions are run, of which BOS has the first;
+     * the last one's prediction is printed, too. */
     int64_t n = (int64_t)g->n_prompt, bos = g->tokens[0] == kiln_tok_bos(g->tok) ? 1 : 0;
     int64_t wanted = g->opt.steps - 1 + bos;
     if (n - bos > g->opt.steps)

@@ -164,7 +164,8 @@ int refuse_same(const char *output, const char *input) {
                      "'%s' is the input '%s', or would be written through it", output, input);
 }
 
-/* Would two paths, of which neither need exist yet, name one file? The same folder and the same name in it. */
+/* Would two paths, of which neither need exist yet, name one file?
+ * The same folder and the same name in it. */
 static bool same_target(const char *a, const char *b) {
     char folders[2][KILN_OUT_PATH_MAX];
     const char *paths[] = {a, b}, *names[2];

@@ -39,18 +39,19 @@ const char *bytes_text(int64_t bytes, char buffer[32]);
 
 /* The bytes of a file, from malloc; "-" is stdin. False after having said why. */
 bool read_file(const char *path, char **data, size_t *size);
-/* "-" is stdout. A regular file is replaced only by a whole one; a pipe or device is written. False after having
- * said why. */
+/* "-" is stdout. A regular file is replaced only by a whole one; a pipe or device is written.
+ * False after having said why. */
 bool write_file(const char *path, const void *data, size_t size);
 
-/* An output must not be the file that is read: EXIT_FAILED after having said so. Either may be NULL or "-". */
+/* An output must not be the file that is read: EXIT_FAILED after having said so.
+ * Either may be NULL or "-". */
 int refuse_same(const char *output, const char *input);
 int refuse_both(const char *output, const char *other);      /* two outputs in one file; either may be NULL */
 int refuse_model(const char *output, const kiln_gguf *gguf); /* any part of it; NULL: none */
 
 typedef enum file_kind { FILE_BAD, FILE_GGUF, FILE_JSON } file_kind;
-/* By its first bytes. What is JSON is read whole, since a pipe cannot be read twice: *text is from malloc. "-" is stdin.
- * With text NULL it is only looked at. FILE_BAD after having said why. */
+/* By its first bytes. What is JSON is read whole, since a pipe cannot be read twice: *text is from malloc.
+ * "-" is stdin. With text NULL it is only looked at. FILE_BAD after having said why. */
 file_kind input_open(const char *path, char **text, size_t *size);
 
 /* ---- plans ------------------------------------------------------------------------------------------ */
@@ -93,8 +94,8 @@ kiln_bake_options bake_options(const plan_args *args);
 
 /* Whether JSON that has been read is a plan dump. */
 bool is_plan_dump(const char *text, size_t size);
-/* `text` when it is a plan dump and the command line says nothing about plans (see PLAN_ARGS_NONE), so that the dump's
- * own options hold; else NULL. */
+/* `text` when it is a plan dump and the command line says nothing about plans (see PLAN_ARGS_NONE), so that
+ * the dump's own options hold; else NULL. */
 const char *plan_text(const char *text, size_t size, const plan_args *args);
 /* The plan of `dump` with its own options, or where that is NULL, of `graph` with those of `args`. */
 kiln_status bake_plan(const kiln_graph *graph, const char *dump, size_t size, const plan_args *args,
@@ -117,7 +118,8 @@ void model_close(model_file *m);
 /* What to try when a GGUF file could not be opened; may be NULL. */
 const char *gguf_hint(const kiln_error *error);
 
-/* A graph from JSON (or a plan dump); `path` is for the message. EXIT_OK, or EXIT_FAILED after having said why. */
+/* A graph from JSON (or a plan dump); `path` is for the message.
+ * EXIT_OK, or EXIT_FAILED after having said why. */
 int graph_open(const char *path, const char *text, size_t size, kiln_graph **out);
 
 #endif

@@ -42,8 +42,8 @@ static int unknown(const char *word) {
     return args_usage(NULL, "unknown %s '%s'", kind, word);
 }
 
-/* A standard stream that is closed must not become the next file that is opened. What takes its place fails as the
- * closed one would. */
+/* A standard stream that is closed must not become the next file that is opened. What takes its place fails
+ * as the closed one would. */
 static void keep_streams(void) {
     for (int fd = 0; fd < 3; fd++)
         if (fcntl(fd, F_GETFD) < 0)

@@ -1,7 +1,7 @@
 /* Models of the llama family (dense, and expert-routed as Mixtral) from a GGUF file, as one Kiln graph.
  *
- *     kiln_llama_model    what the file says, checked: hyperparameters, and every tensor present, of the right
- *                         shape and of a type Kiln computes with
+ *     kiln_llama_model    what the file says, checked: hyperparameters, and every tensor present, of the
+ *                         right shape and of a type Kiln computes with
  *     kiln_llama_build    the graph: one, for any number of tokens and any length of the past
  *     kiln_llama_decoder  a plan baked from it, a session and the KV caches: what decodes
  *

@@ -7,8 +7,8 @@
 
 typedef const kiln_gguf_tensor *llama_tensor;
 
-/* Experts stand in one tensor [E, …], or (older files) in a tensor each; then `each` has n_experts entries.
- */
+/* Experts stand in one tensor [E, …], or (older files) in a tensor each;
+ * then `each` has n_experts entries. */
 typedef struct llama_experts {
     llama_tensor all;
     llama_tensor *each;

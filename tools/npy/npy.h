@@ -44,9 +44,9 @@ KILN_MUST_CHECK kiln_status kiln_npy_read(const char *path, int64_t max_bytes, k
 /* Frees what kiln_npy_read allocated and clears `npy`. NULL and a cleared one are allowed. */
 void kiln_npy_release(kiln_npy *npy);
 
-/* Writes an array of `ndim` dimensions (outermost first; NULL allowed when 0) in C order to `path`. A
- * regular file there is replaced only by a whole one; a pipe or device is written. `data` may be NULL when the array has no
- * elements. The same input gives the same bytes.
+/* Writes an array of `ndim` dimensions (outermost first; NULL allowed when 0) in C order to `path`. A regular
+ * file there is replaced only by a whole one; a pipe or device is written. `data` may be NULL when the array
+ * has no elements. The same input gives the same bytes.
  * Errors: ARGUMENT (path, or a needed dims or data is NULL); DTYPE (one that .npy has no plain type for: bf16
  * and the quantised ones); SHAPE (a negative dimension, ndim outside 0..4); OVERFLOW; SYSTEM. */
 KILN_MUST_CHECK kiln_status kiln_npy_write(const char *path, kiln_dtype dtype, int32_t ndim,
