@@ -66,6 +66,8 @@ static bool add_runs(const kiln_allocator *a, runs *to, const kiln_box *box, siz
         return false;
     }
     size_t n = (size_t)(b.count[0] * b.count[1] * b.count[2]);
+    if (n == 0)
+        return true;
     if (!KILN_GROW(a, *to, to->count + n))
         return false;
     *runs_left -= n;
