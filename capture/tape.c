@@ -104,12 +104,14 @@ static void walk(filler *f, unsigned char *block) {
         for (uint32_t i = 0; i < n_operands; i++)
             fill_operand(f, r, p->operands.items[n->operands + i], f->count ? NULL : &operands[i]);
         fill_attrs(f, r, n, attrs);
-        if (!f->count)
-            s->tape.records[r] = (kiln__record){
-                .args = {n->n_in, n->n_out, operands, operands + n->n_in, n->op->attrs_size ? attrs : NULL},
-                .op = n->op,
-                .node = schedule->order[r],
-                .stale = 1};
+        if (f->count)
+            continue;
+        s->tape.records[r] = (kiln__record){
+            .args = {n->n_in, n->n_out, operands, operands + n->n_in, n->op->attrs_size ? attrs : NULL},
+            .op = n->op,
+            .node = schedule->order[r],
+            .stale = 1};
+        kiln__args_flatten(&s->tape.records[r].args);
     }
 }
 

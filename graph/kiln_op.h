@@ -148,7 +148,8 @@ typedef struct kiln_operand {
     int64_t ne[KILN_MAX_DIMS];
     int64_t nb[KILN_MAX_DIMS];
     uint32_t dtype; /* kiln_dtype; KILN_DTYPE_NONE when absent */
-    uint32_t ndim;  /* as built, before padding */
+    uint16_t ndim;  /* as built, before padding */
+    uint16_t flat;  /* 1: at this run's counts its elements (blocks) lie one behind the other, without gaps */
 } kiln_operand;
 
 typedef struct kiln_args {

@@ -6,6 +6,7 @@
  * lowest failing tile, however the tiles were cut into calls. Each worker keeps its lowest in its slot, and
  * the thread that ends the run takes the lowest of all. One thread alone meets the lowest failure first, and
  * stops there. Bad indices are kept the same way, by (record, row, tile). */
+#include "args.h"
 #include "checked.h"
 #include "cpu_pool.h"
 
@@ -56,8 +57,10 @@ static kiln_status refresh_region(kiln__tape *tape, kiln__region *region, uint32
         kiln__record *record = &tape->records[i];
         const kiln_kernel *kernel = record->kernel;
         *at = i;
-        if (record->stale)
+        if (record->stale) {
+            kiln__args_flatten(&record->args);
             record->tiles = kernel->tiles ? kernel->tiles(&record->args) : 1;
+        }
         if (record->tiles < 0)
             return KILN_ERROR_OVERFLOW;
         record->first_tile = sum;

@@ -49,15 +49,17 @@ static void pair_cell(pair_fn f, float *y, const unsigned char *a, uint32_t a_ty
 static void walk(const kiln_args *args, kiln_tile *tile, pair_fn f, float param) {
     const kiln_operand *a = &args->in[0], *b = &args->in[1], *y = &args->out[0];
     int64_t a_size = kiln__float_size(a->dtype), b_size = kiln__float_size(b->dtype);
-    int64_t step = b->ne[3] == 1 && y->ne[3] != 1 ? 0 : b_size;
-    kiln__grid g = kiln__grid_binary(args);
-    for (kiln__cell c = kiln__cells(&g, tile); kiln__cell_next(&g, &c);) {
-        const unsigned char *as = g.flat ? a->data : kiln__row(a, c.row);
-        const unsigned char *bs = g.flat ? b->data : kiln__row_of(b, y, c.row);
-        float *to = (float *)(void *)(g.flat ? y->data : kiln__row(y, c.row));
-        pair_cell(f, to + c.start, as + c.start * a_size, a->dtype, bs + c.start * step, b->dtype, step, c.n,
-                  param);
+    if (kiln__binary_is_flat(args)) {
+        kiln__span s = kiln__flat_span(kiln__count(y), tile);
+        pair_cell(f, (float *)(void *)y->data + s.first, a->data + s.first * a_size, a->dtype,
+                  b->data + s.first * b_size, b->dtype, b_size, s.n, param);
+        return;
     }
+    int64_t step = b->ne[3] == 1 && y->ne[3] != 1 ? 0 : b_size;
+    kiln__grid g = kiln__grid_of(y);
+    for (kiln__cell c = kiln__cells(&g, tile); kiln__cell_next(&g, &c);)
+        pair_cell(f, (float *)(void *)kiln__row(y, c.row) + c.start, kiln__row(a, c.row) + c.start * a_size,
+                  a->dtype, kiln__row_of(b, y, c.row) + c.start * step, b->dtype, step, c.n, param);
 }
 
 kiln_status KILN_LEVEL_FN(add)(const kiln_args *args, kiln_tile *tile) {

@@ -29,7 +29,7 @@ kiln_status KILN_LEVEL_FN(copy)(const kiln_args *args, kiln_tile *tile) {
     const kiln_dtype_info *from = kiln_dtype_get((kiln_dtype)x->dtype),
                           *to = kiln_dtype_get((kiln_dtype)y->dtype);
     bool adjacent = from->block > 1 || x->nb[3] == (int64_t)from->bytes || x->ne[3] == 1;
-    kiln__grid g = kiln__grid_of(y, false);
+    kiln__grid g = kiln__grid_of(y);
     for (kiln__cell c = kiln__cells(&g, tile); kiln__cell_next(&g, &c);) {
         for (int64_t j = c.start; j < c.start + c.n; j += KILN__PART) {
             _Alignas(8) unsigned char raw[KILN__PART * 8];

@@ -5,7 +5,7 @@
 #include "tiles.h"
 
 static inline int64_t kiln__copy_tiles(const kiln_args *args) {
-    return kiln__grid_of(&args->out[0], false).tiles;
+    return kiln__grid_of(&args->out[0]).tiles;
 }
 
 #endif

@@ -7,9 +7,14 @@
 /* Rows as bytes: any dtype is u8 here. */
 kiln_status KILN_LEVEL_FN(zero)(const kiln_args *args, kiln_tile *tile) {
     kiln_operand y = kiln__as_bytes(&args->out[0]);
-    kiln__grid g = kiln__grid_of(&y, kiln__is_flat(&y, 1));
+    if (y.flat) {
+        kiln__span s = kiln__flat_span(kiln__count(&y), tile);
+        memset(y.data + s.first, 0, (size_t)s.n);
+        return KILN_OK;
+    }
+    kiln__grid g = kiln__grid_of(&y);
     for (kiln__cell c = kiln__cells(&g, tile); kiln__cell_next(&g, &c);)
-        memset((g.flat ? y.data : kiln__row(&y, c.row)) + c.start, 0, (size_t)c.n);
+        memset(kiln__row(&y, c.row) + c.start, 0, (size_t)c.n);
     return KILN_OK;
 }
 

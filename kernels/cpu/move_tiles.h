@@ -15,7 +15,7 @@ static inline kiln_operand kiln__as_bytes(const kiln_operand *o) {
 
 static inline int64_t kiln__zero_tiles(const kiln_args *args) {
     kiln_operand y = kiln__as_bytes(&args->out[0]);
-    return kiln__grid_of(&y, kiln__is_flat(&y, 1)).tiles;
+    return y.flat ? kiln__flat_tiles(kiln__count(&y)) : kiln__grid_of(&y).tiles;
 }
 
 static inline int64_t kiln__concat_tiles(const kiln_args *args) {

@@ -9,9 +9,8 @@
 static inline kiln__grid kiln__swiglu_grid(const kiln_args *args) {
     const kiln_operand *gate = &args->in[0], *y = &args->out[0];
     bool pair = kiln__optional(args, 1) != NULL && args->n_out == 1;
-    bool flat = pair && kiln__is_flat(gate, kiln__float_size(gate->dtype)) &&
-                kiln__is_flat(&args->in[1], kiln__float_size(args->in[1].dtype)) && kiln__is_flat(y, 4);
-    return kiln__grid_of(y, flat);
+    bool flat = pair && (gate->flat & args->in[1].flat & y->flat);
+    return flat ? kiln__grid_make(1, kiln__count(y)) : kiln__grid_of(y);
 }
 
 static inline int64_t kiln__swiglu_tiles(const kiln_args *args) {

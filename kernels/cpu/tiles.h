@@ -77,32 +77,34 @@ static inline int64_t kiln__scratch_rows_3(const kiln_args *args) {
     return kiln__scratch_bytes(args->in[0].ne[3], 3);
 }
 
-/* ---- elements: cells are parts of rows -------------------------------------------------------------- */
+/* ---- elements: spans of flat operands, cells of others ---------------------------------------------- */
 
-typedef struct kiln__grid {
-    int64_t rows, n;         /* what is walked: rows of n elements; one long row when `flat` */
-    int64_t chunk, chunks;   /* elements per cell, cells per row */
-    int64_t per_tile, tiles; /* cells per tile */
-    bool flat;
-} kiln__grid;
-
-/* Are the elements of a plain dtype adjacent in memory, in order, all of them? */
-static inline bool kiln__is_flat(const kiln_operand *o, int64_t element) {
-    for (int k = KILN_MAX_DIMS - 1; k >= 0; k--) {
-        if (o->ne[k] != 1 && o->nb[k] != element)
-            return false;
-        element *= o->ne[k];
-    }
-    return true;
+/* Tiles of n elements that lie one behind the other: a tile is KILN__TILE of them, or all when they are few. */
+static inline int64_t kiln__flat_tiles(int64_t n) {
+    return n == 0 ? 0 : n <= 2 * KILN__TILE ? 1 : kiln__ceil_div(n, KILN__TILE);
 }
 
-static inline kiln__grid kiln__grid_of(const kiln_operand *shape, bool flat) {
-    kiln__grid g = {.rows = kiln__rows(shape), .n = shape->ne[3], .chunks = 1, .per_tile = 1, .flat = flat};
-    if (flat) {
-        g.n *= g.rows;
-        g.rows = 1;
-    }
-    g.chunk = g.n;
+typedef struct kiln__span {
+    int64_t first, n;
+} kiln__span;
+
+/* The elements of tiles first … last-1 of n. */
+static inline kiln__span kiln__flat_span(int64_t n, const kiln_tile *tile) {
+    if (n <= 2 * KILN__TILE)
+        return (kiln__span){0, n};
+    int64_t first = tile->first * KILN__TILE, end = tile->last * KILN__TILE;
+    return (kiln__span){first, (end < n ? end : n) - first};
+}
+
+/* Operands with gaps: a cell is a part of a row. */
+typedef struct kiln__grid {
+    int64_t rows, n;         /* what is walked: rows of n elements */
+    int64_t chunk, chunks;   /* elements per cell, cells per row */
+    int64_t per_tile, tiles; /* cells per tile */
+} kiln__grid;
+
+static inline kiln__grid kiln__grid_make(int64_t rows, int64_t n) {
+    kiln__grid g = {.rows = rows, .n = n, .chunk = n, .chunks = 1, .per_tile = 1};
     if (g.n == 0 || g.rows == 0)
         return g;
     if (g.n > 2 * KILN__TILE) {
@@ -116,32 +118,38 @@ static inline kiln__grid kiln__grid_of(const kiln_operand *shape, bool flat) {
     return g;
 }
 
+static inline kiln__grid kiln__grid_of(const kiln_operand *shape) {
+    return kiln__grid_make(kiln__rows(shape), shape->ne[3]);
+}
+
 /* Bytes of one element of f32, f16 or bf16. */
 static inline int64_t kiln__float_size(uint32_t dtype) {
     return dtype == KILN_F32 ? 4 : 2;
 }
 
-/* out[0] = f(in[0]) */
-static inline kiln__grid kiln__grid_unary(const kiln_args *args) {
-    const kiln_operand *x = &args->in[0], *y = &args->out[0];
-    return kiln__grid_of(y, kiln__is_flat(x, kiln__float_size(x->dtype)) && kiln__is_flat(y, 4));
+static inline bool kiln__same_counts(const kiln_operand *a, const kiln_operand *b) {
+    return a->ne[0] == b->ne[0] && a->ne[1] == b->ne[1] && a->ne[2] == b->ne[2] && a->ne[3] == b->ne[3];
 }
 
-/* out[0] = f(in[0], in[1]), in[1] repeated where its counts are 1 */
-static inline kiln__grid kiln__grid_binary(const kiln_args *args) {
-    const kiln_operand *a = &args->in[0], *b = &args->in[1], *y = &args->out[0];
-    bool flat = b->ne[0] == y->ne[0] && b->ne[1] == y->ne[1] && b->ne[2] == y->ne[2] && b->ne[3] == y->ne[3];
-    flat = flat && kiln__is_flat(a, kiln__float_size(a->dtype)) &&
-           kiln__is_flat(b, kiln__float_size(b->dtype)) && kiln__is_flat(y, 4);
-    return kiln__grid_of(y, flat);
+/* out[0] = f(in[0]), element by element, as one row? */
+static inline bool kiln__unary_is_flat(const kiln_args *args) {
+    return args->in[0].flat & args->out[0].flat;
+}
+
+/* out[0] = f(in[0], in[1]), in[1] repeated where its counts are 1: as one row, without repeating? */
+static inline bool kiln__binary_is_flat(const kiln_args *args) {
+    return (args->in[0].flat & args->in[1].flat & args->out[0].flat) &&
+           kiln__same_counts(&args->in[1], &args->out[0]);
 }
 
 static inline int64_t kiln__tiles_unary(const kiln_args *args) {
-    return kiln__grid_unary(args).tiles;
+    const kiln_operand *y = &args->out[0];
+    return kiln__unary_is_flat(args) ? kiln__flat_tiles(kiln__count(y)) : kiln__grid_of(y).tiles;
 }
 
 static inline int64_t kiln__tiles_binary(const kiln_args *args) {
-    return kiln__grid_binary(args).tiles;
+    const kiln_operand *y = &args->out[0];
+    return kiln__binary_is_flat(args) ? kiln__flat_tiles(kiln__count(y)) : kiln__grid_of(y).tiles;
 }
 
 /* The cells of tiles first … last-1: for (kiln__cell c = kiln__cells(&g, tile); kiln__cell_next(&g, &c);) */

@@ -4,24 +4,32 @@
 
 typedef void (*map_fn)(float *y, const float *x, int64_t n, const float *param);
 
+static void map_cell(map_fn map, float *y, uint32_t type, const unsigned char *x, int64_t n,
+                     const float *param) {
+    if (type == KILN_F32) {
+        map(y, (const float *)(const void *)x, n, param);
+        return;
+    }
+    float part[KILN__PART];
+    for (int64_t i = 0; i < n; i += KILN__PART) {
+        int64_t m = n - i < KILN__PART ? n - i : KILN__PART;
+        KILN__FNS[type].to_f32(x + i * kiln__float_size(type), part, m);
+        map(y + i, part, m, param);
+    }
+}
+
 static void walk(const kiln_args *args, kiln_tile *tile, map_fn map, const float *param) {
     const kiln_operand *x = &args->in[0], *y = &args->out[0];
     int64_t size = kiln__float_size(x->dtype);
-    kiln__grid g = kiln__grid_unary(args);
-    for (kiln__cell c = kiln__cells(&g, tile); kiln__cell_next(&g, &c);) {
-        const unsigned char *from = (g.flat ? x->data : kiln__row(x, c.row)) + c.start * size;
-        float *to = (float *)(void *)(g.flat ? y->data : kiln__row(y, c.row)) + c.start;
-        if (x->dtype == KILN_F32) {
-            map(to, (const float *)(const void *)from, c.n, param);
-            continue;
-        }
-        float part[KILN__PART];
-        for (int64_t i = 0; i < c.n; i += KILN__PART) {
-            int64_t n = c.n - i < KILN__PART ? c.n - i : KILN__PART;
-            KILN__FNS[x->dtype].to_f32(from + i * size, part, n);
-            map(to + i, part, n, param);
-        }
+    if (kiln__unary_is_flat(args)) {
+        kiln__span s = kiln__flat_span(kiln__count(y), tile);
+        map_cell(map, (float *)(void *)y->data + s.first, x->dtype, x->data + s.first * size, s.n, param);
+        return;
     }
+    kiln__grid g = kiln__grid_of(y);
+    for (kiln__cell c = kiln__cells(&g, tile); kiln__cell_next(&g, &c);)
+        map_cell(map, (float *)(void *)kiln__row(y, c.row) + c.start, x->dtype,
+                 kiln__row(x, c.row) + c.start * size, c.n, param);
 }
 
 static void map_silu(float *y, const float *x, int64_t n, const float *param) {

@@ -103,6 +103,7 @@ static kiln_status run_node(eager *run, size_t index, int64_t split, kiln__tile_
         patch_attrs(run, n->op, attrs);
     }
     kiln_args args = {n->n_in, n->n_out, operands, operands + n->n_in, n->op->attrs_size ? attrs : NULL};
+    kiln__args_flatten(&args);
     const kiln_kernel *k = kiln__kernel_choose(n->op, &args, run->cpu);
     kiln_status status = KILN_ERROR_UNSUPPORTED;
     if (k != NULL) {
