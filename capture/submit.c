@@ -109,15 +109,14 @@ static unsigned long long retire_fences(kiln_session *s) {
     return sequence;
 }
 
-kiln_status kiln_submit(kiln_session *s, kiln_fence *fence, kiln_error *error) {
-    if (s == NULL || fence == NULL)
-        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_submit: session or fence is NULL");
+/* Makes a submission of the session's: its own from now on, all checked and taken. `what` begins texts. */
+static kiln_status begin(kiln_session *s, const char *what, kiln_fence *fence, kiln_error *error) {
     unsigned idle = 0;
     /* Acquire: pairs with the release in run_done. */
     if (!atomic_compare_exchange_strong_explicit(&s->busy, &idle, 1, memory_order_acquire,
                                                  memory_order_relaxed))
-        return kiln_error_set(error, KILN_ERROR_BUSY,
-                              "kiln_submit: the session is running; wait for its fence first");
+        return kiln_error_set(error, KILN_ERROR_BUSY, "%s: the session is running; wait for its fence first",
+                              what);
     const kiln__executor_table *x = s->executor->table;
     kiln_status status = KILN_OK;
     /* The last run gave up `busy` a moment before the executor let go of it. */
@@ -132,15 +131,26 @@ kiln_status kiln_submit(kiln_session *s, kiln_fence *fence, kiln_error *error) {
         return status;
     }
     *fence = (kiln_fence){s, retire_fences(s)};
-    status = x->submit(s->executor, &s->run);
-    if (status != KILN_OK) {
-        for (size_t i = 0; i < s->n_holds; i++)
-            kiln__state_release(s->holds[i].state, s->holds[i].write, false);
-        atomic_store_explicit(&s->busy, 0, memory_order_release);
-        return kiln_error_set(error, status, "kiln_submit: the %s executor refused: %s",
-                              kiln_executor_name(s->executor), kiln_status_text(status));
-    }
     return KILN_OK;
+}
+
+/* The executor did not take it. */
+static kiln_status refused(kiln_session *s, const char *what, kiln_status status, kiln_error *error) {
+    for (size_t i = 0; i < s->n_holds; i++)
+        kiln__state_release(s->holds[i].state, s->holds[i].write, false);
+    atomic_store_explicit(&s->busy, 0, memory_order_release);
+    return kiln_error_set(error, status, "%s: the %s executor refused: %s", what,
+                          kiln_executor_name(s->executor), kiln_status_text(status));
+}
+
+kiln_status kiln_submit(kiln_session *s, kiln_fence *fence, kiln_error *error) {
+    if (s == NULL || fence == NULL)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_submit: session or fence is NULL");
+    kiln_status status = begin(s, "kiln_submit", fence, error);
+    if (status != KILN_OK)
+        return status;
+    status = s->executor->table->submit(s->executor, &s->run);
+    return status == KILN_OK ? KILN_OK : refused(s, "kiln_submit", status, error);
 }
 
 /* ---- waiting ---------------------------------------------------------------------------------------- */
@@ -222,7 +232,16 @@ void kiln_cancel(kiln_fence fence) {
 }
 
 kiln_status kiln_run(kiln_session *s, kiln_error *error) {
-    kiln_fence fence = {NULL, 0};
-    kiln_status status = kiln_submit(s, &fence, error);
-    return status != KILN_OK ? status : kiln_wait(fence, -1, error);
+    kiln_fence fence;
+    if (s == NULL)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_run: session is NULL");
+    kiln_status status = begin(s, "kiln_run", &fence, error);
+    if (status != KILN_OK)
+        return status;
+    /* Held like a fence: the session is free again before the outcome has been read here. */
+    atomic_fetch_add(&s->users, 1);
+    status = s->executor->table->run(s->executor, &s->run);
+    status = status == KILN_OK ? outcome_error(s, error) : refused(s, "kiln_run", status, error);
+    drop_fence(fence);
+    return status;
 }

@@ -4,10 +4,12 @@
 
 #include "kiln_op.h"
 
+enum { KILN__SINK_BAD_INDEX = 1, KILN__SINK_FAILED = 2 };
+
 typedef struct kiln__tile_sink {
-    bool bad_index; /* with the lowest row reported */
-    int64_t row, index, limit;
-    char text[256]; /* of kiln_tile_fail; "" when the kernel gave none */
+    uint32_t reports;          /* KILN__SINK_*: what there is to look at; 0 after nearly every call */
+    int64_t row, index, limit; /* BAD_INDEX: the lowest row reported */
+    char text[256];            /* FAILED */
 } kiln__tile_sink;
 
 #endif

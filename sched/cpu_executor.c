@@ -81,17 +81,19 @@ static kiln_status choose_kernels(const kiln__cpu_pool *pool, kiln__tape *tape, 
     return KILN_OK;
 }
 
-/* [run | units | slots | scratch of slot 0 | of slot 1 | …], each part a multiple of KILN__LINE, so that no
+/* [run | units | serial ends | slots | scratch of slot 0 | of slot 1 | …], each part a multiple of KILN__LINE, so that no
  * two workers share a line. */
 typedef struct layout {
-    int64_t units, slots, scratch, stride, bytes;
+    int64_t units, serial, slots, scratch, stride, bytes;
 } layout;
 
 static bool lay_out(uint32_t threads, uint32_t n_regions, int64_t scratch, layout *out) {
     int64_t units, all;
     out->units = (int64_t)sizeof(kiln__cpu_run);
-    return kiln__mul((int64_t)n_regions + 1, sizeof(uint32_t), &units) &&
-           kiln__align_up(out->units + units, KILN__LINE, &out->slots) &&
+    if (!kiln__mul((int64_t)n_regions + 1, sizeof(uint32_t), &units))
+        return false;
+    out->serial = out->units + units;
+    return kiln__align_up(out->serial + units, KILN__LINE, &out->slots) &&
            kiln__mul(threads, (int64_t)sizeof(kiln__cpu_slot), &all) &&
            kiln__add(out->slots, all, &out->scratch) && kiln__align_up(scratch, KILN__LINE, &out->stride) &&
            kiln__mul(out->stride, threads, &all) && kiln__add(out->scratch, all, &out->bytes);
@@ -108,6 +110,7 @@ static kiln__cpu_run *run_new(kiln__cpu_pool *pool, kiln__run *owner, const layo
     run->run = owner;
     run->bytes = (size_t)at->bytes;
     run->units = (uint32_t *)(void *)(block + at->units);
+    run->serial_end = (uint32_t *)(void *)(block + at->serial);
     run->slots = (kiln__cpu_slot *)(void *)(block + at->slots);
     for (uint32_t r = 0; r < owner->tape->n_regions; r++)
         run->units[r] = 1; /* regions without records stay so */
@@ -195,13 +198,13 @@ static void cpu_release(kiln_executor *executor, kiln__run *owner) {
 
 /* ---- a submission ----------------------------------------------------------------------------------- */
 
-static kiln_status cpu_submit(kiln_executor *executor, kiln__run *owner) {
-    kiln__cpu_pool *pool = pool_of(executor);
-    kiln__cpu_run *run = owner->state;
-    if (in_child(pool))
+/* A new submission: the run is nobody's, its tape is up to date and its reports are forgotten. *serial: its number. */
+static kiln_status start(kiln__cpu_run *run, uint64_t *serial) {
+    if (in_child(run->pool))
         return KILN_ERROR_SYSTEM;
     uint64_t phase = atomic_load_explicit(&run->phase, memory_order_relaxed);
     uint64_t starting = phase - phase % KILN__CPU_PHASES + KILN__CPU_PHASES + KILN__CPU_STARTING;
+    *serial = starting / KILN__CPU_PHASES;
     /* Sequentially consistent: acquires the end of the last run; and see until_left. */
     if (phase % KILN__CPU_PHASES != KILN__CPU_AT_REST ||
         !atomic_compare_exchange_strong_explicit(&run->phase, &phase, starting, memory_order_seq_cst,
@@ -215,16 +218,27 @@ static kiln_status cpu_submit(kiln_executor *executor, kiln__run *owner) {
         return status;
     }
     kiln__cpu_reset(run);
-    /* This thread is a helper until it is out of here: the run may end at any moment. Relaxed and release: as
-     * in kiln__cpu_worker_main. */
+    /* This thread is a helper until it leaves: the run may end at any moment. Relaxed and release: as in
+     * kiln__cpu_worker_main. */
     atomic_fetch_add_explicit(&run->helpers, 1, memory_order_relaxed);
+    return KILN_OK;
+}
+
+static kiln_status cpu_submit(kiln_executor *executor, kiln__run *owner) {
+    kiln__cpu_pool *pool = pool_of(executor);
+    kiln__cpu_run *run = owner->state;
+    uint64_t serial;
+    kiln_status status = start(run, &serial);
+    if (status != KILN_OK)
+        return status;
+    run->unshared = false;
     if (owner->tape->n_regions == 0) {
         kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
         kiln__cpu_end(run, KILN_OK);
     } else if (pool->base.threads == 1) {
         kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
     } else {
-        kiln__cpu_enter(run);
+        kiln__cpu_enter(run, 0);
     }
     atomic_fetch_sub_explicit(&run->helpers, 1, memory_order_release);
     return KILN_OK;
@@ -307,6 +321,34 @@ static kiln_status cpu_wait(kiln_executor *executor, kiln__run *owner, int64_t t
     return status;
 }
 
+/* Nobody has a fence of this submission: no other thread can cancel it, or wait for it, but for one that found the
+ * session free since the done hook and is about to submit again; it blocks until this place is left. */
+static kiln_status cpu_run(kiln_executor *executor, kiln__run *owner) {
+    kiln__cpu_pool *pool = pool_of(executor);
+    kiln__cpu_run *run = owner->state;
+    uint64_t serial;
+    uint32_t turn = 0;
+    kiln_status status = start(run, &serial);
+    if (status != KILN_OK)
+        return status;
+    /* Who waited for the last submission may be just leaving. Acquire: as in cpu_wait. */
+    while (atomic_exchange_explicit(&run->caller_taken, 1, memory_order_acquire) != 0)
+        kiln__back_off(&turn);
+    uint64_t mode = kiln__enter_fp_mode();
+    run->unshared = true;
+    kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
+    if (owner->tape->n_regions == 0)
+        kiln__cpu_end(run, KILN_OK);
+    else if (pool->base.threads == 1)
+        (void)kiln__cpu_serial(run, KILN__NO_DEADLINE);
+    else
+        kiln__cpu_run_here(run, serial);
+    kiln__leave_fp_mode(mode);
+    leave_place(run);
+    atomic_fetch_sub_explicit(&run->helpers, 1, memory_order_release);
+    return KILN_OK;
+}
+
 static bool cpu_is_done(kiln_executor *executor, kiln__run *owner) {
     (void)executor;
     kiln__cpu_run *run = owner->state;
@@ -366,6 +408,7 @@ static const kiln__executor_table cpu_table = {
     .prepare = cpu_prepare,
     .release = cpu_release,
     .submit = cpu_submit,
+    .run = cpu_run,
     .wait = cpu_wait,
     .is_done = cpu_is_done,
     .cancel = cpu_cancel,

@@ -110,7 +110,7 @@ static void publish(kiln__cpu_run *run, uint32_t r, uint32_t n) {
         wake(run, n);
 }
 
-void kiln__cpu_enter(kiln__cpu_run *run) {
+void kiln__cpu_enter(kiln__cpu_run *run, uint32_t region) {
     kiln__cpu_pool *pool = run->pool;
     pthread_mutex_lock(&pool->lock);
     if (pool->active == NULL) {
@@ -122,12 +122,13 @@ void kiln__cpu_enter(kiln__cpu_run *run) {
     }
     /* Relaxed: a hint for spinning workers; the ring itself is under the lock. */
     atomic_fetch_add_explicit(&pool->n_active, 1, memory_order_relaxed);
-    publish(run, 0, 0);
+    publish(run, region, 0);
     /* Last, so that no waiting thread finds the run half started; ending it takes the lock. */
     kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
-    /* Sleepers look at the ring under the lock before they sleep, so no handshake is needed. Even a region
-     * for one thread wakes one: nobody may ever wait for this run. */
-    uint32_t n = give_tokens(pool, run->units[0]);
+    /* Sleepers look at the ring under the lock before they sleep, so no handshake is needed. Of a run that this
+     * thread computes itself it takes a share; else even a region for one thread wakes one: nobody may ever wait. */
+    uint32_t n = give_tokens(pool, run->units[region] - (run->unshared ? 1 : 0));
+    run->unshared = false;
     pthread_mutex_unlock(&pool->lock);
     signal_workers(pool, n);
 }
@@ -148,6 +149,11 @@ static bool leaving(kiln__cpu_lane *lane) {
     return lane->credit == 0 && others_active(lane->pool);
 }
 
+/* Regions to compute alone before looking up. */
+static uint32_t stretch(const kiln__cpu_lane *lane) {
+    return lane->deadline != KILN__NO_DEADLINE || others_active(lane->pool) ? 1 : KILN__CPU_STRETCH;
+}
+
 /* Region r is done, and this thread has the run for itself: on to the next region to share, or to the end. */
 static void advance(kiln__cpu_lane *lane, uint32_t r) {
     kiln__cpu_run *run = lane->run;
@@ -161,7 +167,7 @@ static void advance(kiln__cpu_lane *lane, uint32_t r) {
             publish(run, r, lane->index == 0 ? 1 : 0); /* a worker comes back to it; the caller does not */
             return;
         }
-        kiln__cpu_alone(run, &run->slots[lane->index], r);
+        r = kiln__cpu_alone(run, &run->slots[lane->index], r, stretch(lane));
     }
 }
 
@@ -184,7 +190,7 @@ static bool claim(kiln__cpu_lane *lane) {
     /* Acquire: what the publisher wrote, and through it all results of the regions before. Additions by
      * others in between do not break that: they continue the publisher's release sequence. */
     word = atomic_fetch_add_explicit(&run->claim, want, memory_order_acquire);
-    const uint32_t r = (uint32_t)(word >> 32);
+    uint32_t r = (uint32_t)(word >> 32);
     n = run->units[r];
     first = (uint32_t)word;
     if (first >= n)
@@ -197,7 +203,7 @@ static bool claim(kiln__cpu_lane *lane) {
     if (skip)
         kiln__cpu_add_trouble(run, KILN__CPU_SKIPPED);
     else if (n == 1)
-        kiln__cpu_alone(run, slot, r);
+        r = kiln__cpu_alone(run, slot, r, stretch(lane));
     else
         kiln__cpu_tiles(run, slot, r, first, first + count);
     /* Release: orders this thread's results and reports before the end of the region. Acquire: for the last
@@ -355,4 +361,16 @@ kiln_status kiln__cpu_help(kiln__cpu_run *run, uint64_t serial, int64_t deadline
         }
     }
     return KILN_OK;
+}
+
+void kiln__cpu_run_here(kiln__cpu_run *run, uint64_t serial) {
+    uint32_t r = 0;
+    while (run->units[r] == 1) {
+        r = kiln__cpu_alone(run, &run->slots[0], r, UINT32_MAX);
+        if (!kiln__cpu_region_end(run, r))
+            return;
+        r++;
+    }
+    kiln__cpu_enter(run, r);
+    (void)kiln__cpu_help(run, serial, KILN__NO_DEADLINE);
 }

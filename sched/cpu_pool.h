@@ -20,12 +20,13 @@
 
 enum {
     KILN__CPU_MAX_THREADS = 1024,
-    KILN__CPU_CHUNK = 8,       /* tiles computed between two looks at cancel and deadline, at most */
-    KILN__CPU_PIECE = 64,      /* the same for one thread that waits without limit */
-    KILN__CPU_DRAIN = 4096,    /* tiles thrown away at once after a cancel */
-    KILN__CPU_QUANTUM = 16,    /* claims a worker makes in one run while others are active */
-    KILN__CPU_TINY = 16384,    /* bytes of operands below which handing over costs more than computing */
-    KILN__CPU_SPIN_US = 20,    /* as long as waking a parked thread takes */
+    KILN__CPU_CHUNK = 8,    /* tiles computed between two looks at cancel and deadline, at most */
+    KILN__CPU_PIECE = 64,   /* the same for one thread that waits without limit */
+    KILN__CPU_DRAIN = 4096, /* tiles thrown away at once after a cancel */
+    KILN__CPU_QUANTUM = 16, /* claims a worker makes in one run while others are active */
+    KILN__CPU_STRETCH = 64, /* regions computed alone between two looks at whether others want the thread */
+    KILN__CPU_TINY = 16384, /* bytes of operands below which handing over costs more than computing */
+    KILN__CPU_SPIN_US = 20, /* as long as waking a parked thread takes */
     KILN__CPU_WATCH_POLLS = 64 /* polls of one idle run before looking at the next */
 };
 
@@ -53,6 +54,12 @@ enum { KILN__CPU_FAILED = 1, KILN__CPU_BAD_INDEX = 2, KILN__CPU_SKIPPED = 4 };
 
 typedef struct kiln__cpu_pool kiln__cpu_pool;
 
+/* Where a thread that computes records one after another stands. */
+typedef struct kiln__cpu_place {
+    uint32_t record;
+    int64_t tile;
+} kiln__cpu_place;
+
 /* A prepared run: one allocation with its unit counts, its slots and their scratch behind it. */
 typedef struct kiln__cpu_run {
     kiln__cpu_pool *pool;
@@ -60,11 +67,15 @@ typedef struct kiln__cpu_run {
     /* [n_regions + 1]: what is claimed of a region: its tiles, or 1 when one thread computes it alone. The
      * last entry is 0: nothing left to claim. */
     uint32_t *units;
+    uint32_t *
+        serial_end; /* [n_regions + 1]: of a region that one thread computes alone: one past the last of those
+                              that follow it without a break */
     kiln__cpu_slot *slots; /* [threads]: 0 is the waiting thread's, then the workers' */
     size_t bytes;          /* of the whole allocation */
 
-    uint32_t region, record; /* threads = 1: where the next wait goes on */
-    int64_t tile;
+    uint32_t region; /* threads = 1: where the next wait goes on */
+    kiln__cpu_place at;
+    bool unshared; /* only the thread that started it knows of it: on no ring, nothing published */
 
     struct kiln__cpu_run *next, *prev; /* ring of active runs; pool->lock */
     pthread_cond_t changed;            /* with pool->lock: ended, or the caller's place or work is free */
@@ -134,8 +145,9 @@ void kiln__cpu_reset(kiln__cpu_run *run);
 /* Computes tiles first ≤ i < last of a region, whatever records they belong to. */
 void kiln__cpu_tiles(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, int64_t first, int64_t last);
 
-/* Computes a region alone, up to the first failure. */
-void kiln__cpu_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region);
+/* Computes a region and those that follow it without a break alone, `most` of them at most, up to the first failure or a
+ * cancel. Returns the last of them. */
+uint32_t kiln__cpu_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, uint32_t most);
 
 /* threads = 1: computes records in order until the run ended (true) or the deadline has passed (false). */
 bool kiln__cpu_serial(kiln__cpu_run *run, int64_t deadline);
@@ -151,8 +163,12 @@ void kiln__cpu_end(kiln__cpu_run *run, kiln_status status);
 
 void *kiln__cpu_worker_main(void *worker);
 
-/* Starts a run with at least one region: on the ring, first region published, phase set, workers woken. */
-void kiln__cpu_enter(kiln__cpu_run *run);
+/* Shows a run to the workers: on the ring, `region` published, phase set, as many woken as it can use. */
+void kiln__cpu_enter(kiln__cpu_run *run, uint32_t region);
+
+/* The caller computes a run that nobody else can wait for, from the first region to the end; what one thread does alone
+ * at its beginning is done before the workers hear of it. */
+void kiln__cpu_run_here(kiln__cpu_run *run, uint64_t serial);
 
 /* The waiting thread computes until submission `serial` is over (KILN_OK) or the deadline has passed
  * (KILN_ERROR_TIMEOUT). It holds the caller's place and counts as a helper. */

@@ -73,6 +73,16 @@ static kiln_status refresh_region(kiln__tape *tape, kiln__region *region, uint32
     return KILN_OK;
 }
 
+/* Which regions follow one another without a break, when one thread computes them alone. */
+static void find_serial_runs(kiln__cpu_run *run) {
+    const kiln__tape *tape = run->run->tape;
+    for (uint32_t r = tape->n_regions; r-- > 0;) {
+        bool goes_on = r + 1 < tape->n_regions && run->units[r] == 1 && run->units[r + 1] == 1 &&
+                       !tape->regions[r].observed;
+        run->serial_end[r] = goes_on ? run->serial_end[r + 1] : r + 1;
+    }
+}
+
 kiln_status kiln__cpu_refresh(kiln__cpu_run *run, uint32_t *at) {
     kiln__tape *tape = run->run->tape;
     if (!tape->stale)
@@ -87,8 +97,9 @@ kiln_status kiln__cpu_refresh(kiln__cpu_run *run, uint32_t *at) {
         kiln_status status = refresh_region(tape, region, at);
         if (status != KILN_OK)
             return status; /* its records stay stale, so the next submit comes here again */
-        run->units[r] = is_solo(tape, region) ? 1 : (uint32_t)region->tiles;
+        run->units[r] = run->pool->base.threads == 1 || is_solo(tape, region) ? 1 : (uint32_t)region->tiles;
     }
+    find_serial_runs(run);
     tape->stale = 0;
     return KILN_OK;
 }
@@ -99,8 +110,7 @@ void kiln__cpu_reset(kiln__cpu_run *run) {
     const kiln__tape *tape = run->run->tape;
     run->run->outcome = (kiln__outcome){0};
     run->region = 0;
-    run->record = tape->n_regions > 0 ? tape->regions[0].first : 0;
-    run->tile = 0;
+    run->at = (kiln__cpu_place){tape->n_regions > 0 ? tape->regions[0].first : 0, 0};
     for (uint32_t i = 0; tape->timed && i < tape->n_records; i++)
         atomic_store_explicit(&tape->records[i].ns, 0,
                               memory_order_relaxed); /* ordered by the start of the run */
@@ -120,7 +130,7 @@ static void note_failure(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t reco
     slot->failed = true;
     slot->fail_record = record;
     slot->fail_tile = tile;
-    if (slot->sink.text[0] == '\0')
+    if (!(slot->sink.reports & KILN__SINK_FAILED))
         snprintf(slot->fail_text, sizeof slot->fail_text, "the kernel returned %s",
                  kiln_status_name(returned));
     else
@@ -176,23 +186,29 @@ static void take_bad_index(const kiln__cpu_run *run, kiln__outcome *outcome) {
 
 /* ---- tiles ------------------------------------------------------------------------------------------ */
 
+/* What a kernel call left in the sink, or returned. */
+static void take_reports(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t record, int64_t tile,
+                         kiln_status status) {
+    if (slot->sink.reports & KILN__SINK_BAD_INDEX)
+        note_bad_index(run, slot, record, tile);
+    if (status != KILN_OK || (slot->sink.reports & KILN__SINK_FAILED))
+        note_failure(run, slot, record, tile, status);
+    slot->sink.reports = 0;
+}
+
 /* One kernel call: tiles first ≤ i < last of one record. */
-static void call(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t index, int64_t first, int64_t last) {
-    const kiln__record *record = &run->run->tape->records[index];
+static inline void call(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t index, int64_t first,
+                        int64_t last) {
+    kiln__record *record = &run->run->tape->records[index];
     const kiln_kernel *kernel = record->kernel;
     kiln_tile tile = {first, last, slot->scratch, &slot->sink};
-    slot->sink.bad_index = false;
-    slot->sink.text[0] = '\0';
     const bool timed = run->run->tape->timed;
     const int64_t start = timed ? kiln__now_ns() : 0;
     kiln_status status = kernel->run(&record->args, &tile);
     if (timed) /* relaxed: read after the region is done */
-        atomic_fetch_add_explicit(&run->run->tape->records[index].ns, kiln__now_ns() - start,
-                                  memory_order_relaxed);
-    if (slot->sink.bad_index)
-        note_bad_index(run, slot, index, first);
-    if (status != KILN_OK)
-        note_failure(run, slot, index, first, status);
+        atomic_fetch_add_explicit(&record->ns, kiln__now_ns() - start, memory_order_relaxed);
+    if (status != KILN_OK || slot->sink.reports != 0)
+        take_reports(run, slot, index, first, status);
 }
 
 /* The record that a tile of the region belongs to: the last with first_tile ≤ tile. (Records without tiles
@@ -220,54 +236,54 @@ void kiln__cpu_tiles(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, 
     }
 }
 
-void kiln__cpu_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region) {
-    const kiln__tape *tape = run->run->tape;
-    const kiln__region *g = &tape->regions[region];
-    for (uint32_t i = g->first; i < g->last; i++) {
-        if (tape->records[i].tiles > 0)
-            call(run, slot, i, 0, tape->records[i].tiles);
-        if (slot->failed)
-            return;
-    }
-}
-
-/* Goes on with a region where the last wait left it. False: the deadline has passed, and there is more. */
-static bool serial_region(kiln__cpu_run *run, const kiln__region *region, int64_t piece, int64_t deadline) {
-    const kiln__tape *tape = run->run->tape;
-    kiln__cpu_slot *slot = &run->slots[0];
-    for (; run->record < region->last; run->record++, run->tile = 0) {
-        const int64_t tiles = tape->records[run->record].tiles;
-        while (run->tile < tiles) {
+/* Computes records up to `last` from where run->record and run->tile stand, in pieces of at most `piece` tiles, until
+ * one fails, the run is cancelled (then what is left counts as skipped) or the deadline has passed with something
+ * left. True: nothing is left to do for this thread. */
+static bool records_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, kiln__cpu_place *at, uint32_t last,
+                          int64_t piece, int64_t deadline) {
+    const kiln__record *records = run->run->tape->records;
+    for (; at->record < last; at->record++, at->tile = 0) {
+        const int64_t tiles = records[at->record].tiles;
+        while (at->tile < tiles) {
             if (kiln__cpu_cancelled(run)) {
                 kiln__cpu_add_trouble(run, KILN__CPU_SKIPPED);
                 return true;
             }
-            int64_t end = tiles - run->tile < piece ? tiles : run->tile + piece;
-            call(run, slot, run->record, run->tile, end);
+            const int64_t end = tiles - at->tile <= piece ? tiles : at->tile + piece;
+            call(run, slot, at->record, at->tile, end);
             if (slot->failed)
                 return true;
-            run->tile = end;
+            at->tile = end;
             /* Looked at behind the piece: even a wait of 0 ns makes progress. */
-            if (kiln__expired(deadline) && (end < tiles || run->record + 1 < region->last))
+            if (kiln__expired(deadline) && (end < tiles || at->record + 1 < last))
                 return false;
         }
     }
     return true;
 }
 
+uint32_t kiln__cpu_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, uint32_t most) {
+    const kiln__region *regions = run->run->tape->regions;
+    uint32_t end = run->serial_end[region];
+    if (end - region > most)
+        end = region + most;
+    kiln__cpu_place at = {regions[region].first, 0};
+    (void)records_alone(run, slot, &at, regions[end - 1].last, KILN__CPU_PIECE, KILN__NO_DEADLINE);
+    return end - 1;
+}
+
 bool kiln__cpu_serial(kiln__cpu_run *run, int64_t deadline) {
-    const kiln__tape *tape = run->run->tape;
+    const kiln__region *regions = run->run->tape->regions;
     const int64_t piece = deadline == KILN__NO_DEADLINE ? KILN__CPU_PIECE : KILN__CPU_CHUNK;
     for (;;) {
-        const kiln__region *region = &tape->regions[run->region];
-        if (!serial_region(run, region, piece, deadline))
+        const uint32_t last = run->serial_end[run->region] - 1;
+        if (!records_alone(run, &run->slots[0], &run->at, regions[last].last, piece, deadline))
             return false;
-        if (!kiln__cpu_region_end(run, run->region))
+        if (!kiln__cpu_region_end(run, last))
             return true;
-        run->region++;
-        run->record = tape->regions[run->region].first;
-        run->tile = 0;
-        if (region->tiles > 0 && kiln__expired(deadline))
+        run->region = last + 1;
+        run->at = (kiln__cpu_place){regions[run->region].first, 0};
+        if (kiln__expired(deadline))
             return false;
     }
 }
@@ -306,6 +322,10 @@ void kiln__cpu_end(kiln__cpu_run *run, kiln_status status) {
     if (hooks != NULL && hooks->done != NULL)
         hooks->done(run->run);
 
+    if (run->unshared) { /* nobody sleeps over it; those who wait for its place are woken when that is left */
+        kiln__cpu_set_phase(run, KILN__CPU_AT_REST);
+        return;
+    }
     /* Closed: workers that still look at the run leave it. Relaxed, as no data goes with it. */
     atomic_store_explicit(&run->claim, (uint64_t)run->run->tape->n_regions << 32, memory_order_relaxed);
     pthread_mutex_lock(&pool->lock);

@@ -46,6 +46,10 @@ typedef struct kiln__executor_table {
     /* Starts the run (refreshing stale records first). The session has made sure it is not running. Allocates
      * nothing. */
     kiln_status (*submit)(kiln_executor *executor, kiln__run *run);
+    /* The same as submit, then wait without limit, by a thread that alone knows of the submission: what it does is up to
+     * it alone, so nobody need be told of what it can as well do itself. The outcome is final when it returns. Errors as
+     * submit. */
+    kiln_status (*run)(kiln_executor *executor, kiln__run *run);
     /* Waits until the run is done, computing meanwhile. timeout_ns < 0: without limit. KILN_OK when it is
      * done (look at run->outcome), KILN_ERROR_TIMEOUT. Any number of threads. */
     kiln_status (*wait)(kiln_executor *executor, kiln__run *run, int64_t timeout_ns);

@@ -130,7 +130,7 @@ eager_result eager_run(eager *run, int64_t split) {
         kiln_status status = run_node(run, i, split, &sink);
         if (status != KILN_OK)
             return (eager_result){status, i, 0, 0, 0};
-        if (sink.bad_index && result.status == KILN_OK)
+        if ((sink.reports & KILN__SINK_BAD_INDEX) && result.status == KILN_OK)
             result = (eager_result){KILN_ERROR_INDEX, i, sink.row, sink.index, sink.limit};
     }
     return result;
