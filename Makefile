@@ -78,7 +78,7 @@ KILN     = $(BUILD)/kiln
 LINK_LIBS = $(PKG_LIBS) -lm -lpthread
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle mutate fuzz \
+.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential mutate fuzz \
         lint format format-check includes install uninstall clean
 
 help:  ## this list
@@ -180,10 +180,13 @@ check-arm64: deps  ## cross-compile for arm64 and run all tests under qemu-user
 	@sh tools/check_arm64.sh
 
 check-arm64-run: $(TESTS) $(EXAMPLES) $(KILN)
-	@KILN_ORACLE_DAGS=500 RUNNER='$(RUNNER)' KILN=$(KILN) sh tools/run_tests.sh $(TESTS) $(EXAMPLES)
+	@KILN_ORACLE_DAGS=500 KILN_RANDOM_GRAPHS=50 RUNNER='$(RUNNER)' KILN=$(KILN) sh tools/run_tests.sh $(TESTS) $(EXAMPLES)
 
 oracle: $(BUILD)/tests/sched/test_oracle  ## the hazard oracle over 100,000 random DAGs
 	KILN_ORACLE_DAGS=100000 $<
+
+differential: $(BUILD)/tests/capture/test_differential  ## 20,000 random graphs, each baked in many ways: the same bits
+	KILN_RANDOM_GRAPHS=20000 $<
 
 mutate: deps  ## break sched/ and capture/ on purpose, one line at a time: tests must notice each
 	@sh tests/mutate.sh
@@ -191,7 +194,7 @@ mutate: deps  ## break sched/ and capture/ on purpose, one line at a time: tests
 fuzz: deps  ## libFuzzer, 60 s a target (needs clang)
 	@sh tools/fuzz.sh $(FUZZ_SRC)
 
-check-full: check lint format-check check-asan check-tsan check-arm64 oracle mutate fuzz  ## everything, before a release
+check-full: check lint format-check check-asan check-tsan check-arm64 oracle differential mutate fuzz  ## everything, before a release
 
 lint: deps includes  ## clang-tidy over all sources, C++ over the public headers
 	@CC='$(CC)' sh tools/lint.sh $(CORE_SRC) $(KERNEL_SRC) $(GGUF_SRC) $(LLM_SRC) $(KILN_SRC)
