@@ -21,7 +21,11 @@ for f in "$@"; do
     mkdir -p "$corpus"
     case $name in
     *gguf*) cp "$data"/gguf/*.gguf "$data"/malformed/gguf/* "$corpus"/ 2>/dev/null ;;
-    *json*) cp "$data"/jsontestsuite/test_parsing/y_* "$corpus"/ 2>/dev/null ;;
+    *json*)
+        cp "$data"/jsontestsuite/test_parsing/y_* "$corpus"/ 2>/dev/null
+        # Whole graphs to start from: the examples of the documentation, a file each.
+        awk -v to="$corpus/example_" '/^```json/ {f = to (++n); next} /^```/ {f = ""} f != "" {print > f}' graph/JSON.md
+        ;;
     esac
     printf '%s: %s s ... ' "$name" "$seconds"
     if "build/fuzz/$name" -max_total_time="$seconds" -max_len=65536 -rss_limit_mb=4096 -timeout=20 -verbosity=0 \
