@@ -228,8 +228,9 @@ static kiln_status check_apart(const checker *c, uint32_t node) {
     for (size_t i = h->first_access[node]; i < h->first_access[node + 1]; i++)
         for (size_t k = h->first_access[node]; k < h->first_access[node + 1]; k++) {
             const kiln__access *x = &c->list->items[i], *y = &c->list->items[k];
-            if (!(x->mode & KILN_WRITE) || x->operand == y->operand ||
-                !kiln__accesses_conflict(h, x, y, NULL) || may_share(c, n, x, y))
+            if (!(x->mode & KILN_WRITE))
+                break;
+            if (x->operand == y->operand || !kiln__accesses_conflict(h, x, y, NULL) || may_share(c, n, x, y))
                 continue;
             char label[KILN__LABEL_SIZE], a[KILN__LABEL_SIZE], b[KILN__LABEL_SIZE];
             return kiln_error_set(

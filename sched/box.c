@@ -55,6 +55,11 @@ bool kiln__box_empty(const kiln_box *box) {
     return empty;
 }
 
+/* All of its hull, and most boxes are: what follows for strides is not worth calling. */
+static bool one_run(const kiln_box *box) {
+    return box->count[0] == 1 && box->count[1] == 1 && box->count[2] == 1;
+}
+
 bool kiln__box_hull(const kiln_box *box, int64_t *lo, int64_t *hi) {
     *lo = *hi = box->offset;
     if (kiln__box_empty(box))
@@ -118,7 +123,7 @@ bool kiln__box_dense(const kiln_box *box) {
         return true;
     if (!kiln__box_hull(box, &lo, &hi) || lo <= -FAR || hi >= FAR)
         return false;
-    return shape_of(box).n == 0;
+    return one_run(box) || shape_of(box).n == 0;
 }
 
 /* ---- overlap ---------------------------------------------------------------------------------------- */
@@ -223,7 +228,7 @@ bool kiln__box_overlap(const kiln_box *a, const kiln_box *b) {
         return true;
     if (a_hi <= b_lo || b_hi <= a_lo)
         return false;
-    if (a_lo <= -FAR || b_lo <= -FAR || a_hi >= FAR || b_hi >= FAR)
+    if ((one_run(a) && one_run(b)) || a_lo <= -FAR || b_lo <= -FAR || a_hi >= FAR || b_hi >= FAR)
         return true;
     shape sa = shape_of(a), sb = shape_of(b);
     return shapes_overlap(&sa, &sb);
@@ -267,6 +272,8 @@ bool kiln__box_covers(const kiln_box *a, const kiln_box *b) {
         return false;
     if (b_lo < a_lo || b_hi > a_hi || a_lo <= -FAR || a_hi >= FAR)
         return false;
+    if (one_run(a))
+        return true;
     shape sa = shape_of(a), sb = shape_of(b);
     return shape_covers(&sa, &sb);
 }
