@@ -243,37 +243,82 @@ static void put_arena(kiln__json_writer *w, const kiln_plan *plan) {
     kiln__json_end(w);
 }
 
-/* Which nodes follow a slot, by shape or attribute. */
-static bool node_follows(const kiln_graph *p, const kiln__node *n, uint32_t slot) {
+/* Which nodes follow which slots, by shape or attribute: nodes[first[slot] … first[slot + 1]-1], ascending. */
+typedef struct followers {
+    size_t *first;   /* [n_slots + 2] */
+    uint32_t *seen;  /* [n_slots + 1]: 1 + the last node noted */
+    uint32_t *nodes; /* NULL while counting */
+} followers;
+
+static void note_slot(followers *f, uint32_t slot, uint32_t node) {
+    if (slot == 0 || f->seen[slot] == node + 1)
+        return;
+    f->seen[slot] = node + 1;
+    if (f->nodes == NULL)
+        f->first[slot + 1]++;
+    else
+        f->nodes[f->first[slot]++] = node;
+}
+
+static void note_node(followers *f, const kiln_graph *p, uint32_t node) {
+    const kiln__node *n = &p->nodes.items[node];
     for (uint32_t i = 0; i < n->n_in + n->n_out; i++) {
         const kiln__tensor *t = &p->tensors.items[p->operands.items[n->operands + i]];
         for (uint32_t d = 0; d < t->desc.ndim; d++)
-            if (t->desc.dims[d].slot == slot)
-                return true;
+            note_slot(f, t->desc.dims[d].slot, node);
     }
     const unsigned char *attrs = kiln__node_attrs(p, n);
     for (uint32_t i = 0; i < n->op->n_attrs; i++) {
         const void *at = attrs + n->op->attrs[i].offset;
-        if ((n->op->attrs[i].type == KILN_ATTR_I64_SLOT && ((const kiln_i64_value *)at)->slot == slot) ||
-            (n->op->attrs[i].type == KILN_ATTR_F32_SLOT && ((const kiln_f32_value *)at)->slot == slot))
-            return true;
+        if (n->op->attrs[i].type == KILN_ATTR_I64_SLOT)
+            note_slot(f, ((const kiln_i64_value *)at)->slot, node);
+        if (n->op->attrs[i].type == KILN_ATTR_F32_SLOT)
+            note_slot(f, ((const kiln_f32_value *)at)->slot, node);
     }
-    return false;
 }
 
-static void put_slots(kiln__json_writer *w, const kiln_graph *p) {
+static void put_followers(kiln__json_writer *w, const kiln_graph *p, followers *f) {
     begin_list(w, "slots", KILN_JSON_LINES);
     for (uint32_t slot = 1; slot < p->slots.count; slot++) {
         kiln__json_begin_object(w, KILN_JSON_INLINE);
         put_text(w, "name", kiln__text(p, p->slots.items[slot].name));
         begin_list(w, "nodes", KILN_JSON_INLINE);
-        for (size_t i = 0; i < p->nodes.count; i++)
-            if (node_follows(p, &p->nodes.items[i], slot))
-                kiln__json_put_u64(w, i);
+        /* Filling moved each first to where the next group begins. */
+        for (size_t i = f->first[slot - 1]; i < f->first[slot]; i++)
+            kiln__json_put_u64(w, f->nodes[i]);
         kiln__json_end(w);
         kiln__json_end(w);
     }
     kiln__json_end(w);
+}
+
+static kiln_status put_slots(kiln__json_writer *w, const kiln_graph *p, const kiln_allocator *a,
+                             kiln_error *error) {
+    size_t n = p->slots.count, total = 0;
+    followers f = {KILN_NEW(a, size_t, n + 2), KILN_NEW(a, uint32_t, n + 1), NULL};
+    uint32_t *nodes = NULL;
+    kiln_status status = KILN_OK;
+    if (f.first != NULL && f.seen != NULL) {
+        for (uint32_t i = 0; i < p->nodes.count; i++)
+            note_node(&f, p, i);
+        for (size_t i = 0; i < n; i++)
+            f.first[i + 1] += f.first[i];
+        total = f.first[n];
+        nodes = KILN_NEW(a, uint32_t, total);
+        memset(f.seen, 0, (n + 1) * sizeof *f.seen);
+    }
+    f.nodes = nodes;
+    if (nodes != NULL) {
+        for (uint32_t i = 0; i < p->nodes.count; i++)
+            note_node(&f, p, i);
+        put_followers(w, p, &f);
+    } else {
+        status = kiln_error_set(error, KILN_ERROR_MEMORY, "dumping a plan: out of memory");
+    }
+    KILN_DELETE(a, nodes, uint32_t, total);
+    KILN_DELETE(a, f.seen, uint32_t, n + 1);
+    KILN_DELETE(a, f.first, size_t, n + 2);
+    return status;
 }
 
 kiln_status kiln__plan_put_json(kiln__json_writer *w, const kiln_plan *plan, kiln_error *error) {
@@ -301,7 +346,8 @@ kiln_status kiln__plan_put_json(kiln__json_writer *w, const kiln_plan *plan, kil
     }
     kiln__json_end(w);
     put_arena(w, plan);
-    put_slots(w, plan->program);
+    if (status == KILN_OK)
+        status = put_slots(w, plan->program, &plan->allocator, error);
     kiln__json_end(w);
     return status;
 }
