@@ -120,9 +120,12 @@ kiln_status kiln_bake(const kiln_graph *graph, const kiln_bake_options *options,
     kiln_bake_options defaults = {0};
     if (options == NULL)
         options = &defaults;
-    if ((unsigned)options->precision > KILN_PRECISION_EXACT || options->max_arena < 0)
+    if ((unsigned)options->precision > KILN_PRECISION_EXACT || options->max_arena < 0 ||
+        (options->n_taps > 0 && options->taps == NULL))
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_bake: %s",
-                              options->max_arena < 0 ? "max_arena is negative" : "unknown precision");
+                              options->max_arena < 0                         ? "max_arena is negative"
+                              : options->taps == NULL && options->n_taps > 0 ? "taps is NULL"
+                                                                             : "unknown precision");
     kiln_plan *plan = KILN_NEW(&graph->allocator, kiln_plan, 1);
     if (plan == NULL)
         return kiln_error_set(error, KILN_ERROR_MEMORY, "baking: out of memory");

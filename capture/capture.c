@@ -4,6 +4,7 @@
 #include "plan.h"
 
 enum { DEFAULT_ENTRIES = 16 };
+#define NO_ENTRY UINT32_MAX
 
 typedef struct entry {
     kiln_fingerprint key;
@@ -109,6 +110,15 @@ static entry *find(kiln_capture *c, kiln_fingerprint key) {
     return NULL;
 }
 
+/* Removes an entry that is not running; the last one takes its place. */
+static void drop(kiln_capture *c, entry *e) {
+    (void)kiln_session_destroy(e->session, NULL);
+    kiln_plan_release(e->plan);
+    c->counters.bytes -= e->bytes;
+    c->counters.evictions++;
+    *e = c->entries[--c->n_entries];
+}
+
 /* Removes the entry used longest ago that is not running and not the last one made;
  * false when there is none. */
 static bool evict(kiln_capture *c, const entry *keep) {
@@ -118,12 +128,9 @@ static bool evict(kiln_capture *c, const entry *keep) {
         if (e != keep && !is_busy(e) && (oldest == NULL || e->used < oldest->used))
             oldest = e;
     }
-    if (oldest == NULL || kiln_session_destroy(oldest->session, NULL) != KILN_OK)
+    if (oldest == NULL)
         return false;
-    kiln_plan_release(oldest->plan);
-    c->counters.bytes -= oldest->bytes;
-    c->counters.evictions++;
-    *oldest = c->entries[--c->n_entries];
+    drop(c, oldest);
     return true;
 }
 
@@ -147,7 +154,8 @@ static void explain(kiln_capture *c) {
     }
 }
 
-static kiln_status add_entry(kiln_capture *c, kiln_fingerprint key, entry **out, kiln_error *error) {
+/* Bakes the graph into a new entry: c->entries[*at]. */
+static kiln_status add_entry(kiln_capture *c, kiln_fingerprint key, uint32_t *at, kiln_error *error) {
     if (c->n_entries == c->options.max_entries && !evict(c, NULL))
         return kiln_error_set(error, KILN_ERROR_LIMIT,
                               "kiln_capture_end: all %u cached plans are running; raise "
@@ -166,15 +174,15 @@ static kiln_status add_entry(kiln_capture *c, kiln_fingerprint key, entry **out,
     }
     e.bytes = c->live_bytes - before;
     c->counters.bytes += e.bytes;
-    *out = &c->entries[c->n_entries++];
-    **out = e;
+    *at = c->n_entries++;
+    c->entries[*at] = e;
     while (c->options.max_bytes > 0 && c->counters.bytes > c->options.max_bytes && c->n_entries > 1) {
-        if (!evict(c, *out))
+        if (!evict(c, &c->entries[*at]))
             break;
         /* Eviction moves the last entry into the gap: find ours again. */
         for (uint32_t i = 0; i < c->n_entries; i++)
             if (c->entries[i].session == e.session)
-                *out = &c->entries[i];
+                *at = i;
     }
     return KILN_OK;
 }
@@ -206,33 +214,65 @@ kiln_graph *kiln_capture_begin(kiln_capture *c) {
     return c->graph;
 }
 
+/* Finds the graph's plan in the cache: c->entries[*at]; *at is NO_ENTRY when there is none. */
+static kiln_status look_up(kiln_capture *c, kiln_fingerprint key, uint32_t *at, kiln_error *error) {
+    entry *e = find(c, key);
+    *at = NO_ENTRY;
+    if (e == NULL)
+        return KILN_OK;
+    /* First of all: nothing of a running session may change, what handles it takes included. */
+    kiln_status status = kiln__session_refuse_busy(e->session, "kiln_capture_end", error);
+    if (status == KILN_OK)
+        status = rebind(e->session, c->graph, error);
+    if (status != KILN_OK)
+        return status;
+    uint32_t x, y;
+    if (!e->session->bindings_checked && kiln__session_overlap(e->session, &x, &y)) {
+        /* An equal graph, but its data lie over each other as they did not when the plan was baked. */
+        static const char why[] = "the graph's data overlap in memory otherwise than when the plan was baked";
+        memcpy(c->reason.text, why, sizeof why);
+        drop(c, e);
+        return KILN_OK;
+    }
+    *at = (uint32_t)(e - c->entries);
+    return KILN_OK;
+}
+
 kiln_status kiln_capture_end(kiln_capture *c, kiln_session **session, kiln_error *error) {
     *session = NULL;
     kiln_status status = kiln_graph_check(c->graph, error);
     if (status != KILN_OK)
         return status;
     kiln_fingerprint key = kiln_graph_fingerprint(c->graph);
-    entry *e = find(c, key);
+    uint32_t at;
     c->reason.text[0] = '\0';
-    if (e != NULL) {
-        /* First of all: nothing of a running session may change, its handles' tag included. */
-        status = kiln__session_refuse_busy(e->session, "kiln_capture_end", error);
-        if (status == KILN_OK)
-            status = rebind(e->session, c->graph, error);
-        if (status != KILN_OK)
-            return status;
+    status = look_up(c, key, &at, error);
+    if (status != KILN_OK)
+        return status;
+    if (at != NO_ENTRY) {
         c->counters.hits++;
     } else {
         c->counters.misses++;
-        explain(c);
-        status = add_entry(c, key, &e, error);
+        if (c->reason.text[0] == '\0')
+            explain(c);
+        status = add_entry(c, key, &at, error);
         if (status != KILN_OK)
             return status;
     }
-    /* The graph built now is the baked one's equal: its handles serve for both. */
-    e->plan->graph->tag = e->plan->program->tag = c->graph->tag;
+    /* The graph built now is the baked one's equal: its handles serve for the session too. */
+    entry *e = &c->entries[at];
+    e->session->tag = c->graph->tag;
     e->used = ++c->clock;
     *session = e->session;
+    return KILN_OK;
+}
+
+kiln_status kiln_capture_clear(kiln_capture *c, kiln_error *error) {
+    for (uint32_t i = 0; i < c->n_entries; i++)
+        if (is_busy(&c->entries[i]))
+            return kiln_error_set(error, KILN_ERROR_BUSY, "kiln_capture_clear: a session of it is running");
+    while (c->n_entries > 0)
+        drop(c, &c->entries[0]);
     return KILN_OK;
 }
 

@@ -46,11 +46,16 @@ KILN_API kiln_graph *kiln_capture_begin(kiln_capture *capture);
  * knows (kiln_storage_data, kiln_storage_state). The session is the capture's and good until it is evicted,
  * which only a later `end` does. Slots keep the values they had, and so do bindings made by hand on the
  * session; a storage that an earlier graph gave bytes to and this one does not goes back to the session's own
- * memory (inputs, outputs), or is unbound. Handles of the graph are good for the session. Errors: the graph's
+ * memory (inputs, outputs), or is unbound. An equal graph whose data overlap in memory otherwise than
+ * when its plan was baked is baked anew. Handles of the graph are good for the session. Errors: the graph's
  * remembered error; those of kiln_bake, kiln_session_create and kiln_session_bind; KILN_ERROR_BUSY (the
  * session found is running: wait for its fence first). */
 KILN_API KILN_MUST_CHECK kiln_status kiln_capture_end(kiln_capture *capture, kiln_session **session,
                                                       kiln_error *error);
+
+/* Forgets all cached plans and frees their sessions: the next `end` bakes anew. KILN_ERROR_BUSY, and nothing
+ * happens, while one of them runs. From the capture's thread. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_capture_clear(kiln_capture *capture, kiln_error *error);
 
 /* Takes a state buffer off all cached sessions, so that it can be destroyed (when a conversation ends, say);
  * the plans stay for the next one. KILN_ERROR_BUSY while one of those sessions runs; then some may be unbound

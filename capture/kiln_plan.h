@@ -239,19 +239,20 @@ typedef struct kiln_observation {
     uint64_t hash;     /* KILN_WATCH_HASH */
     int64_t nonfinite; /* KILN_WATCH_FINITE: row-major index of the first NaN or Inf, -1 when there is none */
     int64_t ns;        /* KILN_WATCH_TIME: kernel time of its node in this run, over all workers */
+    bool seen; /* false: the last run did not come to it, or it was not watched; then only `tensor` is set */
 } kiln_observation;
 
 /* Switches the plan's observers on for this session: those of kinds `watch` act in the runs that follow; 0
  * switches them off. `callback` (may be NULL) is called for every tapped tensor, after the region that makes
  * it, from the thread that finished the region, and must not call into this session; anything but KILN_OK
  * stops the run with KILN_ERROR_NUMERIC. Errors: KILN_ERROR_BUSY;
- * KILN_ERROR_ARGUMENT (the plan has no taps). */
+ * KILN_ERROR_ARGUMENT (the plan has no taps, unknown bits in `watch`). */
 KILN_API KILN_MUST_CHECK kiln_status
 kiln_session_observe(kiln_session *session, uint32_t watch,
                      kiln_status (*callback)(void *context, const kiln_observation *observation),
                      void *context, kiln_error *error);
 
-/* What the i-th tap saw in the last run (data is NULL); false behind the last.
+/* What the i-th tap saw in the last run (data is NULL; `seen` says whether it saw anything); false behind the last.
  * Not while a submission runs. */
 KILN_API bool kiln_session_observed(const kiln_session *session, size_t i, kiln_observation *out);
 

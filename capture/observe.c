@@ -78,7 +78,8 @@ static void describe(kiln_session *s, const kiln__tap *tap, kiln_observation *o)
                             .op = s->tape.records[tap->record].op->name,
                             .dtype = t->desc.dtype,
                             .ndim = t->desc.ndim,
-                            .nonfinite = -1};
+                            .nonfinite = -1,
+                            .seen = true};
     for (uint32_t i = 0; i < t->desc.ndim; i++) {
         kiln_dim d = t->desc.dims[i];
         o->dims[i] = d.n * (d.slot ? s->i64[d.slot] : 1);
@@ -97,6 +98,7 @@ static kiln_status observe(kiln_session *s, size_t index) {
     if (watch == 0)
         return KILN_OK;
     describe(s, tap, o);
+    s->observed_at[index] = atomic_load(&s->sequence);
     if (watch & KILN_WATCH_TIME)
         o->ns = atomic_load_explicit(&s->tape.records[tap->record].ns, memory_order_relaxed);
     if (watch & KILN_WATCH_HASH) {
@@ -152,6 +154,10 @@ kiln_status kiln_session_observe(kiln_session *s, uint32_t watch,
     kiln_status status = kiln__session_refuse_busy(s, "kiln_session_observe", error);
     if (status != KILN_OK)
         return status;
+    const uint32_t known = KILN_WATCH_VALUES | KILN_WATCH_FINITE | KILN_WATCH_HASH | KILN_WATCH_TIME;
+    if (watch & ~known)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_session_observe: unknown watch bits 0x%x",
+                              watch & ~known);
     if (s->plan->taps.count == 0 && watch != 0)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT,
                               "kiln_session_observe: the plan has no taps; declare them "
@@ -172,6 +178,9 @@ kiln_status kiln_session_observe(kiln_session *s, uint32_t watch,
 bool kiln_session_observed(const kiln_session *s, size_t i, kiln_observation *out) {
     if (i >= s->plan->taps.count)
         return false;
-    *out = s->observed[i];
+    if (s->observed_at[i] != 0 && s->observed_at[i] == atomic_load(&s->sequence))
+        *out = s->observed[i];
+    else
+        *out = (kiln_observation){.tensor = s->plan->taps.items[i].label, .nonfinite = -1};
     return true;
 }

@@ -100,6 +100,7 @@ struct kiln_session {
     kiln__run run;
     kiln__tape tape;
     bool prepared;
+    uint32_t tag; /* of the graph whose handles it takes beside the plan's own: of a capture's latest */
 
     void *tape_memory; /* records, regions and operand block, one allocation */
     size_t tape_size;
@@ -125,11 +126,21 @@ struct kiln_session {
     uint32_t watch;         /* KILN_WATCH_* switched on */
     kiln_status (*callback)(void *context, const kiln_observation *observation);
     void *callback_context;
-    kiln_observation *observed; /* [plan->taps.count] */
+    kiln_observation *observed;      /* [plan->taps.count] */
+    unsigned long long *observed_at; /* [plan->taps.count]: the submission it is of */
 };
 
 /* session.c: KILN_ERROR_BUSY while a run of the session is under way; `what` begins the text. */
 kiln_status kiln__session_refuse_busy(const kiln_session *session, const char *what, kiln_error *error);
+
+/* submit.c: do two storages share bytes in a way that the plan was not baked for? *x, *y: which; 0 is the arena. Only of
+ * what is bound. */
+bool kiln__session_overlap(kiln_session *session, uint32_t *x, uint32_t *y);
+
+/* Is a handle with this tag one of the session's? */
+static inline bool kiln__session_knows(const kiln_session *s, uint32_t tag) {
+    return tag == s->tag || tag == s->plan->program->tag;
+}
 
 /* uses.c: fills plan->uses, and refuses accesses whose result would not be defined (the list is there). */
 kiln_status kiln__plan_check_uses(kiln_plan *plan, kiln_error *error);

@@ -95,11 +95,10 @@ static kiln_status create_into(kiln_session *s, kiln_error *error) {
     s->bindings = KILN_NEW(a, kiln__binding, s->n_storages);
     s->ranges = KILN_NEW(a, kiln__range, s->n_storages + 1);
     s->observed = KILN_NEW(a, kiln_observation, s->plan->taps.count);
+    s->observed_at = KILN_NEW(a, unsigned long long, s->plan->taps.count);
     s->holds = KILN_NEW(a, kiln__hold, s->n_storages);
-    if (!s->i64 || !s->f32 || !s->bindings || !s->ranges || !s->holds || !s->observed)
+    if (!s->i64 || !s->f32 || !s->bindings || !s->ranges || !s->holds || !s->observed || !s->observed_at)
         return out_of_memory(error);
-    for (size_t i = 0; i < s->plan->taps.count; i++)
-        s->observed[i] = (kiln_observation){.tensor = s->plan->taps.items[i].label, .nonfinite = -1};
     kiln_status status = place_memory(s, error);
     if (status != KILN_OK || (status = kiln__tape_make(s, error)) != KILN_OK)
         return status;
@@ -136,6 +135,7 @@ static void destroy(kiln_session *s) {
             atomic_fetch_sub(&s->bindings[i].state->bound, 1);
     kiln__tape_free(s);
     kiln__free_array(&a, s->memory, s->memory_size, 1);
+    KILN_DELETE(&a, s->observed_at, unsigned long long, s->plan->taps.count);
     KILN_DELETE(&a, s->observed, kiln_observation, s->plan->taps.count);
     KILN_DELETE(&a, s->holds, kiln__hold, s->n_storages);
     KILN_DELETE(&a, s->ranges, kiln__range, s->n_storages + 1);
@@ -159,6 +159,7 @@ kiln_status kiln_session_create(kiln_plan *plan, kiln_executor *executor, const 
     s->allocator = a;
     s->plan = plan;
     s->executor = executor;
+    s->tag = plan->program->tag;
     kiln_plan_retain(plan);
     atomic_init(&s->busy, 0);
     atomic_init(&s->users, 0);
@@ -198,7 +199,7 @@ kiln_plan *kiln_session_plan(const kiln_session *s) {
 
 static kiln_status find_slot(const kiln_session *s, kiln_slot slot, bool is_float, kiln_error *error) {
     const kiln_graph *p = s->plan->program;
-    if (slot.graph != p->tag || slot.id == 0 || slot.id >= s->n_slots)
+    if (!kiln__session_knows(s, slot.graph) || slot.id == 0 || slot.id >= s->n_slots)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "unknown slot (id %u): not of this session's plan",
                               slot.id);
     if (p->slots.items[slot.id].is_float != is_float)
@@ -236,12 +237,12 @@ kiln_status kiln_session_set_f32(kiln_session *s, kiln_slot slot, float value, k
 }
 
 int64_t kiln_session_get_i64(const kiln_session *s, kiln_slot slot) {
-    bool known = slot.graph == s->plan->program->tag && slot.id < s->n_slots;
+    bool known = kiln__session_knows(s, slot.graph) && slot.id < s->n_slots;
     return known ? s->i64[slot.id] : 0;
 }
 
 float kiln_session_get_f32(const kiln_session *s, kiln_slot slot) {
-    bool known = slot.graph == s->plan->program->tag && slot.id < s->n_slots;
+    bool known = kiln__session_knows(s, slot.graph) && slot.id < s->n_slots;
     return known ? s->f32[slot.id] : 0.0f;
 }
 
@@ -250,7 +251,7 @@ float kiln_session_get_f32(const kiln_session *s, kiln_slot slot) {
 static kiln_status check_binding(const kiln_session *s, kiln_storage storage, bool state, const void *data,
                                  int64_t size, kiln_error *error) {
     const kiln_graph *p = s->plan->program;
-    if (storage.graph != p->tag || storage.id == 0 || storage.id >= s->n_storages)
+    if (!kiln__session_knows(s, storage.graph) || storage.id == 0 || storage.id >= s->n_storages)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT,
                               "unknown storage (id %u): not of this session's plan", storage.id);
     const kiln__storage *d = &p->storages.items[storage.id];
@@ -307,7 +308,7 @@ kiln_status kiln_session_bind_state(kiln_session *s, kiln_storage storage, kiln_
 
 void *kiln_session_data(kiln_session *s, kiln_tensor tensor) {
     const kiln_graph *p = s->plan->program;
-    if (tensor.graph != p->tag || tensor.id == 0 || tensor.id >= p->tensors.count)
+    if (!kiln__session_knows(s, tensor.graph) || tensor.id == 0 || tensor.id >= p->tensors.count)
         return NULL;
     const kiln__tensor *t = &p->tensors.items[tensor.id];
     unsigned char *base = s->bindings[t->storage].data;

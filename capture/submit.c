@@ -47,21 +47,14 @@ static void find_holds(kiln_session *s) {
     }
 }
 
-static kiln_status check_bindings(kiln_session *s, kiln_error *error) {
+bool kiln__session_overlap(kiln_session *s, uint32_t *x, uint32_t *y) {
     const kiln_graph *p = s->plan->program;
     size_t n = 0;
     for (uint32_t i = 1; i < s->n_storages; i++) {
         const kiln__storage *d = &p->storages.items[i];
-        const kiln__binding *b = &s->bindings[i];
-        if (d->kind == KILN_STORAGE_ARENA || d->size == 0)
-            continue;
-        if (b->data == NULL && (s->plan->uses[i].read || s->plan->uses[i].written))
-            return kiln_error_set(
-                error, KILN_ERROR_BINDING, "%s '%s' (%lld bytes) is not bound; call %s",
-                kiln__storage_kind_names[d->kind], KILN__STORAGE_LABEL(p, i), (long long)d->size,
-                d->kind == KILN_STORAGE_STATE ? "kiln_session_bind_state" : "kiln_session_bind");
-        if (b->data != NULL)
-            s->ranges[n++] = (kiln__range){(uintptr_t)b->data, (uintptr_t)b->data + (uintptr_t)d->size, i};
+        const unsigned char *data = s->bindings[i].data;
+        if (d->kind != KILN_STORAGE_ARENA && d->size > 0 && data != NULL)
+            s->ranges[n++] = (kiln__range){(uintptr_t)data, (uintptr_t)data + (uintptr_t)d->size, i};
     }
     int64_t arena = s->plan->schedule.memory.arena_bytes;
     if (arena > 0)
@@ -70,13 +63,31 @@ static kiln_status check_bindings(kiln_session *s, kiln_error *error) {
     for (size_t i = 0; i < n; i++)
         for (size_t j = i + 1; j < n && s->ranges[j].start < s->ranges[i].end; j++)
             if (!overlap_allowed(s, &s->ranges[i], &s->ranges[j])) {
-                uint32_t x = s->ranges[i].storage, y = s->ranges[j].storage;
-                return kiln_error_set(error, KILN_ERROR_BINDING,
-                                      "'%s' and '%s' overlap in memory and a node "
-                                      "writes to one of them; they did not overlap when the plan was baked",
-                                      x ? KILN__STORAGE_LABEL(p, x) : "the arena",
-                                      y ? KILN__STORAGE_LABEL(p, y) : "the arena");
+                *x = s->ranges[i].storage;
+                *y = s->ranges[j].storage;
+                return true;
             }
+    return false;
+}
+
+static kiln_status check_bindings(kiln_session *s, kiln_error *error) {
+    const kiln_graph *p = s->plan->program;
+    for (uint32_t i = 1; i < s->n_storages; i++) {
+        const kiln__storage *d = &p->storages.items[i];
+        if (d->kind != KILN_STORAGE_ARENA && d->size > 0 && s->bindings[i].data == NULL &&
+            (s->plan->uses[i].read || s->plan->uses[i].written))
+            return kiln_error_set(
+                error, KILN_ERROR_BINDING, "%s '%s' (%lld bytes) is not bound; call %s",
+                kiln__storage_kind_names[d->kind], KILN__STORAGE_LABEL(p, i), (long long)d->size,
+                d->kind == KILN_STORAGE_STATE ? "kiln_session_bind_state" : "kiln_session_bind");
+    }
+    uint32_t x, y;
+    if (kiln__session_overlap(s, &x, &y))
+        return kiln_error_set(
+            error, KILN_ERROR_BINDING,
+            "'%s' and '%s' overlap in memory and a node writes to one of them; they did not "
+            "overlap when the plan was baked",
+            x ? KILN__STORAGE_LABEL(p, x) : "the arena", y ? KILN__STORAGE_LABEL(p, y) : "the arena");
     find_holds(s);
     s->bindings_checked = true;
     return KILN_OK;

@@ -29,12 +29,12 @@ static kiln_status stripe_infer(kiln_infer *infer) {
     return KILN_OK;
 }
 
-/* Reads H/2 floats of each row of x; writes all of y.
- * Leave this out and the op is taken to touch all memory. */
+/* Reads H/2 floats of each row of x; writes all of y. How many rows there can be is for kiln_access_dim_max to say: the
+ * first dimension may be a symbol. Leave this out and the op is taken to touch all memory. */
 static kiln_status stripe_accesses(const kiln_access_query *query) {
     const kiln_desc *x = query->in[0];
     kiln_box left = {.length = x->dims[1].n / 2 * (int64_t)sizeof(float),
-                     .count = {x->dims[0].n, 1, 1},
+                     .count = {kiln_access_dim_max(query, x->dims[0])},
                      .stride = {x->strides[0]}};
     kiln_status status = kiln_access_box(query, 0, KILN_READ, &left);
     return status ? status : kiln_access_operand(query, 1, KILN_WRITE);
@@ -82,7 +82,8 @@ int main(void) {
     if (kiln_graph_create(NULL, &g, &error))
         return 1;
     kiln_slot a = kiln_slot_f32(g, "a", 1.0f);
-    kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(T), kiln_n(H)));
+    kiln_slot tokens = kiln_slot_i64(g, "n_tokens", 0, T);
+    kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_sym(tokens), kiln_n(H)));
     kiln_tensor buffer = kiln_copy(g, x, KILN_F32);
     stripe_attrs attrs = {kiln_f32_of(a)};
     kiln_tensor y;
@@ -105,6 +106,8 @@ int main(void) {
     float *in = kiln_session_data(session, x), *out = kiln_session_data(session, y);
     for (int i = 0; i < T * H; i++)
         in[i] = (float)i;
+    if (kiln_session_set_i64(session, tokens, T, &error))
+        return 1;
     int wrong = s.regions != 2;
     for (int run = 0; run < 3; run++) {
         float value = (float)(run + 1) * 0.5f;

@@ -1,13 +1,28 @@
 /* What a node reads and writes, as byte boxes of storages. */
 #include "graph.h"
 
+#include <stdarg.h>
+#include <stdio.h>
+
 void kiln__access_free(kiln_access_list *list) {
     KILN_ARRAY_FREE(&list->allocator, *list);
 }
 
+static kiln_status refuse(kiln_access_list *list, uint32_t operand, const char *format, ...)
+    KILN_PRINTF(3, 4);
+
+static kiln_status refuse(kiln_access_list *list, uint32_t operand, const char *format, ...) {
+    va_list args;
+    int at = snprintf(list->why, sizeof list->why, "operand %u: ", operand);
+    va_start(args, format);
+    vsnprintf(list->why + at, sizeof list->why - (size_t)at, format, args);
+    va_end(args);
+    return KILN_ERROR_ARGUMENT;
+}
+
 static kiln_status push(kiln_access_list *list, kiln__access access) {
     if (access.mode < KILN_READ || access.mode > KILN_READ_WRITE)
-        return KILN_ERROR_ARGUMENT;
+        return refuse(list, access.operand, "unknown access mode %d", (int)access.mode);
     if (!KILN_GROW(&list->allocator, *list, list->count + 1))
         return KILN_ERROR_MEMORY;
     list->items[list->count++] = access;
@@ -23,10 +38,14 @@ static const kiln__tensor *operand_tensor(const kiln_access_list *list, uint32_t
     return id ? &list->graph->tensors.items[id] : NULL;
 }
 
+int64_t kiln_access_dim_max(const kiln_access_query *query, kiln_dim dim) {
+    return kiln__dim_max(query->list->graph, dim);
+}
+
 kiln_status kiln_access_operand(const kiln_access_query *query, uint32_t operand, kiln_access_mode mode) {
     const kiln__tensor *t = operand_tensor(query->list, operand);
     if (t == NULL)
-        return KILN_ERROR_ARGUMENT;
+        return refuse(query->list, operand, "it is absent");
     kiln_box box = kiln__tensor_box(query->list->graph, t, NULL);
     if (box.length == 0)
         return KILN_OK;
@@ -34,27 +53,38 @@ kiln_status kiln_access_operand(const kiln_access_query *query, uint32_t operand
 }
 
 kiln_status kiln_access_box(const kiln_access_query *query, uint32_t operand, kiln_access_mode mode,
-                            const kiln_box *box) {
-    const kiln__tensor *t = operand_tensor(query->list, operand);
-    if (t == NULL || box->length < 0 || box->offset < 0)
-        return KILN_ERROR_ARGUMENT;
+                            const kiln_box *declared) {
+    kiln_access_list *list = query->list;
+    const kiln__tensor *t = operand_tensor(list, operand);
+    kiln_box box = *declared;
+    if (t == NULL)
+        return refuse(list, operand, "it is absent");
+    if (box.length < 0 || box.offset < 0)
+        return refuse(list, operand, "a box of %lld bytes at offset %lld", (long long)box.length,
+                      (long long)box.offset);
     /* The box must stay within the storage: hazards of bytes outside would go unseen. */
     int64_t end, reach;
-    bool ok = kiln__add(box->offset, box->length, &end) && kiln__add(end, t->offset, &end);
+    bool ok = kiln__add(box.offset, box.length, &end) && kiln__add(end, t->offset, &end),
+         empty = box.length == 0;
     for (uint32_t l = 0; l < KILN_BOX_LEVELS; l++) {
-        if (box->count[l] < 0 || box->stride[l] < 0)
-            return KILN_ERROR_ARGUMENT;
-        if (box->count[l] == 0)
-            return KILN_OK; /* empty */
-        ok = ok && kiln__mul(box->count[l] - 1, box->stride[l], &reach) && kiln__add(end, reach, &end);
+        if (box.count[l] < 0 || box.stride[l] < 0)
+            return refuse(list, operand, "level %u of its box has count %lld and stride %lld", l,
+                          (long long)box.count[l], (long long)box.stride[l]);
+        if (box.count[l] == 0 && box.stride[l] == 0)
+            box.count[l] = 1; /* left zero: unused */
+        empty = empty || box.count[l] == 0;
+        ok = ok && kiln__mul(box.count[l] > 0 ? box.count[l] - 1 : 0, box.stride[l], &reach) &&
+             kiln__add(end, reach, &end);
     }
-    if (!ok || end > query->list->graph->storages.items[t->storage].size)
-        return KILN_ERROR_ARGUMENT;
-    if (box->length == 0)
+    if (empty)
         return KILN_OK;
-    kiln__access access = {query->list->node, operand, t->storage, mode, *box};
+    int64_t size = list->graph->storages.items[t->storage].size;
+    if (!ok || end > size)
+        return refuse(list, operand, "its box ends at byte %lld of a storage of %lld",
+                      ok ? (long long)end : INT64_MAX, (long long)size);
+    kiln__access access = {list->node, operand, t->storage, mode, box};
     access.box.offset += t->offset;
-    return push(query->list, access);
+    return push(list, access);
 }
 
 kiln_status kiln_access_operands(const kiln_access_query *query) {
@@ -73,6 +103,7 @@ kiln_status kiln__access_collect(kiln_access_list *list, size_t node, kiln_error
     const kiln__node *n = &g->nodes.items[node];
     char label[KILN__LABEL_SIZE];
     list->node = (uint32_t)node;
+    list->why[0] = '\0';
     kiln_status status;
     if (n->op->accesses == NULL) {
         status = push(
@@ -95,8 +126,6 @@ kiln_status kiln__access_collect(kiln_access_list *list, size_t node, kiln_error
     }
     if (status == KILN_OK)
         return KILN_OK;
-    return kiln_error_set(
-        error, status, "node '%s' (%s): its accesses: %s", kiln__node_label(g, node, label), n->op->name,
-        status == KILN_ERROR_ARGUMENT ? "an absent operand, bytes outside its storage, or an unknown mode"
-                                      : kiln_status_text(status));
+    return kiln_error_set(error, status, "node '%s' (%s): its accesses: %s", kiln__node_label(g, node, label),
+                          n->op->name, list->why[0] != '\0' ? list->why : kiln_status_text(status));
 }

@@ -301,7 +301,12 @@ uint32_t kiln__slot_new(kiln_graph *g, const char *name, bool is_float, int64_t 
                                name ? name : "", (long long)min, (long long)max);
         return 0;
     }
-    if (g->slots.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->slots, g->slots.count + 1)) {
+    if (g->slots.count > KILN__SLOTS_MAX) {
+        (void)kiln__graph_fail(g, KILN_ERROR_LIMIT, "slot '%s': a graph has at most %d slots",
+                               name ? name : "", (int)KILN__SLOTS_MAX);
+        return 0;
+    }
+    if (!KILN_GROW(&g->allocator, g->slots, g->slots.count + 1)) {
         (void)kiln__graph_fail(g, KILN_ERROR_MEMORY, "adding a slot: out of memory");
         return 0;
     }
@@ -311,6 +316,14 @@ uint32_t kiln__slot_new(kiln_graph *g, const char *name, bool is_float, int64_t 
     g->slots.items[id] = (kiln__slot){offset, is_float, min, max, preset};
     g->slots.count++;
     return id;
+}
+
+bool kiln__slot_resolve(const kiln_graph *g, uint32_t *slot) {
+    uint32_t id = *slot & KILN__SLOTS_MAX;
+    bool known = *slot == 0 || (id != 0 && id < g->slots.count &&
+                                (*slot == id || *slot == kiln_slot_ref((kiln_slot){id, g->tag})));
+    *slot = id;
+    return known;
 }
 
 kiln_slot kiln_slot_i64(kiln_graph *g, const char *name, int64_t min, int64_t max) {

@@ -130,6 +130,9 @@ const char *kiln__shape_text(const kiln_graph *g, const kiln_desc *desc, char bu
 /* The name of a storage, or "storage.ID" (in the buffer) when it has none. */
 const char *kiln__storage_label(const kiln_graph *g, uint32_t storage, char buffer[KILN__LABEL_SIZE]);
 #define KILN__STORAGE_LABEL(g, storage) kiln__storage_label((g), (storage), (char[KILN__LABEL_SIZE]){0})
+/* Turns a reference to a slot (kiln_slot_ref, or a plain id; 0 stays) into its id. False: of another graph, or unknown. */
+bool kiln__slot_resolve(const kiln_graph *g, uint32_t *slot);
+enum { KILN__SLOTS_MAX = (1 << 20) - 1 };
 /* Id of a name, 0 when there is none. */
 uint32_t kiln__name_find(const kiln_graph *g, kiln__name_kind kind, const char *name);
 extern const char *const kiln__storage_kind_names[KILN_STORAGE_KIND_COUNT];
@@ -138,6 +141,9 @@ extern const char *const kiln__storage_kind_names[KILN_STORAGE_KIND_COUNT];
 
 /* Dense strides at the maxima, and the bytes from first to behind last. */
 kiln_status kiln__desc_dense(const kiln_graph *g, kiln_desc *desc, int64_t *bytes, kiln_error *error);
+/* Puts dimensions as a caller gave them into a description, slots as plain ids. False after remembering an error that begins
+ * with `what`. */
+bool kiln__dims_copy(kiln_graph *g, kiln_desc *desc, uint32_t ndim, const kiln_dim *dims, const char *what);
 /* Checks dtype, ndim, dims, slots, strides and alignment; gives the bytes spanned at the maxima. */
 kiln_status kiln__desc_check(const kiln_graph *g, const kiln_desc *desc, int64_t *bytes, kiln_error *error);
 bool kiln__desc_equal(const kiln_desc *a, const kiln_desc *b);
@@ -203,6 +209,7 @@ struct kiln_access_list {
     uint32_t node;
     kiln__access *items;
     size_t count, capacity;
+    char why[160]; /* of the last access that was refused */
 };
 
 /* Appends the accesses of one node to `list` (set graph and allocator first; zero the rest). A node whose op

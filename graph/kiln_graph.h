@@ -16,6 +16,8 @@
 
 #ifdef __cplusplus
 #include <initializer_list> /* for KILN_SHAPE */
+/* How many arguments, without evaluating them: sizeof of what it is declared to return. */
+template <class... T> char (&kiln_shape_count_(T...))[sizeof...(T)];
 extern "C" {
 #endif
 
@@ -72,17 +74,24 @@ KILN_API kiln_slot kiln_slot_i64(kiln_graph *graph, const char *name, int64_t mi
  * KILN_ERROR_ARGUMENT (name NULL, empty or taken). */
 KILN_API kiln_slot kiln_slot_f32(kiln_graph *graph, const char *name, float preset);
 
+/* What the `slot` field of a dimension or an attribute value is set to: the slot's id with a mark of its graph, so
+ * that slots of other graphs, and those that were not found, are refused where they are used. A plain id serves
+ * too, unguarded; what Kiln gives back are plain ids. */
+static inline uint32_t kiln_slot_ref(kiln_slot slot) {
+    return slot.id == 0 ? UINT32_MAX : (slot.graph * UINT32_C(0x9e3779b1) & UINT32_C(0xfff00000)) | slot.id;
+}
+
 /* Dimensions: a constant; a symbol; n times a symbol. */
 static inline kiln_dim kiln_n(int64_t n) {
     kiln_dim d = {n, 0};
     return d;
 }
 static inline kiln_dim kiln_sym(kiln_slot slot) {
-    kiln_dim d = {1, slot.id};
+    kiln_dim d = {1, kiln_slot_ref(slot)};
     return d;
 }
 static inline kiln_dim kiln_sym_times(kiln_slot slot, int64_t n) {
-    kiln_dim d = {n, slot.id};
+    kiln_dim d = {n, kiln_slot_ref(slot)};
     return d;
 }
 
@@ -92,7 +101,7 @@ static inline kiln_i64_value kiln_i64_const(int64_t value) {
     return v;
 }
 static inline kiln_i64_value kiln_i64_of(kiln_slot slot) {
-    kiln_i64_value v = {0, slot.id, 0};
+    kiln_i64_value v = {0, kiln_slot_ref(slot), 0};
     return v;
 }
 static inline kiln_f32_value kiln_f32_const(float value) {
@@ -100,15 +109,14 @@ static inline kiln_f32_value kiln_f32_const(float value) {
     return v;
 }
 static inline kiln_f32_value kiln_f32_of(kiln_slot slot) {
-    kiln_f32_value v = {0.0f, slot.id};
+    kiln_f32_value v = {0.0f, kiln_slot_ref(slot)};
     return v;
 }
 
 /* A shape argument: KILN_SHAPE(kiln_sym(n_tokens), kiln_n(64)) stands for `ndim, dims`. */
 #ifdef __cplusplus
 #define KILN_SHAPE(...)                                                                                      \
-    (uint32_t)(std::initializer_list<kiln_dim>{__VA_ARGS__}.size()),                                         \
-        (std::initializer_list<kiln_dim>{__VA_ARGS__}.begin())
+    (uint32_t)sizeof(kiln_shape_count_(__VA_ARGS__)), (std::initializer_list<kiln_dim>{__VA_ARGS__}.begin())
 #else
 #define KILN_SHAPE(...)                                                                                      \
     (uint32_t)(sizeof((kiln_dim[]){__VA_ARGS__}) / sizeof(kiln_dim)), (const kiln_dim[]) {                   \

@@ -19,7 +19,8 @@ enum { KILN_MAX_DIMS = 4 };
  * in shapes are "symbols": integers with a maximum, whose value may change from run to run. */
 typedef struct kiln_dim {
     int64_t n;
-    uint32_t slot; /* kiln_slot.id, or 0 */
+    uint32_t
+        slot; /* 0, or the slot: as kiln_sym sets it when given to Kiln, the plain id when Kiln gives it */
 } kiln_dim;
 
 /* What a tensor looks like: row-major, outermost dimension first. Strides are bytes and are fixed at the
@@ -98,7 +99,8 @@ KILN_API const char *kiln_infer_dim_text(const kiln_infer *infer, kiln_dim dim,
 
 /* True when two dimensions are equal for every value of the symbols. */
 static inline bool kiln_dim_equal(kiln_dim a, kiln_dim b) {
-    return a.n == b.n && (a.slot == b.slot || a.n == 0);
+    uint32_t ids = UINT32_C(0xfffff); /* the rest of `slot` is the mark that kiln_sym puts there */
+    return a.n == b.n && ((a.slot & ids) == (b.slot & ids) || a.n == 0);
 }
 
 /* ---- accesses: which bytes a node reads and writes -------------------------------------------------- */
@@ -132,7 +134,14 @@ typedef struct kiln_access_query {
 KILN_API KILN_MUST_CHECK kiln_status kiln_access_operand(const kiln_access_query *query, uint32_t operand,
                                                          kiln_access_mode mode);
 
-/* Adds an access to some bytes of an operand; box->offset counts from the operand's first byte. */
+/* The most elements that a dimension of the query's descriptions can have: n, or n times the symbol's maximum. Boxes
+ * are for the maxima, like strides; dims[i].n alone is one row, not all, when the dimension is a symbol. */
+KILN_API int64_t kiln_access_dim_max(const kiln_access_query *query, kiln_dim dim);
+
+/* Adds an access to some bytes of an operand; box->offset counts from the operand's first byte. A level with count 0
+ * and stride 0 counts as unused (count 1); count 0 with a stride is an empty box, and no access. KILN_ERROR_ARGUMENT
+ * for an absent operand or one out of range, an unknown mode, negative numbers, and bytes outside the operand's
+ * storage: the error of the bake names the operand and the numbers. KILN_ERROR_MEMORY. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_access_box(const kiln_access_query *query, uint32_t operand,
                                                      kiln_access_mode mode, const kiln_box *box);
 

@@ -111,11 +111,11 @@ static kiln_status get_dim(const loader *l, const kiln__json *value, kiln_dim *d
     if (!kiln__json_is_object(value))
         return kiln__json_get_i64(value, 0, INT64_MAX, &dim->n, l->error);
     kiln__json n, slot;
-    const kiln__json_field fields[] = {{"n", &n, true}, {"slot", &slot, true}};
+    const kiln__json_field fields[] = {{"n", &n, true}, {"slot", &slot, false}};
     kiln_status status = kiln__json_members(value, fields, 2, l->error);
     if (status == KILN_OK)
         status = kiln__json_get_i64(&n, 0, INT64_MAX, &dim->n, l->error);
-    return status == KILN_OK ? get_slot(l, &slot, &dim->slot) : status;
+    return status == KILN_OK && slot.item != NULL ? get_slot(l, &slot, &dim->slot) : status;
 }
 
 static kiln_status get_dtype(const loader *l, const kiln__json *value, kiln_dtype *dtype) {

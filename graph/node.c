@@ -191,7 +191,16 @@ kiln_status kiln__node_infer(kiln_graph *g, const kiln_op *op, const char *label
                                         "which is absent",
                                         label, op->name, j, alias[j]);
             out[j] = *descs[alias[j]];
-        } else if (kiln__desc_dense(g, &out[j], &bytes, &why) != KILN_OK) {
+            continue;
+        }
+        for (uint32_t i = 0; i < out[j].ndim && i < KILN_MAX_DIMS; i++)
+            if (!kiln__slot_resolve(g, &out[j].dims[i].slot)) /* as kiln_sym made it */
+                return kiln__graph_fail(
+                    g, KILN_ERROR_ARGUMENT,
+                    "node '%s' (%s): output %s: dimension %u follows a slot that is not of this "
+                    "graph, or was not found",
+                    label, op->name, op->out_names[j], i);
+        if (kiln__desc_dense(g, &out[j], &bytes, &why) != KILN_OK) {
             return kiln__graph_fail(g, why.status, "node '%s' (%s): output %s: %s", label, op->name,
                                     op->out_names[j], why.text);
         }
@@ -289,17 +298,39 @@ static uint32_t make_output(kiln_graph *g, const uint32_t *in, const kiln_desc *
     return storage ? kiln__tensor_new(g, storage, 0, &dense) : 0;
 }
 
+/* A copy of attributes as a caller gave them, slots as plain ids. */
+static kiln_status resolve_slots(kiln_graph *g, const kiln_op *op, const char *label, const void *attrs,
+                                 unsigned char copy[MAX_ATTRS]) {
+    if (op->attrs_size > 0)
+        memcpy(copy, attrs, op->attrs_size);
+    for (uint32_t i = 0; i < op->n_attrs; i++) {
+        void *at = copy + op->attrs[i].offset;
+        uint32_t *slot = op->attrs[i].type == KILN_ATTR_I64_SLOT   ? &((kiln_i64_value *)at)->slot
+                         : op->attrs[i].type == KILN_ATTR_F32_SLOT ? &((kiln_f32_value *)at)->slot
+                                                                   : NULL;
+        if (slot != NULL && !kiln__slot_resolve(g, slot))
+            return kiln__graph_fail(
+                g, KILN_ERROR_ARGUMENT,
+                "node '%s' (%s): attribute %s follows a slot that is not of this graph, or was "
+                "not found",
+                label, op->name, op->attrs[i].name);
+    }
+    return KILN_OK;
+}
+
 /* kiln_node_add with ids instead of handles; *n_out outputs go to out. */
 static kiln_status add(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in, uint32_t n_in,
                        const void *attrs, uint32_t *out, uint32_t *n_out) {
     kiln_desc descs[KILN__MAX_OUTPUTS];
     int32_t alias[KILN__MAX_OUTPUTS];
-    _Alignas(8) unsigned char defaults[MAX_ATTRS];
+    _Alignas(8) unsigned char defaults[MAX_ATTRS], resolved[MAX_ATTRS];
     if (attrs == NULL) {
         kiln_op_defaults(op, defaults);
         attrs = defaults;
     }
-    kiln_status status = kiln__node_infer(g, op, label, in, n_in, attrs, descs, alias, n_out);
+    kiln_status status = resolve_slots(g, op, label, attrs, resolved);
+    if (status == KILN_OK)
+        status = kiln__node_infer(g, op, label, in, n_in, resolved, descs, alias, n_out);
     if (status != KILN_OK)
         return status;
     mark before = mark_of(g);
@@ -310,8 +341,22 @@ static kiln_status add(kiln_graph *g, const kiln_op *op, const char *label, cons
         if (out[j] == 0)
             return rollback(g, before, g->error.status);
     }
-    status = append(g, op, label, in, n_in, out, *n_out, alias, attrs);
+    status = append(g, op, label, in, n_in, out, *n_out, alias, resolved);
     return status != KILN_OK ? rollback(g, before, status) : KILN_OK;
+}
+
+/* What a descriptor must have, so that nothing stumbles over it later. NULL: nothing is missing. */
+static const char *missing_part(const kiln_op *op) {
+    if (op->name == NULL || op->name[0] == '\0')
+        return "no name";
+    if (op->infer == NULL)
+        return "no infer function";
+    if ((op->in_names == NULL && op->n_in_max > 0) || (op->out_names == NULL && op->n_out > 0))
+        return "no names for its operands";
+    if ((op->attrs == NULL && op->n_attrs > 0) || (op->kernels == NULL && op->n_kernels > 0) ||
+        (op->inplace == NULL && op->n_inplace > 0))
+        return "a table that is NULL";
+    return op->n_in_min > op->n_in_max ? "n_in_min above n_in_max" : NULL;
 }
 
 kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *inputs, uint32_t n_inputs,
@@ -321,6 +366,9 @@ kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *i
                                 op == NULL        ? "the op"
                                 : outputs == NULL ? "the array for the outputs"
                                                   : "the array of inputs");
+    if (missing_part(op) != NULL)
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "kiln_node_add: the descriptor of op '%.100s' has %s",
+                                op->name != NULL ? op->name : "", missing_part(op));
     char buffer[KILN__LABEL_SIZE];
     const char *label = kiln__new_node_label(g, op, NULL, buffer);
     uint32_t in[MAX_OPERANDS], out[KILN__MAX_OUTPUTS] = {0}, n_out = 0, n_in = 0;

@@ -227,6 +227,8 @@ uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const
     }
     const kiln_dtype_info *info = kiln_dtype_get(desc->dtype);
     const kiln__storage *s = &g->storages.items[storage];
+    if (bytes == 0 && offset > s->size) /* a part of nothing: it lies anywhere */
+        offset = 0;
     if (offset < 0 || offset % info->align != 0) {
         (void)kiln__graph_fail(
             g, KILN_ERROR_SHAPE,
@@ -250,14 +252,26 @@ uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const
     return (uint32_t)g->tensors.count++;
 }
 
-static bool copy_dims(kiln_graph *g, kiln_desc *desc, uint32_t ndim, const kiln_dim *dims, const char *what) {
-    if (ndim < 1 || ndim > KILN_MAX_DIMS || dims == NULL) {
+bool kiln__dims_copy(kiln_graph *g, kiln_desc *desc, uint32_t ndim, const kiln_dim *dims, const char *what) {
+    if (ndim < 1 || ndim > KILN_MAX_DIMS) {
         (void)kiln__graph_fail(g, KILN_ERROR_SHAPE, "%s: %u dimensions; 1 to %d are allowed", what, ndim,
                                KILN_MAX_DIMS);
         return false;
     }
+    if (dims == NULL) {
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "%s: %u dimensions, but dims is NULL", what, ndim);
+        return false;
+    }
     desc->ndim = ndim;
-    memcpy(desc->dims, dims, ndim * sizeof *dims);
+    for (uint32_t i = 0; i < ndim; i++) {
+        desc->dims[i] = dims[i];
+        if (!kiln__slot_resolve(g, &desc->dims[i].slot)) {
+            (void)kiln__graph_fail(
+                g, KILN_ERROR_ARGUMENT,
+                "%s: dimension %u follows a slot that is not of this graph, or was not found", what, i);
+            return false;
+        }
+    }
     return true;
 }
 
@@ -267,7 +281,7 @@ static kiln_tensor leaf(kiln_graph *g, kiln_storage_kind kind, const char *name,
     kiln_desc desc = {.dtype = dtype};
     int64_t bytes = 0;
     kiln_error why;
-    if (g->error.status != KILN_OK || !copy_dims(g, &desc, ndim, dims, name ? name : "a tensor"))
+    if (g->error.status != KILN_OK || !kiln__dims_copy(g, &desc, ndim, dims, name ? name : "a tensor"))
         return none;
     if (kiln__desc_dense(g, &desc, &bytes, &why) != KILN_OK) {
         (void)kiln__graph_fail(g, why.status, "%s '%s': %s", kiln__storage_kind_names[kind], name ? name : "",
@@ -314,7 +328,7 @@ kiln_tensor kiln_tensor_at(kiln_graph *g, kiln_storage storage, int64_t offset, 
         (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "kiln_tensor_at: unknown storage");
         return none;
     }
-    if (!copy_dims(g, &desc, ndim, dims, "kiln_tensor_at"))
+    if (!kiln__dims_copy(g, &desc, ndim, dims, "kiln_tensor_at"))
         return none;
     if (strides != NULL) {
         memcpy(desc.strides, strides, ndim * sizeof *strides);

@@ -38,8 +38,11 @@ kiln_tensor kiln_slice(kiln_graph *g, kiln_tensor tensor, int32_t axis, int64_t 
         return none;
     kiln_desc desc = t->desc;
     kiln_dim dim = desc.dims[a];
-    if (length.slot >= g->slots.count || (length.slot != 0 && g->slots.items[length.slot].is_float)) {
-        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "kiln_slice: the length follows an unknown slot");
+    if (!kiln__slot_resolve(g, &length.slot) || (length.slot != 0 && g->slots.items[length.slot].is_float)) {
+        (void)kiln__graph_fail(
+            g, KILN_ERROR_ARGUMENT,
+            "kiln_slice: the length follows a slot that is not of this graph, was not found, or "
+            "holds a float");
         return none;
     }
     /* What is surely there: a symbol's minimum, but for a slice that follows the same symbol. */
@@ -160,15 +163,11 @@ kiln_tensor kiln_reshape(kiln_graph *g, kiln_tensor tensor, uint32_t ndim, const
     const kiln__tensor *t = resolve(g, tensor, "kiln_reshape");
     if (t == NULL)
         return none;
-    kiln_desc desc = {.dtype = t->desc.dtype, .ndim = ndim};
+    kiln_desc desc = {.dtype = t->desc.dtype};
     int64_t bytes;
     kiln_error why;
-    if (ndim < 1 || ndim > KILN_MAX_DIMS) {
-        (void)kiln__graph_fail(g, KILN_ERROR_SHAPE, "kiln_reshape: %u dimensions; 1 to %d are allowed", ndim,
-                               KILN_MAX_DIMS);
+    if (!kiln__dims_copy(g, &desc, ndim, dims, "kiln_reshape"))
         return none;
-    }
-    memcpy(desc.dims, dims, ndim * sizeof *dims);
     if (kiln__desc_dense(g, &desc, &bytes, &why) != KILN_OK) {
         (void)kiln__graph_fail(g, why.status, "kiln_reshape: %s", why.text);
         return none;
@@ -236,10 +235,10 @@ kiln_tensor kiln_broadcast(kiln_graph *g, kiln_tensor tensor, uint32_t ndim, con
     const kiln__tensor *t = resolve(g, tensor, "kiln_broadcast");
     if (t == NULL)
         return none;
-    kiln_desc desc = {.dtype = t->desc.dtype, .ndim = ndim};
-    bool ok = ndim >= t->desc.ndim && ndim <= KILN_MAX_DIMS;
-    if (ok)
-        memcpy(desc.dims, dims, ndim * sizeof *dims);
+    kiln_desc desc = {.dtype = t->desc.dtype};
+    if (!kiln__dims_copy(g, &desc, ndim, dims, "kiln_broadcast"))
+        return none;
+    bool ok = ndim >= t->desc.ndim;
     for (uint32_t i = 0; ok && i < t->desc.ndim; i++) {
         uint32_t to = ndim - t->desc.ndim + i;
         if (kiln_dim_equal(desc.dims[to], t->desc.dims[i]))
@@ -249,7 +248,6 @@ kiln_tensor kiln_broadcast(kiln_graph *g, kiln_tensor tensor, uint32_t ndim, con
     }
     if (!ok) {
         char from[KILN__SHAPE_SIZE], to[KILN__SHAPE_SIZE];
-        desc.ndim = ndim <= KILN_MAX_DIMS ? ndim : 0;
         (void)kiln__graph_fail(g, KILN_ERROR_SHAPE,
                                "kiln_broadcast: %s to %s: counted from the innermost, axes "
                                "must be equal or 1",

@@ -47,13 +47,11 @@ kiln_tensor kiln_zero(kiln_graph *graph, kiln_tensor x) {
 /* An arena storage like those that kiln_node_add makes for outputs, and a zero node on it. */
 kiln_tensor kiln_zeros(kiln_graph *graph, uint32_t ndim, const kiln_dim *dims) {
     kiln_tensor none = {0, 0};
-    kiln_desc desc = {.dtype = KILN_F32, .ndim = ndim};
+    kiln_desc desc = {.dtype = KILN_F32};
     kiln_error why;
     int64_t bytes;
-    if (ndim >= 1 && ndim <= KILN_MAX_DIMS && dims != NULL)
-        memcpy(desc.dims, dims, ndim * sizeof *dims);
-    else
-        desc.ndim = 0; /* refused below */
+    if (!kiln__dims_copy(graph, &desc, ndim, dims, "kiln_zeros"))
+        return none;
     if (kiln__desc_dense(graph, &desc, &bytes, &why) != KILN_OK) {
         (void)kiln__graph_fail(graph, why.status, "kiln_zeros: %s", why.text);
         return none;

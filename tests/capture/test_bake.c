@@ -365,6 +365,53 @@ static void test_crossing_strides(void **unused) {
         "cross)");
 }
 
+static kiln_status all_rows(const kiln_access_query *query) {
+    const kiln_desc *x = query->in[0];
+    kiln_box rows = {.length = x->strides[0],
+                     .count = {kiln_access_dim_max(query, x->dims[0])},
+                     .stride = {x->strides[0]}};
+    kiln_status status = kiln_access_box(query, 0, KILN_READ, &rows);
+    return status ? status : kiln_access_operand(query, 1, KILN_WRITE);
+}
+
+static kiln_status one_run(const kiln_access_query *query) { /* levels left zero are unused */
+    kiln_box first = {.length = 4};
+    kiln_status status = kiln_access_box(query, 0, KILN_READ, &first);
+    return status ? status : kiln_access_operand(query, 1, KILN_WRITE);
+}
+
+/* Boxes that a custom op declares: for the maximum of a symbol, and with unused levels. The op waits for what it reads. */
+static void test_declared_boxes(void **unused) {
+    (void)unused;
+    kiln_status (*const accesses[])(const kiln_access_query *) = {all_rows, one_run};
+    for (size_t i = 0; i < 2; i++) {
+        kiln_op op = test_gate_op;
+        op.accesses = accesses[i];
+        kiln_graph_reset(graph);
+        kiln_slot n = kiln_slot_i64(graph, "n", 0, 4);
+        kiln_dim shape[] = {kiln_sym(n), kiln_n(4)};
+        kiln_tensor s = kiln_state(graph, "s", KILN_F32, 2, shape), y;
+        kiln_zero(graph,
+                  i == 0 ? kiln_tensor_at(graph, kiln_storage_of(graph, s), 48, KILN_F32,
+                                          KILN_SHAPE(kiln_n(4)), NULL)
+                         : kiln_tensor_at(graph, kiln_storage_of(graph, s), 0, KILN_F32,
+                                          KILN_SHAPE(kiln_n(1)), NULL)); /* the last row; the first value */
+        assert_int_equal(kiln_node_add(graph, &op, &s, 1, NULL, &y), KILN_OK);
+        kiln_output(graph, y, "y");
+        kiln_plan *plan;
+        kiln_plan_summary summary;
+        CHECK_OK(kiln_bake(graph, NULL, &plan, error));
+        kiln_plan_get_summary(plan, &summary);
+        assert_int_equal(summary.regions, 2);
+        kiln_plan_release(plan);
+    }
+}
+
+static kiln_status too_far(const kiln_access_query *query) {
+    kiln_box rows = {.length = 16, .count = {5}, .stride = {16}};
+    return kiln_access_box(query, 0, KILN_READ, &rows);
+}
+
 static kiln_status odd_mode(const kiln_access_query *query) {
     return kiln_access_operand(query, 0, (kiln_access_mode)4);
 }
@@ -377,10 +424,20 @@ static void test_access_mode(void **unused) {
     kiln_graph_reset(graph);
     kiln_tensor in = kiln_input(graph, "in", KILN_F32, KILN_SHAPE(kiln_n(4), kiln_n(4))), out;
     assert_int_equal(kiln_node_add(graph, &odd, &in, 1, NULL, &out), KILN_OK);
-    CHECK_FAILS(
-        kiln_bake(graph, NULL, &plan, error), KILN_ERROR_ARGUMENT,
-        "node 'test_gate.0' (test_gate): its accesses: an absent operand, bytes outside its storage, or an "
-        "unknown mode");
+    CHECK_FAILS(kiln_bake(graph, NULL, &plan, error), KILN_ERROR_ARGUMENT,
+                "node 'test_gate.0' (test_gate): its accesses: operand 0: unknown access mode 4");
+    odd.accesses = too_far;
+    CHECK_FAILS(kiln_bake(graph, NULL, &plan, error), KILN_ERROR_ARGUMENT,
+                "node 'test_gate.0' (test_gate): its accesses: operand 0: its box ends at byte 80 of a "
+                "storage of 64");
+    kiln_bake_options taps = {.n_taps = 1};
+    CHECK_FAILS(kiln_bake(graph, &taps, &plan, error), KILN_ERROR_ARGUMENT, "kiln_bake: taps is NULL");
+    odd.name = NULL;
+    kiln_graph_reset(graph);
+    in = kiln_input(graph, "in", KILN_F32, KILN_SHAPE(kiln_n(4)));
+    assert_int_equal(kiln_node_add(graph, &odd, &in, 1, NULL, &out), KILN_ERROR_ARGUMENT);
+    CHECK_FAILS(kiln_graph_check(graph, error), KILN_ERROR_ARGUMENT,
+                "kiln_node_add: the descriptor of op '' has no name");
 }
 
 int main(void) {
@@ -394,6 +451,7 @@ int main(void) {
                                        cmocka_unit_test(test_half_written_columns),
                                        cmocka_unit_test(test_crossing_strides),
                                        cmocka_unit_test(test_access_mode),
+                                       cmocka_unit_test(test_declared_boxes),
                                        cmocka_unit_test(test_offsets)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

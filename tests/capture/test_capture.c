@@ -266,6 +266,68 @@ static void test_bindings_do_not_linger(void **unused) {
     teardown();
 }
 
+/* y = x + w, both from the caller's memory. */
+static kiln_status add_here(kiln_session **session, float *x_data, float *y_data, kiln_error *error) {
+    kiln_graph *g = kiln_capture_begin(capture);
+    kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(4)));
+    kiln_tensor y = kiln_output(g, kiln_copy(g, kiln_silu(g, x), KILN_F32), "y");
+    kiln_storage_data(g, kiln_storage_of(g, x), x_data, 16, 0);
+    kiln_storage_data(g, kiln_storage_of(g, y), y_data, 16, 0);
+    return kiln_capture_end(capture, session, error);
+}
+
+/* Data that lie over each other as they did not when the plan was baked: baked anew, not refused for good. */
+static void test_overlap_bakes_anew(void **unused) {
+    (void)unused;
+    setup(0, 0);
+    static float memory[16];
+    kiln_session *session;
+    for (int round = 0; round < 2; round++) {
+        CHECK_OK(add_here(&session, memory, memory + 8, error));
+        CHECK_OK(kiln_run(session, error));
+        CHECK_OK(add_here(&session, memory, memory + 4, error)); /* apart, too */
+        CHECK_OK(kiln_run(session, error));
+        assert_int_equal(counters(capture).misses, 1 + round);
+        CHECK_OK(add_here(&session, memory, memory + 2, error));
+        assert_string_equal(
+            kiln_capture_miss_reason(capture),
+            round == 0 ? "the graph's data overlap in memory otherwise than when the plan was baked" : "");
+        CHECK_OK(kiln_run(session, error));
+        CHECK_OK(add_here(&session, memory + 8, memory + 10, error)); /* the same overlap elsewhere */
+        CHECK_OK(kiln_run(session, error));
+        assert_int_equal(counters(capture).misses, 2); /* the new plan is good for all of them */
+        assert_int_equal(counters(capture).entries, 1);
+    }
+    CHECK_OK(kiln_capture_clear(capture, error));
+    assert_int_equal(counters(capture).entries, 0);
+    assert_int_equal(counters(capture).bytes, 0);
+    teardown();
+}
+
+/* A plan stays as it is while its session takes the handles of graph after graph. */
+static void test_plans_stay(void **unused) {
+    (void)unused;
+    setup(0, 0);
+    kiln_tensor x, y, old_x;
+    kiln_session *session, *own;
+    build(kiln_capture_begin(capture), &plain, &old_x, &y);
+    CHECK_OK(kiln_capture_end(capture, &session, error));
+    kiln_plan *plan = kiln_session_plan(session);
+    kiln_tensor of_plan = kiln_plan_tensor(plan, "x");
+    CHECK_OK(kiln_session_create(plan, executor, NULL, &own, error));
+    for (int token = 0; token < 3; token++) {
+        build(kiln_capture_begin(capture), &plain, &x, &y);
+        CHECK_OK(kiln_capture_end(capture, &session, error));
+        assert_non_null(kiln_session_data(session, x));
+        assert_ptr_equal(kiln_session_data(session, of_plan), kiln_session_data(session, x));
+        assert_non_null(kiln_session_data(own, of_plan));
+        assert_true(kiln_plan_tensor(plan, "x").graph == of_plan.graph);
+        assert_null(kiln_session_data(own, x)); /* a handle of a graph that it never heard of */
+    }
+    CHECK_OK(kiln_session_destroy(own, error));
+    teardown();
+}
+
 /* A session that runs is not touched, even when nothing is to be rebound. */
 static void test_busy(void **unused) {
     (void)unused;
@@ -299,6 +361,8 @@ int main(void) {
         cmocka_unit_test(test_guard),
         cmocka_unit_test(test_bindings_do_not_linger),
         cmocka_unit_test(test_busy),
+        cmocka_unit_test(test_overlap_bakes_anew),
+        cmocka_unit_test(test_plans_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

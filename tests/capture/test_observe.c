@@ -92,11 +92,17 @@ static void test_values(void **unused) {
         assert_true(o.ns > 0);
         assert_true(hash == 0 || hash == o.hash); /* the same for any number of threads */
         hash = o.hash;
+        assert_true(o.seen);
         assert_false(kiln_session_observed(b.session, 3, &o));
+        CHECK_FAILS(kiln_session_observe(b.session, 0x30, NULL, NULL, error), KILN_ERROR_ARGUMENT,
+                    "kiln_session_observe: unknown watch bits 0x30");
         /* Off again: no calls. */
         CHECK_OK(kiln_session_observe(b.session, 0, NULL, NULL, error));
         CHECK_OK(tiny_eval(b.session, &b.model, prompt, 0, 5, error));
         assert_int_equal(s.calls, 3);
+        assert_true(kiln_session_observed(b.session, 2, &o)); /* and nothing of an earlier run */
+        assert_true(!o.seen && o.hash == 0 && o.ns == 0 && o.nonfinite == -1);
+        assert_string_equal(o.tensor, "resid.1");
         teardown(&b);
     }
 }

@@ -114,6 +114,55 @@ static void test_tensor_at(void **unused) {
             "storage 's' is state: its bytes cannot be given here; bind a kiln_state to the session");
 }
 
+/* Slots that were not found or are another graph's are refused wherever they are used. */
+static void test_foreign_slots(void **unused) {
+    (void)unused;
+    kiln_graph *other;
+    kiln_graph_reset(g);
+    CHECK_OK(kiln_graph_create(NULL, &other, error));
+    kiln_slot_i64(other, "first", 0, 3);
+    kiln_slot foreign = kiln_slot_i64(other, "n", 0, 8), lost = kiln_slot_find(g, "typo");
+    kiln_slot own = kiln_slot_i64(g, "a", 0, 8), f = kiln_slot_f32(g, "f", 1);
+    kiln_slot_i64(g, "b", 0, 8);
+    kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_sym(own), kiln_n(4)));
+    kiln_desc desc;
+    kiln_tensor_info info;
+    CHECK_OK(kiln_tensor_get(g, x, &info) == KILN_OK ? kiln_graph_check(g, error) : KILN_ERROR_ARGUMENT);
+    desc = info.desc;
+    assert_int_equal(desc.dims[0].slot, own.id); /* what Kiln gives are plain ids, and it takes them, too */
+    kiln_input(g, "again", KILN_F32, 2, desc.dims);
+    kiln_scale(g, x, (kiln_scale_attrs){kiln_f32_of(f), kiln_f32_const(0)});
+    CHECK_OK(kiln_graph_check(g, error));
+    const kiln_slot bad[] = {foreign, lost};
+    for (int i = 0; i < 2; i++) {
+        REFUSED(kiln_input(g, "y", KILN_F32, KILN_SHAPE(kiln_n(2), kiln_sym(bad[i]))), KILN_ERROR_ARGUMENT,
+                "y: dimension 1 follows a slot that is not of this graph, or was not found");
+        REFUSED(kiln_slice(g, x, 0, 0, kiln_sym(bad[i])), KILN_ERROR_ARGUMENT,
+                "kiln_slice: the length follows a slot that is not of this graph, was not found, or holds a "
+                "float");
+        REFUSED(kiln_reshape(g, x, KILN_SHAPE(kiln_sym_times(bad[i], 4))), KILN_ERROR_ARGUMENT,
+                "kiln_reshape: dimension 0 follows a slot that is not of this graph, or was not found");
+        REFUSED(kiln_scale(g, x, (kiln_scale_attrs){kiln_f32_of(bad[i]), kiln_f32_const(0)}),
+                KILN_ERROR_ARGUMENT,
+                "node 'scale.1' (scale): attribute scale follows a slot that is not of this graph, or was "
+                "not found");
+    }
+    REFUSED(kiln_input(g, "y", KILN_F32, 2, NULL), KILN_ERROR_ARGUMENT, "y: 2 dimensions, but dims is NULL");
+    kiln_graph_destroy(other);
+}
+
+/* Parts of nothing lie anywhere. */
+static void test_empty_slices(void **unused) {
+    (void)unused;
+    kiln_graph_reset(g);
+    kiln_slot t = kiln_slot_i64(g, "t", 0, 0);
+    kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(0), kiln_n(64)));
+    kiln_slice(g, x, 1, 16, kiln_n(16));
+    x = kiln_input(g, "y", KILN_F32, KILN_SHAPE(kiln_sym(t), kiln_n(64)));
+    kiln_slice(g, x, 1, 32, kiln_n(32));
+    CHECK_OK(kiln_graph_check(g, error));
+}
+
 static void test_slices(void **unused) {
     (void)unused;
     kiln_graph_reset(g);
@@ -309,7 +358,8 @@ static void test_name_places(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_leaves),         cmocka_unit_test(test_tensor_at),
-        cmocka_unit_test(test_slices),         cmocka_unit_test(test_reshapes),
+        cmocka_unit_test(test_slices),         cmocka_unit_test(test_foreign_slots),
+        cmocka_unit_test(test_empty_slices),   cmocka_unit_test(test_reshapes),
         cmocka_unit_test(test_other_views),    cmocka_unit_test(test_nodes),
         cmocka_unit_test(test_nodes_operands), cmocka_unit_test(test_name_places),
     };

@@ -276,6 +276,19 @@ static void mutations(void **state) {
 
 /* ---- failing allocations ---------------------------------------------------------------------------- */
 
+/* A count beyond what a double holds, which no slot of that name may take for itself. */
+static void large_counts(void **state) {
+    (void)state;
+    kiln_graph *g = new_graph();
+    (void)kiln_slot_i64(g, "1152921504606846976", 0, 3);
+    (void)kiln_input(g, "x", KILN_U8, KILN_SHAPE(kiln_n(INT64_C(1) << 60), kiln_n(1)));
+    check_round_trip(g);
+    kiln_json_text text = dump(g, false);
+    assert_non_null(strstr(text.data, "\"shape\": [{\"n\": \"1152921504606846976\"}, 1]"));
+    kiln_json_text_free(&text);
+    kiln_graph_destroy(g);
+}
+
 static kiln_status round_trip_body(kiln_allocator allocator, void *context) {
     (void)context;
     kiln_graph *g;
@@ -341,12 +354,19 @@ static void cjson_faults(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_text),   cmocka_unit_test(empty_graph),
-        cmocka_unit_test(varied_graph), cmocka_unit_test(other_spellings),
-        cmocka_unit_test(plan_dump),    cmocka_unit_test(caps_and_arguments),
-        cmocka_unit_test(unnamed_enum), cmocka_unit_test(sink),
-        cmocka_unit_test(truncations),  cmocka_unit_test(mutations),
-        cmocka_unit_test(kiln_faults),  cmocka_unit_test(cjson_faults),
+        cmocka_unit_test(small_text),
+        cmocka_unit_test(empty_graph),
+        cmocka_unit_test(large_counts),
+        cmocka_unit_test(varied_graph),
+        cmocka_unit_test(other_spellings),
+        cmocka_unit_test(plan_dump),
+        cmocka_unit_test(caps_and_arguments),
+        cmocka_unit_test(unnamed_enum),
+        cmocka_unit_test(sink),
+        cmocka_unit_test(truncations),
+        cmocka_unit_test(mutations),
+        cmocka_unit_test(kiln_faults),
+        cmocka_unit_test(cjson_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

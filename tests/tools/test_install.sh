@@ -37,8 +37,9 @@ int main() {
     kiln_error error;
     kiln_graph *graph;
     if (kiln_graph_create(nullptr, &graph, &error) != KILN_OK) return 1;
-    kiln_slot tokens = kiln_slot_i64(graph, "n_tokens", 0, 8);
-    kiln_tensor y = kiln_silu(graph, kiln_input(graph, "x", KILN_F32, KILN_SHAPE(kiln_sym(tokens), kiln_n(4))));
+    /* In place: the arguments of KILN_SHAPE are evaluated once. */
+    kiln_tensor y = kiln_silu(graph, kiln_input(graph, "x", KILN_F32,
+                                                KILN_SHAPE(kiln_sym(kiln_slot_i64(graph, "n_tokens", 0, 8)), kiln_n(4))));
     std::printf("%d %s\n", (int)kiln_tensor_valid(y), kiln_version());
     kiln_graph_destroy(graph);
 }
