@@ -185,6 +185,19 @@ static void check_samples(const kiln_gguf *g) {
         kiln_gguf_kv_text(kv, 10, text, sizeof text);
         assert_string_equal(text, expected[i].text);
     }
+    int64_t whole[3];
+    uint64_t naturals[3];
+    double reals[2];
+    bool flags[4];
+    assert_int_equal(kiln_gguf_get_array_i64(g, "shorts", whole, 3, NULL), KILN_OK);
+    assert_memory_equal(whole, ((int64_t[]){-1, 0, 1}), sizeof whole);
+    assert_int_equal(kiln_gguf_get_array_u64(g, "shorts", naturals, 3, NULL), KILN_ERROR_FORMAT); /* -1 */
+    assert_int_equal(kiln_gguf_get_array_u64(g, "empty", naturals, 0, NULL), KILN_OK);
+    assert_int_equal(kiln_gguf_get_array_f64(g, "reals", reals, 2, NULL), KILN_OK);
+    assert_true(reals[0] == 0.5 && reals[1] == -1e300);
+    assert_int_equal(kiln_gguf_get_array_bool(g, "flags", flags, 4, NULL), KILN_OK);
+    assert_true(flags[0] && !flags[1] && flags[2] && flags[3]);
+    assert_int_equal(kiln_gguf_get_array_bool(g, "shorts", flags, 3, NULL), KILN_ERROR_FORMAT);
     assert_int_equal(kiln_gguf_tensor_count(g), 4);
     const kiln_gguf_tensor *t = kiln_gguf_tensor_at(g, 0);
     assert_string_equal(t->name, "weights");

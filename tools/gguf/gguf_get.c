@@ -285,6 +285,26 @@ kiln_status kiln_gguf_get_array_f32(const kiln_gguf *gguf, const char *key, floa
     return get_elements(gguf, key, &want_f32, out, count, error);
 }
 
+kiln_status kiln_gguf_get_array_u64(const kiln_gguf *gguf, const char *key, uint64_t *out, int64_t count,
+                                    kiln_error *error) {
+    return get_elements(gguf, key, &want_u64, out, count, error);
+}
+
+kiln_status kiln_gguf_get_array_i64(const kiln_gguf *gguf, const char *key, int64_t *out, int64_t count,
+                                    kiln_error *error) {
+    return get_elements(gguf, key, &want_i64, out, count, error);
+}
+
+kiln_status kiln_gguf_get_array_f64(const kiln_gguf *gguf, const char *key, double *out, int64_t count,
+                                    kiln_error *error) {
+    return get_elements(gguf, key, &want_f64, out, count, error);
+}
+
+kiln_status kiln_gguf_get_array_bool(const kiln_gguf *gguf, const char *key, bool *out, int64_t count,
+                                     kiln_error *error) {
+    return get_elements(gguf, key, &want_bool, out, count, error);
+}
+
 kiln_status kiln_gguf__optional_int(const gguf_keys *keys, const gguf_label *label, const char *key,
                                     int64_t low, int64_t high, int64_t *out, kiln_error *error) {
     const kiln_gguf_kv *kv = kiln_gguf__keys_find(keys, key);

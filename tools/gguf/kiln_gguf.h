@@ -249,6 +249,14 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_gguf_get_array_u32(const kiln_gguf *gg
                                                              uint32_t *out, int64_t count, kiln_error *error);
 KILN_API KILN_MUST_CHECK kiln_status kiln_gguf_get_array_f32(const kiln_gguf *gguf, const char *key,
                                                              float *out, int64_t count, kiln_error *error);
+KILN_API KILN_MUST_CHECK kiln_status kiln_gguf_get_array_u64(const kiln_gguf *gguf, const char *key,
+                                                             uint64_t *out, int64_t count, kiln_error *error);
+KILN_API KILN_MUST_CHECK kiln_status kiln_gguf_get_array_i64(const kiln_gguf *gguf, const char *key,
+                                                             int64_t *out, int64_t count, kiln_error *error);
+KILN_API KILN_MUST_CHECK kiln_status kiln_gguf_get_array_f64(const kiln_gguf *gguf, const char *key,
+                                                             double *out, int64_t count, kiln_error *error);
+KILN_API KILN_MUST_CHECK kiln_status kiln_gguf_get_array_bool(const kiln_gguf *gguf, const char *key,
+                                                              bool *out, int64_t count, kiln_error *error);
 
 /* Walks the strings of an array, or the one string of a scalar. Caller memory, nothing to free. */
 typedef struct kiln_gguf_strings {
