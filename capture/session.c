@@ -110,7 +110,7 @@ static kiln_status create_into(kiln_session *s, kiln_error *error) {
     s->run.hooks = &hooks;
     kiln_error why = {KILN_OK, ""};
     status = s->executor->table->prepare(s->executor, &s->run, &record, &why);
-    if (status == KILN_ERROR_UNSUPPORTED && record < s->tape.n_records) {
+    if (status != KILN_OK && record < s->tape.n_records) {
         char label[KILN__LABEL_SIZE];
         return kiln_error_set(error, status, "node '%s': %s",
                               kiln__node_label(p, s->tape.records[record].node, label), why.text);

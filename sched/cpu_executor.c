@@ -59,9 +59,11 @@ static kiln_status unsupported(const kiln__cpu_pool *pool, const kiln__record *r
                           pool->base.level, (unsigned)record->op->n_kernels);
 }
 
-/* Chooses all kernels and marks all records stale. *scratch: the most that one of them asks for. */
+/* Chooses all kernels and marks all records stale. *scratch: the most that one of them asks for. *at: the record
+ * that has failed, or else the one that asks for the most. */
 static kiln_status choose_kernels(const kiln__cpu_pool *pool, kiln__tape *tape, int64_t *scratch,
                                   uint32_t *at, kiln_error *error) {
+    uint32_t widest = tape->n_records;
     *scratch = 0;
     for (uint32_t i = 0; i < tape->n_records; i++) {
         kiln__record *record = &tape->records[i];
@@ -73,11 +75,15 @@ static kiln_status choose_kernels(const kiln__cpu_pool *pool, kiln__tape *tape, 
         if (bytes < 0)
             return kiln_error_set(error, KILN_ERROR_OVERFLOW, "op '%s': the scratch of kernel %s overflows",
                                   record->op->name, kernel->name);
-        *scratch = bytes > *scratch ? bytes : *scratch;
+        if (bytes > *scratch) {
+            *scratch = bytes;
+            widest = i;
+        }
         record->kernel = kernel;
         record->stale = 1;
     }
     tape->stale = 1;
+    *at = widest;
     return KILN_OK;
 }
 
@@ -136,7 +142,7 @@ static kiln_status cpu_prepare(kiln_executor *executor, kiln__run *owner, uint32
     int64_t scratch;
     layout place;
     at = at != NULL ? at : &none;
-    *at = 0;
+    *at = tape->n_records;
     owner->state = NULL;
     if (in_child(pool))
         return kiln_error_set(error, KILN_ERROR_SYSTEM, "the executor's workers did not survive the fork");
@@ -147,6 +153,7 @@ static kiln_status cpu_prepare(kiln_executor *executor, kiln__run *owner, uint32
         return kiln_error_set(error, KILN_ERROR_OVERFLOW,
                               "%u workers with %lld bytes of scratch each overflow",
                               (unsigned)pool->base.threads, (long long)scratch);
+    *at = tape->n_records; /* no record's fault */
     kiln__cpu_run *run = run_new(pool, owner, &place);
     if (run == NULL)
         return kiln_error_set(error, KILN_ERROR_MEMORY,
@@ -157,8 +164,10 @@ static kiln_status cpu_prepare(kiln_executor *executor, kiln__run *owner, uint32
         kiln_error_set(error, status, "op '%s': %s", tape->records[*at].op->name,
                        status == KILN_ERROR_OVERFLOW ? "a negative number of tiles"
                                                      : "more than 2147483647 tiles in one region");
-    else if (!kiln__cond_init(&run->changed))
+    else if (!kiln__cond_init(&run->changed)) {
+        *at = tape->n_records;
         status = kiln_error_set(error, KILN_ERROR_SYSTEM, "the system refused a condition variable");
+    }
     if (status != KILN_OK) {
         a->free(a->context, run, run->bytes);
         return status;

@@ -38,8 +38,8 @@ struct kiln__run {
 typedef struct kiln__executor_table {
     const char *name;
     /* Chooses kernels for all records at the present (maximal) counts, and allocates all that running will
-     * need. KILN_ERROR_UNSUPPORTED when a record has no kernel: error->text names the op; *record is that
-     * record. */
+     * need. KILN_ERROR_UNSUPPORTED when a record has no kernel: error->text names the op. *record is the
+     * record that the failure is about, or n_records when it is about none. */
     kiln_status (*prepare)(kiln_executor *executor, kiln__run *run, uint32_t *record, kiln_error *error);
     /* Undoes prepare. The run is not running. */
     void (*release)(kiln_executor *executor, kiln__run *run);

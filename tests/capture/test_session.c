@@ -196,7 +196,8 @@ static void test_busy(void **unused) {
     CHECK_OK(kiln_state_buffer_create(NULL, 128, &own, error));
     CHECK_OK(kiln_session_bind_state(other, kiln_plan_storage(t.plan, "s"), own, error));
     CHECK_OK(kiln_run(other, error)); /* no tokens: done at once, although the first run still waits */
-    CHECK_FAILS(kiln_executor_destroy(t.executor, error), KILN_ERROR_BUSY, error->text);
+    CHECK_FAILS(kiln_executor_destroy(t.executor, error), KILN_ERROR_BUSY,
+                "2 session(s) made on this executor still exist");
 
     atomic_store(&test_gate_shared.closed, false);
     CHECK_OK(kiln_wait(fence, -1, error));
@@ -341,6 +342,77 @@ static void test_misaligned_in_graph(void **unused) {
     CHECK_OK(kiln_executor_destroy(executor, error));
     kiln_plan_release(plan);
     kiln_graph_destroy(g);
+}
+
+static int64_t minus_one(const kiln_args *args) {
+    (void)args;
+    return -1;
+}
+
+static int64_t too_many(const kiln_args *args) {
+    (void)args;
+    return INT64_C(1) << 31;
+}
+
+static int64_t enormous(const kiln_args *args) {
+    (void)args;
+    return INT64_MAX;
+}
+
+static bool never(const kiln_args *args) {
+    (void)args;
+    return false;
+}
+
+/* An op of the user's own whose kernel says nonsense: the node is named, whatever is wrong. */
+static void test_unfit_kernels(void **unused) {
+    (void)unused;
+    static const struct {
+        kiln_kernel kernel;
+        kiln_status status;
+        const char *text;
+    } cases[] = {
+        {{.name = "k", .tiles = minus_one},
+         KILN_ERROR_OVERFLOW,
+         "node 'mine': op 'cust': a negative number of tiles"},
+        {{.name = "k", .tiles = too_many},
+         KILN_ERROR_LIMIT,
+         "node 'mine': op 'cust': more than 2147483647 tiles in one region"},
+        {{.name = "k", .scratch = minus_one},
+         KILN_ERROR_OVERFLOW,
+         "node 'mine': op 'cust': the scratch of kernel k overflows"},
+        {{.name = "k", .scratch = enormous},
+         KILN_ERROR_OVERFLOW,
+         "node 'mine': 1 workers with 9223372036854775807 bytes of scratch each overflow"},
+        {{.name = "k", .supports = never},
+         KILN_ERROR_UNSUPPORTED,
+         "node 'mine': op 'cust' has no CPU kernel for (f32) -> (f32) at level base (of 1)"},
+    };
+    kiln_cpu_options cpu = {.threads = 1, .without = KILN_CPU_AVX2 | KILN_CPU_AVX512};
+    kiln_executor *executor;
+    CHECK_OK(kiln_cpu_executor_create(NULL, &cpu, &executor, error));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        kiln_op cust = test_gate_op;
+        kiln_kernel kernel = cases[i].kernel;
+        kernel.run = test_gate_op.kernels[0].run;
+        cust.name = "cust";
+        cust.kernels = &kernel;
+        kiln_graph *g;
+        kiln_plan *plan;
+        kiln_session *session;
+        CHECK_OK(kiln_graph_create(NULL, &g, error));
+        kiln_tensor x = kiln_silu(g, kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(8)))), y;
+        assert_int_equal(kiln_node_add(g, &cust, &x, 1, NULL, &y), KILN_OK);
+        kiln_name(g, y, "mine");
+        kiln_output(g, kiln_silu(g, y), "y");
+        CHECK_OK(kiln_bake(g, NULL, &plan, error));
+        CHECK_FAILS(kiln_session_create(plan, executor, NULL, &session, error), cases[i].status,
+                    cases[i].text);
+        assert_null(session);
+        kiln_plan_release(plan);
+        kiln_graph_destroy(g);
+    }
+    CHECK_OK(kiln_executor_destroy(executor, error));
 }
 
 /* The last record of the schedule needs more room than the last node of the program:
@@ -620,6 +692,7 @@ int main(void) {
         cmocka_unit_test(test_kernel_statuses),
         cmocka_unit_test(test_one_buffer_twice),
         cmocka_unit_test(test_misaligned_in_graph),
+        cmocka_unit_test(test_unfit_kernels),
         cmocka_unit_test(test_memory_bounds),
         cmocka_unit_test(test_bit_identical),
         cmocka_unit_test(test_many_sessions),
