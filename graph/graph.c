@@ -382,6 +382,9 @@ void kiln_storage_data(kiln_graph *g, kiln_storage storage, void *data, int64_t 
         (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "storage '%s' is %s: its bytes cannot be given here%s",
                                name, kiln__storage_kind_names[s->kind],
                                s->kind == KILN_STORAGE_STATE ? "; bind a kiln_state to the session" : "");
+    else if (data == NULL && s->size > 0)
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "storage '%s' needs %lld bytes, and data is NULL",
+                               name, (long long)s->size);
     else if (size < s->size)
         (void)kiln__graph_fail(g, KILN_ERROR_BINDING, "storage '%s' needs %lld bytes, got %lld", name,
                                (long long)s->size, (long long)size);

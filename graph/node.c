@@ -83,6 +83,10 @@ static kiln_status check_i64(kiln_graph *g, const char *label, const kiln_op *op
 
 static kiln_status check_f32(kiln_graph *g, const char *label, const kiln_op *op, const kiln_attr *a,
                              float value) {
+    if (isnan(value) && !bounded(a))
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                "node '%s' (%s): attribute %s is nan; it must be a number", label, op->name,
+                                a->name);
     if (isnan(value) || (bounded(a) && ((double)value < a->min || (double)value > a->max)))
         return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                 "node '%s' (%s): attribute %s is %g; it must be %.10g to "
@@ -359,6 +363,20 @@ static const char *missing_part(const kiln_op *op) {
     return op->n_in_min > op->n_in_max ? "n_in_min above n_in_max" : NULL;
 }
 
+static kiln_status check_limits(kiln_graph *g, const kiln_op *op, const char *label, uint32_t n_in) {
+    const struct {
+        const char *what;
+        uint32_t count, most;
+    } limits[] = {{"operands", n_in, MAX_OPERANDS},
+                  {"outputs", op->n_out, KILN__MAX_OUTPUTS},
+                  {"bytes of attributes", op->attrs_size, MAX_ATTRS}};
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
+        if (limits[i].count > limits[i].most)
+            return kiln__graph_fail(g, KILN_ERROR_LIMIT, "node '%s' (%s): %u %s; at most %u are allowed",
+                                    label, op->name, limits[i].count, limits[i].what, limits[i].most);
+    return KILN_OK;
+}
+
 kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *inputs, uint32_t n_inputs,
                           const void *attrs, kiln_tensor *outputs) {
     if (op == NULL || outputs == NULL || (inputs == NULL && n_inputs > 0))
@@ -373,13 +391,8 @@ kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *i
     const char *label = kiln__new_node_label(g, op, NULL, buffer);
     uint32_t in[MAX_OPERANDS], out[KILN__MAX_OUTPUTS] = {0}, n_out = 0, n_in = 0;
     kiln_status status = g->error.status;
-    if (status == KILN_OK &&
-        (n_inputs > MAX_OPERANDS || op->n_out > KILN__MAX_OUTPUTS || op->attrs_size > MAX_ATTRS))
-        status = kiln__graph_fail(
-            g, KILN_ERROR_LIMIT,
-            "node '%s' (%s): %u operands, %u outputs or %u attribute bytes; at most %d, "
-            "%d and %d",
-            label, op->name, n_inputs, op->n_out, op->attrs_size, MAX_OPERANDS, KILN__MAX_OUTPUTS, MAX_ATTRS);
+    if (status == KILN_OK)
+        status = check_limits(g, op, label, n_inputs);
     for (; status == KILN_OK && n_in < n_inputs; n_in++) {
         in[n_in] = inputs[n_in].id;
         if (inputs[n_in].id != 0 && inputs[n_in].graph != g->tag)
@@ -481,11 +494,10 @@ kiln_status kiln__node_emit(kiln_graph *g, const kiln_op *op, const char *name, 
     kiln_desc descs[KILN__MAX_OUTPUTS];
     int32_t alias[KILN__MAX_OUTPUTS];
     uint32_t n_inferred = 0;
-    if (n_in > MAX_OPERANDS || op->n_out > KILN__MAX_OUTPUTS)
-        return kiln__graph_fail(g, KILN_ERROR_LIMIT,
-                                "node '%s' (%s): %u operands, %u outputs; at most %d and %d", label, op->name,
-                                n_in, op->n_out, MAX_OPERANDS, KILN__MAX_OUTPUTS);
-    kiln_status status = kiln__node_infer(g, op, label, in, n_in, attrs, descs, alias, &n_inferred);
+    kiln_status status = check_limits(g, op, label, n_in);
+    if (status != KILN_OK)
+        return status;
+    status = kiln__node_infer(g, op, label, in, n_in, attrs, descs, alias, &n_inferred);
     if (status != KILN_OK)
         return status;
     if (n_out != n_inferred)

@@ -259,7 +259,7 @@ bool kiln__dims_copy(kiln_graph *g, kiln_desc *desc, uint32_t ndim, const kiln_d
         return false;
     }
     if (dims == NULL) {
-        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "%s: %u dimensions, but dims is NULL", what, ndim);
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "%s: %u dimensions, and dims is NULL", what, ndim);
         return false;
     }
     desc->ndim = ndim;

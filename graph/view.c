@@ -194,6 +194,10 @@ kiln_tensor kiln_permute(kiln_graph *g, kiln_tensor tensor, const uint32_t *perm
         return none;
     kiln_desc desc = t->desc;
     uint32_t seen = 0;
+    if (perm == NULL) {
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "kiln_permute: perm is NULL");
+        return none;
+    }
     for (uint32_t i = 0; i < desc.ndim; i++) {
         if (perm[i] >= desc.ndim || (seen & (1u << perm[i]))) {
             (void)kiln__graph_fail(g, KILN_ERROR_SHAPE,

@@ -1,5 +1,7 @@
 #include "matmul_infer.h"
 
+#include "graph.h"
+
 #include "cpu/level.h"
 #include "cpu/matmul_tiles.h"
 
@@ -110,10 +112,15 @@ enum { MOST_EXPERTS = 1024 - KILN_MATMUL_ID_W }; /* as many operands as a node m
 kiln_tensor kiln_matmul_id_split(kiln_graph *graph, const kiln_tensor *w, uint32_t n_experts, kiln_tensor x,
                                  kiln_tensor ids) {
     kiln_tensor in[KILN_MATMUL_ID_W + MOST_EXPERTS] = {[KILN_MATMUL_ID_X] = x, [KILN_MATMUL_ID_IDS] = ids};
-    /* Too many are refused by kiln_node_add, which looks at the number first. */
-    if (n_experts > MOST_EXPERTS)
-        n_experts = MOST_EXPERTS + 1;
-    for (uint32_t e = 0; w != NULL && e < n_experts && e < MOST_EXPERTS; e++)
+    if (n_experts > MOST_EXPERTS) {
+        (void)kiln__graph_fail(
+            graph, KILN_ERROR_LIMIT,
+            "matmul_id: %u separate experts; at most %d fit in one node (stack them in one "
+            "tensor [E, N, K])",
+            n_experts, MOST_EXPERTS);
+        return (kiln_tensor){0, 0};
+    }
+    for (uint32_t e = 0; w != NULL && e < n_experts; e++)
         in[KILN_MATMUL_ID_W + e] = w[e];
     return kiln__add_node(graph, &kiln__op_matmul_id, in, KILN_MATMUL_ID_W + n_experts, NULL, NULL);
 }

@@ -80,6 +80,11 @@ static void test_leaves(void **unused) {
             "input 'i': dimension 0 is -1; it must not be negative");
     kiln_dim five[5] = {{1, 0}, {1, 0}, {1, 0}, {1, 0}, {1, 0}};
     REFUSED(kiln_input(g, "i", KILN_F32, 5, five), KILN_ERROR_SHAPE, "i: 5 dimensions; 1 to 4 are allowed");
+    REFUSED(kiln_input(g, "i", KILN_F32, 2, NULL), KILN_ERROR_ARGUMENT, "i: 2 dimensions, and dims is NULL");
+    REFUSED(kiln_reshape(g, q, 1, NULL), KILN_ERROR_ARGUMENT, "kiln_reshape: 1 dimensions, and dims is NULL");
+    REFUSED(kiln_broadcast(g, q, 2, NULL), KILN_ERROR_ARGUMENT, "kiln_broadcast: dims is NULL");
+    REFUSED(kiln_permute(g, q, NULL), KILN_ERROR_ARGUMENT, "kiln_permute: perm is NULL");
+    REFUSED(kiln_zeros(g, 3, NULL), KILN_ERROR_ARGUMENT, "kiln_zeros: 3 dimensions, and dims is NULL");
     REFUSED(kiln_input(g, "i", (kiln_dtype)99, 1, five), KILN_ERROR_DTYPE, "input 'i': unknown dtype 99");
 }
 
@@ -106,6 +111,10 @@ static void test_tensor_at(void **unused) {
             "kiln_tensor_at: unknown storage");
     REFUSED((kiln_storage_data(g, file, d, 999, 0), 0), KILN_ERROR_BINDING,
             "storage 'file' needs 1000 bytes, got 999");
+    REFUSED((kiln_storage_data(g, file, NULL, 1000, 0), 0), KILN_ERROR_ARGUMENT,
+            "storage 'file' needs 1000 bytes, and data is NULL");
+    kiln_storage_data(g, kiln_storage_add(g, KILN_STORAGE_INPUT, "empty", 0), NULL, 0, 0);
+    CHECK_OK(kiln_graph_check(g, error));
     kiln_storage arena = kiln_storage_add(g, KILN_STORAGE_ARENA, "a", 8);
     REFUSED((kiln_storage_data(g, arena, d, 8, 0), 0), KILN_ERROR_ARGUMENT,
             "storage 'a' is arena: its bytes cannot be given here");
@@ -147,7 +156,7 @@ static void test_foreign_slots(void **unused) {
                 "node 'scale.1' (scale): attribute scale follows a slot that is not of this graph, or was "
                 "not found");
     }
-    REFUSED(kiln_input(g, "y", KILN_F32, 2, NULL), KILN_ERROR_ARGUMENT, "y: 2 dimensions, but dims is NULL");
+    REFUSED(kiln_input(g, "y", KILN_F32, 2, NULL), KILN_ERROR_ARGUMENT, "y: 2 dimensions, and dims is NULL");
     kiln_graph_destroy(other);
 }
 
@@ -300,6 +309,22 @@ static void test_nodes_operands(void **unused) {
     REFUSED(kiln_concat(g, NULL, 2, 0), KILN_ERROR_ARGUMENT, "kiln_node_add: the array of inputs is NULL");
     REFUSED(kiln_matmul_id_split(g, NULL, 0, x, x), KILN_ERROR_ARGUMENT,
             "node 'matmul_id.0' (matmul_id): 5 operands; it takes 6 to 1024");
+    kiln_tensor many[1100];
+    for (int i = 0; i < 1100; i++)
+        many[i] = x;
+    REFUSED(kiln_concat(g, many, 1100, 0), KILN_ERROR_LIMIT,
+            "node 'concat.0' (concat): 1100 operands; at most 1024 are allowed");
+    REFUSED(kiln_matmul_id_split(g, many, 1020, x, x), KILN_ERROR_LIMIT,
+            "matmul_id: 1020 separate experts; at most 1019 fit in one node (stack them in one tensor "
+            "[E, N, K])");
+    kiln_op large = *add;
+    large.attrs_size = 257;
+    REFUSED(kiln_node_add(g, &large, many, 2, NULL, out), KILN_ERROR_LIMIT,
+            "node 'add.0' (add): 257 bytes of attributes; at most 256 are allowed");
+    large.attrs_size = 0;
+    large.n_out = 9;
+    REFUSED(kiln_node_add(g, &large, many, 2, NULL, (kiln_tensor[9]){{0, 0}}), KILN_ERROR_LIMIT,
+            "node 'add.0' (add): 9 outputs; at most 8 are allowed");
     REFUSED(kiln_add(g, x, (kiln_tensor){1, 4711}), KILN_ERROR_ARGUMENT,
             "node 'add.0' (add): operand 1 is a tensor of another graph, or of this one before its reset");
     REFUSED(kiln_softcap(g, x, -1.0f), KILN_ERROR_ARGUMENT,
