@@ -344,6 +344,8 @@ static void test_busy(void **unused) {
     assert_null(again);
     CHECK_FAILS(kiln_capture_unbind_state(capture, state, error), KILN_ERROR_BUSY,
                 "binding: the session is running; wait for its fence first");
+    CHECK_FAILS(kiln_capture_destroy(capture, error), KILN_ERROR_BUSY,
+                "kiln_capture_destroy: a session of it is running");
     CHECK_OK(kiln_wait(fence, -1, error));
     CHECK_OK(add_state(&again, NULL, state, &x, &y, error));
     assert_ptr_equal(again, session);

@@ -283,41 +283,36 @@ static void test_refusals(void **state) {
         const char *text;
     } cases[] = {
         {CASE("r0", NULL, 3, F32(4, 2, 8), F32(3, 5, 8), F32(3, 5, 8)), KILN_ERROR_SHAPE,
-         "(attention): the 4 heads of q [4, 2, 8] are no multiple of the 3 kv heads of k [3, 5, 8]"},
+         "the 4 heads of q [4, 2, 8] are no multiple of the 3 kv heads of k [3, 5, 8]"},
         {CASE("r1", NULL, 3, F32(4, 2, 8), F32(2, 5, 9), F32(2, 5, 8)), KILN_ERROR_SHAPE,
-         "(attention): axis 2 of k [2, 5, 9] is 9; it must be 8, axis 2 of q [4, 2, 8]"},
+         "axis 2 of k [2, 5, 9] is 9; it must be 8, axis 2 of q [4, 2, 8]"},
         {CASE("r2", NULL, 3, F32(4, 2, 8), F32(2, 5, 8), F32(2, 6, 8)), KILN_ERROR_SHAPE,
-         "(attention): axis 1 of v [2, 6, 8] is 6; it must be 5, axis 1 of k [2, 5, 8]"},
+         "axis 1 of v [2, 6, 8] is 6; it must be 5, axis 1 of k [2, 5, 8]"},
         {CASE("r3", NULL, 3, F32(4, 2, 8), F32(2, 5, 8), F32(1, 5, 8)), KILN_ERROR_SHAPE,
-         "(attention): axis 0 of v [1, 5, 8] is 1; it must be 2, axis 0 of k [2, 5, 8]"},
+         "axis 0 of v [1, 5, 8] is 1; it must be 2, axis 0 of k [2, 5, 8]"},
         {CASE("r4", NULL, 3, F32(3, 4, 2, 8), F32(2, 5, 8), F32(2, 5, 8)), KILN_ERROR_SHAPE,
-         "(attention): k [2, 5, 8] has 3 dimensions; it must have 4"},
+         "k [2, 5, 8] has 3 dimensions; it must have 4"},
         {CASE("r5", NULL, 3, F32(3, 4, 2, 8), F32(2, 2, 5, 8), F32(2, 2, 5, 8)), KILN_ERROR_SHAPE,
-         "(attention): axis 0 of k [2, 2, 5, 8] is 2; it must be 3, axis 0 of q [3, 4, 2, 8]"},
+         "axis 0 of k [2, 2, 5, 8] is 2; it must be 3, axis 0 of q [3, 4, 2, 8]"},
         {CASE("r6", NULL, 3, F32(2, 8), F32(2, 5, 8), F32(2, 5, 8)), KILN_ERROR_SHAPE,
-         "(attention): q [2, 8] has 2 dimensions; it must have 3 to 4"},
+         "q [2, 8] has 2 dimensions; it must have 3 to 4"},
         {CASE("r7", NULL, 4, F32(4, 2, 8), F32(2, 5, 8), F32(2, 5, 8), F32(3, 5)), KILN_ERROR_SHAPE,
-         "(attention): mask [3, 5] cannot be repeated to [..., heads, queries, keys] [4, 2, 5]: counted from "
-         "the "
+         "mask [3, 5] cannot be repeated to [..., heads, queries, keys] [4, 2, 5]: counted from the "
          "innermost, axes must be equal or 1"},
         {CASE("r8", &ring, 3, F32(4, 2, 8), F32(2, 5, 8), F32(2, 5, 8)), KILN_ERROR_SHAPE,
-         "(attention): ring = 1 needs window > 0"},
+         "ring = 1 needs window > 0"},
         {CASE("r9", &small, 3, F32(4, 3, 8), F32(2, 7, 8), F32(2, 7, 8)), KILN_ERROR_SHAPE,
-         "(attention): the ring of k [2, 7, 8] has room for 7 positions; window + largest chunk - 1 = 6 + 3 "
-         "- 1 "
-         "are needed"},
+         "the ring of k [2, 7, 8] has room for 7 positions; window + largest chunk - 1 = 6 + 3 - 1 are "
+         "needed"},
         {CASE("r10", &ring_10, 3, F32(4, 1, 8), F32(2, 7, 8), F32(2, 7, 8)), KILN_ERROR_SHAPE,
-         "(attention): the ring of k [2, 7, 8] has room for 7 positions; window + largest chunk - 1 = 10 + 1 "
-         "- 1 "
-         "are needed"},
+         "the ring of k [2, 7, 8] has room for 7 positions; window + largest chunk - 1 = 10 + 1 - 1 are "
+         "needed"},
         {CASE("r11", &negative, 3, F32(4, 1, 8), F32(2, 7, 8), F32(2, 7, 8)), KILN_ERROR_ARGUMENT,
-         "(attention): attribute window is -1; it must be 0 to 1.099511628e+12"},
+         "attribute window is -1; it must be 0 to 1.099511628e+12"},
         {CASE("r12", NULL, 3, F32(4, 1, 8), {.dtype = KILN_Q8_0, OP_DIMS(2, 7, 32)}, F32(2, 7, 8)),
-         KILN_ERROR_DTYPE, "(attention): k [2, 7, 32] is q8_0; it must be f32, f16 or bf16"},
+         KILN_ERROR_DTYPE, "k [2, 7, 32] is q8_0; it must be f32, f16 or bf16"},
         {CASE("r13", NULL, 3, F32(4, 0, 8), F32(0, 7, 8), F32(0, 7, 8)), KILN_ERROR_SHAPE,
-         "(attention): axis 0 of k [0, 7, 8] is 0; it must be a constant of at least 1: it is the number of "
-         "kv "
-         "heads"},
+         "axis 0 of k [0, 7, 8] is 0; it must be a constant of at least 1: it is the number of kv heads"},
         {{.name = "r14",
           .op = &kiln__op_attention,
           .n_in = 3,
@@ -326,9 +321,8 @@ static void test_refusals(void **state) {
           .slots = {{.min = 0, .max = 5}},
           .n_slots = 1},
          KILN_ERROR_SHAPE,
-         "(attention): the ring of k [2, 9, 8] has room for 9 positions; window + largest chunk - 1 = 6 + 5 "
-         "- 1 "
-         "are needed"},
+         "the ring of k [2, 9, 8] has room for 9 positions; window + largest chunk - 1 = 6 + 5 - 1 are "
+         "needed"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         op_case_refused(&cases[i].c, cases[i].status, cases[i].text);

@@ -127,13 +127,21 @@ static void refusals(void **state) {
     static const kiln_quantize_attrs q8 = {KILN_QUANT_Q8_A}, no_quant = {KILN_QUANT_NONE};
     op_case c = copy_case("to blocks", &q4, (op_in){KILN_F32, OP_DIMS(4, 32)});
     (void)state;
-    op_case_refused(&c, KILN_ERROR_DTYPE, "x is f32 and cannot be copied to q4_0");
+    op_case_refused(&c, KILN_ERROR_DTYPE,
+                    "x is f32 and cannot be copied to q4_0: floats go to f32, f16 or bf16, blocks to f32, "
+                    "integers to their own dtype");
     c.attrs = &none;
-    op_case_refused(&c, KILN_ERROR_DTYPE, "x is f32 and cannot be copied to none");
+    op_case_refused(&c, KILN_ERROR_DTYPE,
+                    "x is f32 and cannot be copied to none: floats go to f32, f16 or bf16, blocks to f32, "
+                    "integers to their own dtype");
     c = copy_case("integers to floats", &f32, (op_in){KILN_I32, OP_DIMS(4, 32)});
-    op_case_refused(&c, KILN_ERROR_DTYPE, "x is i32 and cannot be copied to f32");
+    op_case_refused(&c, KILN_ERROR_DTYPE,
+                    "x is i32 and cannot be copied to f32: floats go to f32, f16 or bf16, blocks to f32, "
+                    "integers to their own dtype");
     c = copy_case("blocks to halves", &f16, (op_in){KILN_Q8_0, OP_DIMS(4, 32)});
-    op_case_refused(&c, KILN_ERROR_DTYPE, "x is q8_0 and cannot be copied to f16");
+    op_case_refused(&c, KILN_ERROR_DTYPE,
+                    "x is q8_0 and cannot be copied to f16: floats go to f32, f16 or bf16, blocks to f32, "
+                    "integers to their own dtype");
     c = (op_case){.name = "odd rows",
                   .op = &kiln__op_quantize,
                   .n_in = 1,
@@ -142,7 +150,7 @@ static void refusals(void **state) {
     op_case_refused(&c, KILN_ERROR_SHAPE,
                     "rows of x [4, 33] do not divide into the 32 values of a q8_a block");
     c.attrs = &no_quant;
-    op_case_refused(&c, KILN_ERROR_ARGUMENT, "quant is none");
+    op_case_refused(&c, KILN_ERROR_ARGUMENT, "quant is none; it must be q8_a, bf16 or f16");
 }
 
 int main(void) {

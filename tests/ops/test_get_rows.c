@@ -83,7 +83,9 @@ static void refusals(void **state) {
     (void)state;
     op_case_refused(&ids, KILN_ERROR_DTYPE, "ids [3] is f32; it must be i32 or u32");
     op_case_refused(&dims, KILN_ERROR_SHAPE, "ids [1, 1, 1, 1] has 4 dimensions; it must have 1 to 3");
-    op_case_refused(&table, KILN_ERROR_DTYPE, "table [9, 5] is i64");
+    op_case_refused(
+        &table, KILN_ERROR_DTYPE,
+        "table [9, 5] is i64; it must be f32, f16, bf16, q4_0, q5_1, q8_0, iq4_nl, q4_K, q5_K or q6_K");
 }
 
 int main(void) {

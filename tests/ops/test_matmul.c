@@ -251,12 +251,13 @@ static const struct {
      {{KILN_F32, OP_DIMS(64, 128)}, {KILN_F32, OP_DIMS(7, 64)}},
      2,
      KILN_ERROR_SHAPE,
-     "w's rows count 64: is it transposed?"},
+     "w is [64, 128] and x is [7, 64]: the inner sizes 128 and 64 differ; w's rows count 64: is it "
+     "transposed?"},
     {"integers",
      {{KILN_I32, OP_DIMS(64, 128)}, {KILN_F32, OP_DIMS(7, 128)}},
      2,
      KILN_ERROR_DTYPE,
-     "w [64, 128] is i32"},
+     "w [64, 128] is i32; it must be f32, f16, bf16, q4_0, q5_1, q8_0, iq4_nl, q4_K, q5_K or q6_K"},
     {"x in blocks",
      {{KILN_F32, OP_DIMS(64, 128)}, {KILN_Q4_0, OP_DIMS(7, 128)}},
      2,
@@ -271,7 +272,8 @@ static const struct {
      {{KILN_F32, OP_DIMS(64, 128)}, {KILN_F32, OP_DIMS(7, 128), .order = "10"}},
      2,
      KILN_ERROR_SHAPE,
-     "must be adjacent"},
+     "the elements of a row of x [7, 128] are 28 bytes apart; they must be adjacent, 4 bytes (kiln_copy "
+     "makes a dense tensor)"},
     {"shadow dtype",
      {{KILN_Q4_0, OP_DIMS(64, 128)}, {KILN_F32, OP_DIMS(7, 128)}, {KILN_F32, OP_DIMS(64, 128)}},
      3,
@@ -286,12 +288,14 @@ static const struct {
      {{KILN_F32, OP_DIMS(64, 128)}, {KILN_F32, OP_DIMS(7, 128)}, {0}, {KILN_Q8_A, OP_DIMS(7, 128)}},
      4,
      KILN_ERROR_DTYPE,
-     "xq is q8_a, which w in f32 cannot be multiplied with"},
+     "xq is q8_a, which w in f32 cannot be multiplied with (blocks take q8_a, f16 and bf16 take bf16 or f16, "
+     "f32 takes none)"},
     {"xq in f32",
      {{KILN_Q4_0, OP_DIMS(64, 128)}, {KILN_F32, OP_DIMS(7, 128)}, {0}, {KILN_F32, OP_DIMS(7, 128)}},
      4,
      KILN_ERROR_DTYPE,
-     "xq is f32"},
+     "xq is f32, which w in q4_0 cannot be multiplied with (blocks take q8_a, f16 and bf16 take bf16 or f16, "
+     "f32 takes none)"},
     {"xq of other tokens",
      {{KILN_Q4_0, OP_DIMS(64, 128)}, {KILN_F32, OP_DIMS(7, 128)}, {0}, {KILN_Q8_A, OP_DIMS(6, 128)}},
      4,
@@ -304,8 +308,8 @@ static const struct {
       {KILN_Q8_A, OP_DIMS(7, 4, 32), .order = "102"}},
      4,
      KILN_ERROR_SHAPE,
-     "those of a token must be adjacent"},
-    {"no x", {{KILN_F32, OP_DIMS(64, 128)}, {0}}, 2, KILN_ERROR_ARGUMENT, "operand"},
+     "the rows of xq [7, 4, 32] are 280 bytes apart; those of a token must be adjacent, 40 bytes"},
+    {"no x", {{KILN_F32, OP_DIMS(64, 128)}, {0}}, 2, KILN_ERROR_ARGUMENT, "operand x is missing"},
 };
 
 static void refusals(void **state) {

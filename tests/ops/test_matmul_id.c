@@ -214,7 +214,9 @@ static void strides(void **state) {
     run_forms(c);
     c.in[KILN_MATMUL_ID_IDS].order = "10";
     c.name = "strides, ids by slot";
-    op_case_refused(&c, KILN_ERROR_SHAPE, "must be adjacent");
+    op_case_refused(&c, KILN_ERROR_SHAPE,
+                    "the elements of a row of ids [17, 2] are 92 bytes apart; they must be adjacent, 4 bytes "
+                    "(kiln_copy makes a dense tensor)");
 }
 
 /* The number of tokens is a symbol: what was built for many runs for few, without a map then. */
@@ -406,7 +408,7 @@ static const struct {
      {X = {KILN_F32, OP_DIMS(7, 3, 32)}, IDX = {KILN_I32, OP_DIMS(7, 2)}, W = {KILN_F32, OP_DIMS(4, 8, 32)}},
      6,
      KILN_ERROR_SHAPE,
-     "axis 1 of x [7, 3, 32] is 3; it must be 2"},
+     "axis 1 of x [7, 3, 32] is 3; it must be 2, axis 1 of ids [7, 2]"},
     {"ids dtype",
      {X = {KILN_F32, OP_DIMS(7, 32)}, IDX = {KILN_I64, OP_DIMS(7, 2)}, W = {KILN_F32, OP_DIMS(4, 8, 32)}},
      6,
@@ -452,7 +454,7 @@ static const struct {
       W = {KILN_F32, OP_DIMS(4, 8, 32)}},
      6,
      KILN_ERROR_ARGUMENT,
-     "entries is missing"},
+     "offsets and entries belong together; entries is missing"},
     {"offsets of other experts",
      {X = {KILN_F32, OP_DIMS(7, 32)}, IDX = {KILN_I32, OP_DIMS(7, 2)},
       [KILN_MATMUL_ID_OFFSETS] = {KILN_I32, OP_DIMS(5)}, [KILN_MATMUL_ID_ENTRIES] = {KILN_I32, OP_DIMS(14)},
@@ -466,14 +468,15 @@ static const struct {
       W = {KILN_F32, OP_DIMS(4, 8, 32)}},
      6,
      KILN_ERROR_SHAPE,
-     "entries is [7]; it must be [14]"},
+     "entries is [7]; it must be [14], one per element of ids"},
     {"xq of another form",
      {X = {KILN_F32, OP_DIMS(7, 32)},
       IDX = {KILN_I32, OP_DIMS(7, 2)}, [KILN_MATMUL_ID_XQ] = {KILN_BF16, OP_DIMS(7, 32)},
       W = {KILN_Q8_0, OP_DIMS(4, 8, 32)}},
      6,
      KILN_ERROR_DTYPE,
-     "xq is bf16, which w in q8_0 cannot be multiplied with"},
+     "xq is bf16, which w in q8_0 cannot be multiplied with (blocks take q8_a, f16 and bf16 take bf16 or "
+     "f16, f32 takes none)"},
 };
 #undef X
 #undef IDX

@@ -250,30 +250,27 @@ static void test_refusals(void **state) {
         const char *text;
     } cases[] = {
         {CASE("r0", &d66, 1, F32(3, 2, 64)), KILN_ERROR_SHAPE,
-         "(rope): dims = 66 is larger than the 64 elements of a row of x [3, 2, 64]"},
+         "dims = 66 is larger than the 64 elements of a row of x [3, 2, 64]"},
         {CASE("r1", &d3, 1, F32(3, 2, 64)), KILN_ERROR_SHAPE,
-         "(rope): dims = 3 must be even: elements turn in pairs"},
+         "dims = 3 must be even: elements turn in pairs"},
         {CASE("r2", &plain, 1, F32(3, 2, 7)), KILN_ERROR_SHAPE,
-         "(rope): the rows of x [3, 2, 7] have 7 elements, which must be even: elements turn in pairs (or "
-         "set "
-         "dims)"},
+         "the rows of x [3, 2, 7] have 7 elements, which must be even: elements turn in pairs (or set dims)"},
         {CASE("r3", &plain, 2, F32(3, 2, 8), POSITIONS(I32, 4)), KILN_ERROR_SHAPE,
-         "(rope): axis 0 of positions [4] is 4; it must be 3, axis 0 of x [3, 2, 8]"},
+         "axis 0 of positions [4] is 4; it must be 3, axis 0 of x [3, 2, 8]"},
         {CASE("r4", &plain, 2, F32(3, 2, 8), POSITIONS(U32, 3)), KILN_ERROR_DTYPE,
-         "(rope): positions [3] is u32; it must be i32 or i64"},
+         "positions [3] is u32; it must be i32 or i64"},
         {CASE("r5", &plain, 1, F32(3, 2, 2, 8)), KILN_ERROR_SHAPE,
-         "(rope): x [3, 2, 2, 8] has 4 dimensions; it must have 2 to 3"},
+         "x [3, 2, 2, 8] has 4 dimensions; it must have 2 to 3"},
         {CASE("r6", &no_theta, 1, F32(3, 2, 8)), KILN_ERROR_ARGUMENT,
-         "(rope): attribute theta is 0; it must be 1.175494351e-38 to 3.402823466e+38"},
-        {CASE("r7", &mode, 1, F32(3, 2, 8)), KILN_ERROR_ARGUMENT,
-         "(rope): attribute mode is 2; it must be below 2"},
+         "attribute theta is 0; it must be 1.175494351e-38 to 3.402823466e+38"},
+        {CASE("r7", &mode, 1, F32(3, 2, 8)), KILN_ERROR_ARGUMENT, "attribute mode is 2; it must be below 2"},
         {{.name = "r8",
           .op = &kiln__op_rope_set_rows,
           .n_in = 2,
           .in = {{.dtype = KILN_F32, .kind = KILN_STORAGE_STATE, OP_DIMS(9, 2, 8)}, F32(3, 4, 8)},
           .attrs = &both},
          KILN_ERROR_SHAPE,
-         "(rope_set_rows): axis 1 of x [3, 4, 8] is 4; it must be 2, axis 1 of dst [9, 2, 8]"},
+         "axis 1 of x [3, 4, 8] is 4; it must be 2, axis 1 of dst [9, 2, 8]"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         op_case_refused(&cases[i].c, cases[i].status, cases[i].text);

@@ -196,25 +196,26 @@ static void test_refusals(void **state) {
         const char *text;
     } cases[] = {
         {SET("r0", NULL, 2, DST(F32, 8, 4), F32(3, 5)), KILN_ERROR_SHAPE,
-         "(set_rows): axis 1 of rows [3, 5] is 5; it must be 4, axis 1 of dst [8, 4]"},
+         "axis 1 of rows [3, 5] is 5; it must be 4, axis 1 of dst [8, 4]"},
         {SET("r1", NULL, 2, DST(F32, 8, 2, 4), F32(3, 8)), KILN_ERROR_SHAPE,
-         "(set_rows): rows [3, 8] must have the 3 dimensions of dst [8, 2, 4]"},
+         "rows [3, 8] must have the 3 dimensions of dst [8, 2, 4]"},
         {SET("r2", NULL, 2, DST(F32, 8), F32(3)), KILN_ERROR_SHAPE,
-         "(set_rows): dst [8] has 1 dimensions; it must have 2 to 4"},
+         "dst [8] has 1 dimensions; it must have 2 to 4"},
         {SET("r3", NULL, 3, DST(F32, 8, 4), F32(3, 4), {.dtype = KILN_I32, OP_DIMS(2)}), KILN_ERROR_SHAPE,
-         "(set_rows): axis 0 of indices [2] is 2; it must be 3, axis 0 of rows [3, 4]"},
+         "axis 0 of indices [2] is 2; it must be 3, axis 0 of rows [3, 4]"},
         {SET("r4", NULL, 3, DST(F32, 8, 4), F32(3, 4), F32(3)), KILN_ERROR_DTYPE,
-         "(set_rows): indices [3] is f32; it must be i32, u32 or i64"},
+         "indices [3] is f32; it must be i32, u32 or i64"},
         {SET("r5", NULL, 2, DST(Q8_0, 8, 32), F32(3, 32)), KILN_ERROR_DTYPE,
-         "(set_rows): dst [8, 32] is q8_0; it must be f32, f16 or bf16"},
+         "dst [8, 32] is q8_0; it must be f32, f16 or bf16"},
         {SET("r6", NULL, 2, F32(8, 4), F32(3, 4)), KILN_ERROR_ARGUMENT,
-         "(set_rows) would write into 'in0', which is of kind weight"},
+         " would write into 'in0', which is of kind weight; copy it first "
+         "(kiln_copy) or make it a state"},
         {CONCAT("r7", NULL, 2, F32(3, 4), F32(3, 5)), KILN_ERROR_SHAPE,
-         "(concat): part 1 [3, 5] must have the dimensions of part 0 [3, 4] but for axis 0"},
+         "part 1 [3, 5] must have the dimensions of part 0 [3, 4] but for axis 0"},
         {CONCAT("r8", NULL, 2, F32(3, 4), F16(3, 4)), KILN_ERROR_DTYPE,
-         "(concat): part 1 is f16; it must be f32, as part 0"},
+         "part 1 is f16; it must be f32, as part 0"},
         {CONCAT("r9", &axis2, 2, F32(3, 4), F32(3, 4)), KILN_ERROR_SHAPE,
-         "(concat): axis = 2; part 0 [3, 4] has axes -2 to 1"},
+         "axis = 2; part 0 [3, 4] has axes -2 to 1"},
         {{.name = "r10",
           .op = &kiln__op_concat,
           .n_in = 2,
@@ -222,12 +223,11 @@ static void test_refusals(void **state) {
           .slots = {{.min = 0, .max = 8}},
           .n_slots = 1},
          KILN_ERROR_SHAPE,
-         "(concat): axis 0 of part 1 [2, 5] is 2, that of the parts before it slot0: their sum is no "
-         "multiple of "
-         "one symbol"},
-        {CONCAT("r11", NULL, 2, NONE, F32(3, 4)), KILN_ERROR_ARGUMENT, "(concat): part 0 is missing"},
+         "axis 0 of part 1 [2, 5] is 2, that of the parts before it slot0: their sum is no multiple of one "
+         "symbol"},
+        {CONCAT("r11", NULL, 2, NONE, F32(3, 4)), KILN_ERROR_ARGUMENT, "part 0 is missing"},
         {CONCAT("r12", NULL, 2, {.dtype = KILN_Q8_A, OP_DIMS(2, 32)}, {.dtype = KILN_Q8_A, OP_DIMS(2, 32)}),
-         KILN_ERROR_DTYPE, "(concat): part 0 is q8_a; quantised activations cannot be joined"},
+         KILN_ERROR_DTYPE, "part 0 is q8_a; quantised activations cannot be joined"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         op_case_refused(&cases[i].c, cases[i].status, cases[i].text);

@@ -83,7 +83,8 @@ void op_case_run(const op_case *c);
 void op_cases_run(const op_case *cases, size_t count);
 #define OP_CASES_RUN(table) op_cases_run((table), sizeof(table) / sizeof((table)[0]))
 
-/* The op must refuse these operands with `status`, and a text that contains `text`. */
+/* The op must refuse these operands with `status`, and `text` is all that stands behind "node '…' (op): ", or behind
+ * "node '…' (op)" when it begins with a space. */
 void op_case_refused(const op_case *c, kiln_status status, const char *text);
 
 /* The CPU levels this machine can run, plainest first. */
