@@ -359,6 +359,11 @@ kiln_tensor kiln_output(kiln_graph *g, kiln_tensor tensor, const char *name) {
                                KILN__STORAGE_LABEL(g, info.storage.id));
         return none;
     }
+    /* Before anything changes: the tensor gets the name too, when it has none. */
+    if (g->tensors.items[tensor.id].name == 0 && kiln__name_find(g, KILN_NAME_TENSOR, name) != 0) {
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "tensor name '%s' is taken already", name);
+        return none;
+    }
     if (kiln__storage_set_name(g, info.storage.id, name) != KILN_OK)
         return none;
     g->storages.items[info.storage.id].kind = KILN_STORAGE_OUTPUT;

@@ -49,6 +49,7 @@ kiln_tensor kiln_expert_map(kiln_graph *graph, kiln_tensor ids, int64_t n_expert
     kiln_expert_map_attrs a = {n_experts};
     kiln_tensor out[2];
     (void)kiln__add_node(graph, &kiln__op_expert_map, &ids, 1, &a, out);
-    *entries = out[1];
+    if (entries != NULL)
+        *entries = out[1];
     return out[0];
 }

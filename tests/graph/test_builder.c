@@ -335,9 +335,17 @@ static void test_nodes_operands(void **unused) {
     REFUSED((kiln_name(g, x, "sum.%d", 7), 0), KILN_ERROR_ARGUMENT, "tensor name 'sum.7' is taken already");
     REFUSED(kiln_output(g, x, "o"), KILN_ERROR_ARGUMENT,
             "kiln_output 'o': its bytes are of kind input ('x'); copy it first (kiln_copy)");
+    kiln_tensor unnamed = kiln_silu(g, y);
+    REFUSED(kiln_output(g, unnamed, "sum.7"), KILN_ERROR_ARGUMENT, "tensor name 'sum.7' is taken already");
+    assert_int_equal(g->storages.items[kiln_storage_of(g, unnamed).id].kind, KILN_STORAGE_ARENA);
+    assert_int_equal(kiln_storage_find(g, "sum.7").id, 0);
     kiln_output(g, y, "y");
     CHECK_OK(kiln_graph_check(g, error));
-    assert_int_equal(kiln_graph_node_count(g), 1);
+    assert_int_equal(kiln_graph_node_count(g), 2);
+    REFUSED(kiln_output(g, y, "again"), KILN_ERROR_ARGUMENT,
+            "kiln_output 'again': its bytes are of kind output ('y'); copy it first (kiln_copy)");
+    kiln_tensor ids = kiln_input(g, "ids", KILN_I32, KILN_SHAPE(kiln_n(6), kiln_n(2)));
+    assert_true(kiln_tensor_valid(kiln_expert_map(g, ids, 4, NULL)));
     /* The first error stays; later calls do nothing. */
     kiln_output(g, x, "o");
     kiln_tensor later = kiln_add(g, x, x);
