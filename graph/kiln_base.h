@@ -9,6 +9,7 @@
  * - An object pointer (graph, plan, session, executor, capture, state buffer) must not be NULL unless a
  *   comment allows it; creating, baking, submitting and the JSON calls answer NULL with KILN_ERROR_ARGUMENT,
  *   the others do not look.
+ * - An array or struct that a call is shown is read during the call and not kept, unless a comment says so.
  * - Texts that are handed out are UTF-8.
  */
 #ifndef KILN_BASE_H
@@ -72,7 +73,8 @@ KILN_API const char *kiln_status_name(kiln_status status);
 /* One plain sentence for a status. Static text, never NULL. Any thread. */
 KILN_API const char *kiln_status_text(kiln_status status);
 
-/* True when the same call may succeed later without any change (BUSY, CANCELLED, TIMEOUT, MEMORY). */
+/* True when the same call may succeed later without any change (BUSY, CANCELLED, TIMEOUT, MEMORY); false for
+ * KILN_OK and for a value outside the enum. Any thread. */
 KILN_API bool kiln_status_is_transient(kiln_status status);
 
 #define KILN_ERROR_TEXT_SIZE 512
@@ -85,24 +87,35 @@ typedef struct kiln_error {
 } kiln_error;
 
 /* Fills `error` (NULL allowed) with `status` and a formatted text, and returns `status`, so that code reads
- * `return kiln_error_set(error, KILN_ERROR_SHAPE, "...")`. For custom ops and for programs built on Kiln. */
+ * `return kiln_error_set(error, KILN_ERROR_SHAPE, "...")`. For custom ops and for programs built on Kiln. What
+ * the arguments point to must not be error->text itself. Any thread, one at a time per `error`. */
 KILN_API kiln_status kiln_error_set(kiln_error *error, kiln_status status, const char *format, ...)
     KILN_PRINTF(3, 4);
 
-/* An allocator, passed by value. `alloc` returns memory aligned to `align` (a power of two), or NULL.
- * `free` receives the size that was asked for. Both are called only from the thread that calls into Kiln
- * with the object that owns the allocator; with several threads on several objects the functions must be
- * thread-safe, as malloc is. A zeroed struct stands for `kiln_allocator_default()`. */
+/* An allocator. `alloc` returns `size` bytes aligned to `align` (a power of two), or NULL; they need not be
+ * zeroed. `free` receives a pointer that is not NULL and the size that was asked for.
+ * NULL in place of an allocator, or a zeroed struct, stands for `kiln_allocator_default()`.
+ *
+ * Lifetime: the struct is copied. What it points to must outlive every object that takes memory from it:
+ * - a graph's: the graph and all plans baked from it, until their last reference is gone (sessions hold one);
+ * - an executor's: the executor, which outlives its sessions (they take memory for their runs from it);
+ * - a session's, a state buffer's, a JSON text's: that object;
+ * - a capture's: the capture, with its graph, plans and sessions.
+ *
+ * Threads: both functions are called inside calls into Kiln only, by the thread that makes the call, never by
+ * a worker and never during a run. But calls on different objects may come from several threads at once:
+ * sessions made or destroyed on one executor, graphs with one allocator, plans of one graph released. Then
+ * the functions must be thread-safe, as malloc is. They must not call into Kiln. */
 typedef struct kiln_allocator {
     void *context;
     void *(*alloc)(void *context, size_t size, size_t align);
     void (*free)(void *context, void *pointer, size_t size);
 } kiln_allocator;
 
-/* malloc and free of the C library. Any thread. */
+/* malloc, aligned_alloc and free of the C library; thread-safe. Any thread. */
 KILN_API kiln_allocator kiln_allocator_default(void);
 
-/* Library version as "0.1.0". Any thread. */
+/* Library version as "0.1.0". Static. Any thread. */
 KILN_API const char *kiln_version(void);
 
 #ifdef __cplusplus

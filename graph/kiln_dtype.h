@@ -39,11 +39,12 @@ typedef struct kiln_dtype_info {
 /* The row of a dtype; NULL for KILN_DTYPE_NONE or a value outside the enum. Static. Any thread. */
 KILN_API const kiln_dtype_info *kiln_dtype_get(kiln_dtype dtype);
 
-/* The dtype with that name, or KILN_DTYPE_NONE. Any thread. */
+/* The dtype with that name, or KILN_DTYPE_NONE (also for NULL). Any thread. */
 KILN_API kiln_dtype kiln_dtype_by_name(const char *name);
 
-/* Bytes of `n` values (n ≥ 0). KILN_ERROR_SHAPE when n is no multiple of the block size, KILN_ERROR_OVERFLOW
- * when the product does not fit 63 bits, KILN_ERROR_DTYPE for an unknown dtype. Any thread. */
+/* Bytes of `n` values. KILN_ERROR_SHAPE when n is negative or no multiple of the block size,
+ * KILN_ERROR_OVERFLOW when the product does not fit 63 bits, KILN_ERROR_DTYPE for an unknown dtype; what
+ * *bytes holds then means nothing. Any thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_dtype_row_bytes(kiln_dtype dtype, int64_t n, int64_t *bytes);
 
 #ifdef __cplusplus
