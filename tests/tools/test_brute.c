@@ -230,43 +230,98 @@ static void test_broken_plans(void **state) {
     kiln_graph_destroy(g);
 }
 
-/* Boxes by enumeration against bytes one by one. */
+static bool met(const kiln_box *x, const kiln_box *y, int64_t base) {
+    int64_t steps = STEPS;
+    runs p = runs_of(x, base), q = runs_of(y, base);
+    bool yes = meet(&p, &q, &steps);
+    assert_true(steps >= 0);
+    return yes;
+}
+
+/* Sets the bytes of a box, or with `look` finds whether one of them is set. */
+static bool mark(const kiln_box *box, unsigned char *bytes, bool look) {
+    bool found = false;
+    for (int64_t x = 0; x < box->count[0]; x++)
+        for (int64_t y = 0; y < box->count[1]; y++)
+            for (int64_t z = 0; z < box->count[2]; z++)
+                for (int64_t o = 0; o < box->length; o++) {
+                    int64_t at =
+                        box->offset + x * box->stride[0] + y * box->stride[1] + z * box->stride[2] + o;
+                    found = found || bytes[at];
+                    bytes[at] = (unsigned char)(bytes[at] | !look);
+                }
+    return found;
+}
+
+/* Boxes by runs against bytes one by one: small ones of every kind, and larger ones that interlace. */
 static void test_boxes(void **state) {
     (void)state;
+    enum { ROOM = 1 << 14 };
+    static unsigned char bytes[ROOM];
     dag_random r = {42};
-    brute_report report = {.ok = true};
-    brute b = {.report = &report};
-    for (int i = 0; i < 20000; i++) {
+    int apart = 0;
+    for (int i = 0; i < 24000; i++) {
+        bool large = i >= 20000;
+        int64_t steps = large ? 8 + dag_below(&r, 20) : 1;
         kiln_box box[2];
-        unsigned char bytes[512] = {0};
-        bool meet = false;
+        memset(bytes, 0, large ? ROOM : 512);
         for (int k = 0; k < 2; k++) {
-            box[k] = (kiln_box){dag_below(&r, 40), 1 + dag_below(&r, 6), {1, 1, 1}, {0, 0, 0}};
+            box[k] = (kiln_box){dag_below(&r, 40), 1 + dag_below(&r, large ? 9 : 6), {1, 1, 1}, {0, 0, 0}};
             for (int l = 0; l < KILN_BOX_LEVELS; l++) {
-                box[k].count[l] = 1 + dag_below(&r, 3);
-                box[k].stride[l] = box[k].count[l] > 1 ? dag_below(&r, 30) : 0;
+                box[k].count[l] = 1 + dag_below(&r, large ? 9 : 3);
+                box[k].stride[l] = box[k].count[l] > 1 ? dag_below(&r, large ? 20 : 30) * steps : 0;
+                if (dag_below(&r, 4) == 0) { /* the same bytes from the other end */
+                    box[k].offset += (box[k].count[l] - 1) * box[k].stride[l];
+                    box[k].stride[l] = -box[k].stride[l];
+                }
             }
-            for (int64_t x = 0; x < box[k].count[0]; x++)
-                for (int64_t y = 0; y < box[k].count[1]; y++)
-                    for (int64_t z = 0; z < box[k].count[2]; z++)
-                        for (int64_t o = 0; o < box[k].length; o++) {
-                            int64_t at = box[k].offset + x * box[k].stride[0] + y * box[k].stride[1] +
-                                         z * box[k].stride[2] + o;
-                            meet = meet || (k == 1 && bytes[at]);
-                            bytes[at] = (unsigned char)(bytes[at] | (k == 0));
-                        }
         }
-        assert_int_equal(overlap(&b, &box[0], 0, &box[1], 0), meet);
-        assert_int_equal(overlap(&b, &box[1], 7, &box[0], 7), meet);
+        mark(&box[0], bytes, false);
+        bool meets = mark(&box[1], bytes, true);
+        apart += large && !meets;
+        assert_int_equal(met(&box[0], &box[1], 0), meets);
+        assert_int_equal(met(&box[1], &box[0], 7), meets);
     }
+    assert_true(apart > 100);
+}
+
+/* Boxes of very many runs, each between two of the other: apart, and by one byte not. */
+static void test_interlaced_boxes(void **state) {
+    (void)state;
+    for (int64_t n = 1024; n <= 1 << 20; n *= 4) {
+        kiln_box k = {0, 256, {n / 64, 64, 1}, {512 * 64, 512, 0}};
+        kiln_box v = {256, 256, {n, 1, 1}, {512, 0, 0}},
+                 last = {512 * (n - 1) + 255, 2, {1, 1, 1}, {0, 0, 0}};
+        assert_false(met(&k, &v, 0));
+        assert_false(met(&v, &k, 0));
+        assert_true(met(&k, &last, 0) && met(&v, &last, 0));
+        v.length = 257; /* into the next row of the other */
+        assert_true(met(&k, &v, 0) && met(&v, &k, 0));
+    }
+    /* One that overlaps itself, as the windows of a convolution do. */
+    kiln_box windows = {0, 4, {3, 1000, 3}, {640, 640, 8}}, gaps = {4, 4, {1000, 1, 1}, {640, 0, 0}};
+    assert_false(met(&windows, &gaps, 0));
+    gaps.offset = 5;
+    assert_true(met(&windows, &gaps, 0));
+}
+
+/* Where there is too much to enumerate, the answer is that there is none. */
+static void test_undecided(void **state) {
+    (void)state;
+    kiln_box even = {0, 1, {300, 300, 300}, {22, 26, 28}}, odd = {1, 1, {11000, 1, 1}, {2, 0, 0}};
+    int64_t steps = STEPS;
+    runs p = runs_of(&even, 0), q = runs_of(&odd, 0);
+    assert_false(meet(&p, &q, &steps));
+    assert_true(steps < 0);
+    odd.offset = 0;
+    assert_true(met(&even, &odd, 0));
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_plans),
-        cmocka_unit_test(test_a_decoder),
-        cmocka_unit_test(test_broken_plans),
-        cmocka_unit_test(test_boxes),
+        cmocka_unit_test(test_random_plans),     cmocka_unit_test(test_a_decoder),
+        cmocka_unit_test(test_broken_plans),     cmocka_unit_test(test_boxes),
+        cmocka_unit_test(test_interlaced_boxes), cmocka_unit_test(test_undecided),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,7 @@
  * It trusts the ops' declared accesses and nothing else: every access of every node is compared with every
  * later one, by enumerating runs of bytes rather than by reasoning about strides; the longest chain, the
  * lives of the intermediates and the arena's lower bound follow from that. Nothing of sched/ but the result
- * is used.
+ * is used; only where boxes have too many runs to enumerate does sched's rule stand, and the report says so.
  *
  * A plan is right when
  * 1. every pair of nodes that conflicts stands in two regions, in program order (no missed hazard);
@@ -20,7 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { STEPS = 1 << 20 }; /* to decide one pair of boxes */
+enum { STEPS = 1 << 24 }; /* to decide one pair of boxes: below a second */
 
 typedef struct brute {
     const kiln_plan *plan;
@@ -45,46 +45,101 @@ static void wrong(brute *b, const char *format, ...) {
 
 /* ---- boxes, run by run ------------------------------------------------------------------------------ */
 
-/* Bytes from the first to behind the last of levels `level` and further in. */
-static int64_t reach(const kiln_box *box, int level) {
-    int64_t bytes = box->length;
-    for (int l = level; l < KILN_BOX_LEVELS; l++)
-        bytes += (box->count[l] - 1) * box->stride[l];
+/* A box as runs of bytes: levels by stride, smallest first, each of at least two runs. */
+typedef struct runs {
+    int64_t at, length;
+    int n;
+    int64_t count[KILN_BOX_LEVELS], stride[KILN_BOX_LEVELS];
+} runs;
+
+/* Bytes from the first to behind the last of the run and the `levels` smallest levels. */
+static int64_t reach(const runs *r, int levels) {
+    int64_t bytes = r->length;
+    for (int l = 0; l < levels; l++)
+        bytes += (r->count[l] - 1) * r->stride[l];
     return bytes;
 }
 
-/* Has the box, its levels outside `level` fixed so that it begins at `base`, a byte in [lo, hi)? */
-static bool meets(const kiln_box *box, int level, int64_t base, int64_t lo, int64_t hi, int64_t *steps) {
-    if (--*steps < 0)
-        return true;
-    int64_t inside = reach(box, level);
-    if (base >= hi || base + inside <= lo)
+static runs runs_of(const kiln_box *box, int64_t base) {
+    runs r = {.at = base + box->offset, .length = box->length}; /* no access is empty */
+    for (int l = 0; l < KILN_BOX_LEVELS; l++) {
+        int64_t count = box->count[l], stride = box->stride[l];
+        if (count == 1 || stride == 0)
+            continue;
+        if (stride < 0) {
+            r.at += (count - 1) * stride;
+            stride = -stride;
+        }
+        int at = r.n++;
+        for (; at > 0 && r.stride[at - 1] > stride; at--) {
+            r.count[at] = r.count[at - 1];
+            r.stride[at] = r.stride[at - 1];
+        }
+        r.count[at] = count;
+        r.stride[at] = stride;
+    }
+    return r;
+}
+
+static runs without_level(const runs *r, int level) {
+    runs rest = *r;
+    rest.n--;
+    for (int l = level; l < rest.n; l++) {
+        rest.count[l] = rest.count[l + 1];
+        rest.stride[l] = rest.stride[l + 1];
+    }
+    return rest;
+}
+
+/* The level to take away so that the runs come in order, one behind the other; -1 when they do. */
+static int disorder(const runs *r) {
+    for (int l = 0; l < r->n; l++)
+        if (r->stride[l] < reach(r, l))
+            return l > 0 && r->count[l - 1] < r->count[l] ? l - 1 : l;
+    return -1;
+}
+
+/* Where the first run that ends behind byte `p` begins, of runs in order; false when there is none. */
+static bool seek(const runs *r, int64_t p, int64_t *begin) {
+    int64_t inside = reach(r, r->n), at = r->at;
+    if (at + inside <= p)
         return false;
-    if (level == KILN_BOX_LEVELS)
-        return true;
-    for (int64_t i = 0; i < box->count[level]; i++) {
-        if (meets(box, level + 1, base + i * box->stride[level], lo, hi, steps))
+    for (int l = r->n - 1; l >= 0; l--) {
+        inside -= (r->count[l] - 1) * r->stride[l];
+        if (p >= at + inside)
+            at += ((p - at - inside) / r->stride[l] + 1) * r->stride[l];
+    }
+    *begin = at;
+    return true;
+}
+
+/* Runs in order: each side skips to where the other is. */
+static bool merge(const runs *x, const runs *y, int64_t *steps) {
+    int64_t a = x->at, b;
+    while (--*steps >= 0 && seek(y, a, &b)) {
+        if (b < a + x->length)
             return true;
-        if (box->stride[level] == 0 || base + i * box->stride[level] >= hi)
-            break;
+        if (!seek(x, b, &a))
+            return false;
+        if (a < b + y->length)
+            return true;
     }
     return false;
 }
 
-/* Do boxes a and b, moved to where their storages lie, share a byte? */
-static bool overlap(brute *b, const kiln_box *x, int64_t x_base, const kiln_box *y, int64_t y_base) {
-    int64_t x0 = x_base + x->offset, y0 = y_base + y->offset, steps = STEPS;
-    if (x0 >= y0 + reach(y, 0) || y0 >= x0 + reach(x, 0))
+/* Do they share a byte? "No" means nothing when `steps` has run below zero. What is not in order is taken
+ * apart, level by level, until it is. */
+static bool meet(const runs *x, const runs *y, int64_t *steps) {
+    if (--*steps < 0 || x->at + reach(x, x->n) <= y->at || y->at + reach(y, y->n) <= x->at)
         return false;
-    for (int64_t i = 0; i < x->count[0]; i++)
-        for (int64_t j = 0; j < x->count[1]; j++)
-            for (int64_t k = 0; k < x->count[2]; k++) {
-                int64_t at = x0 + i * x->stride[0] + j * x->stride[1] + k * x->stride[2];
-                if (meets(y, 0, y0, at, at + x->length, &steps)) {
-                    b->report->undecided += steps < 0;
-                    return true;
-                }
-            }
+    if (disorder(x) < 0 && disorder(y) < 0)
+        return merge(x, y, steps);
+    const runs *cut = disorder(x) >= 0 ? x : y, *other = cut == x ? y : x;
+    int level = disorder(cut);
+    runs part = without_level(cut, level);
+    for (int64_t i = 0; i < cut->count[level] && *steps >= 0; i++, part.at += cut->stride[level])
+        if (meet(&part, other, steps))
+            return true;
     return false;
 }
 
@@ -95,20 +150,26 @@ static uint32_t space_of(const brute *b, uint32_t storage, int64_t *base) {
     return s->data ? 0 : storage;
 }
 
-typedef enum verdict { APART, INTERLACED, CONFLICT } verdict;
+/* INTERLACED: they share no byte, but the rule by which plans are made says that they do. UNSURE: there were
+ * too many runs, and that rule alone says that they share a byte (LINKED) or do not (APART). */
+typedef enum verdict { APART, UNSURE_APART, UNSURE_LINKED, INTERLACED, CONFLICT } verdict;
 
-static verdict judge(brute *b, const kiln__access *x, const kiln__access *y) {
-    int64_t x_base, y_base;
+static verdict judge(const brute *b, const kiln__access *x, const kiln__access *y) {
+    int64_t x_base, y_base, steps = STEPS;
     if (((x->mode | y->mode) & KILN_WRITE) == 0)
         return APART;
     if (x->operand == KILN__OPERAND_ANY || y->operand == KILN__OPERAND_ANY)
         return CONFLICT;
     if (space_of(b, x->storage, &x_base) != space_of(b, y->storage, &y_base))
         return APART;
-    if (overlap(b, &x->box, x_base, &y->box, y_base))
+    runs p = runs_of(&x->box, x_base), q = runs_of(&y->box, y_base);
+    if (meet(&p, &q, &steps))
         return CONFLICT;
     kiln_box there = kiln__box_moved(&y->box, y_base - x_base);
-    return kiln__box_overlap(&x->box, &there) ? INTERLACED : APART;
+    bool rule = kiln__box_overlap(&x->box, &there);
+    if (steps < 0)
+        return rule ? UNSURE_LINKED : UNSURE_APART;
+    return rule ? INTERLACED : APART;
 }
 
 /* ---- hazards ---------------------------------------------------------------------------------------- */
@@ -123,6 +184,9 @@ static void compare(brute *b, const kiln__access *x, const kiln__access *y) {
     b->report->pairs++;
     verdict v = judge(b, x, y);
     if (v == APART)
+        return;
+    b->report->undecided += v == UNSURE_APART || v == UNSURE_LINKED;
+    if (v == UNSURE_APART)
         return;
     b->report->conflicts += v == CONFLICT;
     b->report->cautious += v == INTERLACED;
@@ -329,6 +393,11 @@ static void check_memory(brute *b) {
 
 /* ---- all of it -------------------------------------------------------------------------------------- */
 
+static bool ends_behind(const kiln_box *box, int64_t size) {
+    runs r = runs_of(box, 0);
+    return r.at < 0 || r.at + reach(&r, r.n) > size;
+}
+
 static kiln_status collect(brute *b, kiln_error *error) {
     for (size_t n = 0; n < b->program->nodes.count; n++) {
         kiln_status status = kiln__access_collect(&b->list, n, error);
@@ -338,7 +407,7 @@ static kiln_status collect(brute *b, kiln_error *error) {
     for (size_t i = 0; i < b->list.count; i++) {
         const kiln__access *a = &b->list.items[i];
         if (a->operand != KILN__OPERAND_ANY &&
-            a->box.offset + reach(&a->box, 0) > b->program->storages.items[a->storage].size)
+            ends_behind(&a->box, b->program->storages.items[a->storage].size))
             wrong(b, "node %u accesses bytes behind its storage", a->node);
     }
     b->report->nodes = b->program->nodes.count;

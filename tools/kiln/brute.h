@@ -16,7 +16,7 @@ typedef struct brute_report {
     uint32_t regions, longest_chain;
     uint64_t storages;  /* in the arena; each pair of them compared */
     uint64_t sharing;   /* pairs of them that lie over each other, none alive at the same time */
-    uint64_t undecided; /* boxes too intricate to enumerate, taken to overlap */
+    uint64_t undecided; /* pairs with too many runs to compare: not checked, and never a finding */
 } brute_report;
 
 /* `tick` (may be NULL) is called now and then with the nodes done. KILN_ERROR_MEMORY or what an op's accesses

@@ -25,15 +25,15 @@ static void print_report(const char *what, const brute_report *r) {
     printf("%s: %llu ops, %llu accesses, %llu pairs compared, %llu conflicts\n", what,
            (unsigned long long)r->nodes, (unsigned long long)r->accesses, (unsigned long long)r->pairs,
            (unsigned long long)r->conflicts);
-    printf("  no hazard is missed; %u regions, and a chain of %u ops that need one each\n", r->regions,
-           r->longest_chain);
+    printf("  no hazard is missed%s; %u regions, and a chain of %u ops that need one each\n",
+           r->undecided > 0 ? " where that was decided" : "", r->regions, r->longest_chain);
     printf("  %llu intermediates: %llu pairs share bytes, none alive at the same time\n",
            (unsigned long long)r->storages, (unsigned long long)r->sharing);
     if (r->cautious > 0)
         printf("  %llu pairs only interlace, and are kept apart all the same\n",
                (unsigned long long)r->cautious);
     if (r->undecided > 0)
-        printf("  %llu boxes were too intricate to enumerate and taken to overlap\n",
+        printf("  undecided: %llu pairs of accesses have too many runs of bytes to compare them all\n",
                (unsigned long long)r->undecided);
 }
 
