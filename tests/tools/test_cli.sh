@@ -333,6 +333,99 @@ for chunk in 1 2 100; do
 done
 "$KILN" logits $model --tokens - -n 2 --out l.f32 -m exact <tokens 2>err || problem 'logits does not read stdin'
 head -c "$(wc -c <l.f32 | tr -d ' ')" l1.f32 | cmp -s - l.f32 || problem 'logits from stdin differ'
+# Statistics of outputs of every type that numbers can have, NaN and Inf apart.
+copied() { # copied DTYPE-IN DTYPE-OUT BYTES-IN BYTES-OUT: a graph that copies four numbers
+    cat <<EOF
+{"format": "kiln.graph", "version": 1, "slots": [],
+ "storages": [{"id": 1, "name": "x", "kind": "input", "size": $3}, {"id": 2, "name": "y", "kind": "output", "size": $4}],
+ "tensors": [{"id": 1, "name": "x", "dtype": "$1", "shape": [4], "storage": 1},
+   {"id": 2, "name": "y", "dtype": "$2", "shape": [4], "storage": 2}],
+ "nodes": [{"op": "copy", "name": "y", "inputs": [1], "outputs": [2], "attrs": {"dtype": "$2"}}]}
+EOF
+}
+# 1, -2, 0.5 and NaN
+npy '<f4' '(4,)' '\0000\0000\0200\0077\0000\0000\0000\0300\0000\0000\0000\0077\0000\0000\0300\0177' >floats.npy
+npy '<u4' '(4,)' '\0000\0000\0000\0200\0001\0000\0000\0000\0000\0000\0000\0000\0377\0377\0377\0377' >u32.npy
+npy '<i4' '(4,)' '\0376\0377\0377\0377\0001\0000\0000\0000\0000\0000\0000\0000\0003\0000\0000\0000' >i32.npy
+npy '|u1' '(4,)' '\0377\0001\0000\0000' >u8.npy
+npy '<i8' '(4,)' '\0377\0377\0377\0377\0376\0377\0377\0377\0001\0000\0000\0000\0000\0000\0000\0000\0000\0000\0000\0000\0000\0000\0000\0000\0000\0000\0000\0000\0001\0000\0000\0000' >i64.npy
+for to in f16 bf16 f32; do
+    copied f32 $to 16 "$([ $to = f32 ] && echo 16 || echo 8)" >copy.json
+    expect 0 run copy.json -i x=floats.npy
+    out_has "^y $to \[4\]: from -2 to 1, mean -0.1666667, 1 NaN or Inf$"
+done
+copied u32 u32 16 16 >copy.json
+expect 0 run copy.json -i x=u32.npy
+out_has '^y u32 \[4\]: from 0 to 4.294967e+09, mean 1.610613e+09$'
+copied i32 i32 16 16 >copy.json
+expect 0 run copy.json -i x=i32.npy
+out_has '^y i32 \[4\]: from -2 to 3, mean 0.5$'
+copied u8 u8 4 4 >copy.json
+expect 0 run copy.json -i x=u8.npy
+out_has '^y u8 \[4\]: from 0 to 255, mean 64$'
+copied i64 i64 32 32 >copy.json
+expect 0 run copy.json -i x=i64.npy
+out_has '^y i64 \[4\]: from -4.294967e+09 to 4.294967e+09, mean 0$'
+copied f32 bf16 16 8 >copy.json
+failure "output 'y' is bf16, which .npy has no type for" run copy.json -i x=floats.npy -o y=y.npy
+! grep -q 'ran once\|folder' err || problem "$command: ran, or a misleading hint"
+[ ! -e y.npy ] || problem "$command: wrote y.npy"
+# Names come from files: nothing in them reaches the terminal as a control character.
+cat >names.json <<'EOF'
+{"format": "kiln.graph", "version": 1, "slots": [{"name": "n", "type": "i64", "min": 0, "max": 4}, {"name": "gain\u001b[2J", "type": "f32", "preset": 1}],
+ "storages": [{"id": 1, "name": "x\u001b[31m\n", "kind": "input", "size": 64}, {"id": 2, "name": "y\u009b\u001b[31m\n\u007f", "kind": "output", "size": 64}],
+ "tensors": [{"id": 1, "name": "x\u001b[31m\n", "dtype": "f32", "shape": [{"n": 2, "slot": "n"}, 2], "storage": 1},
+   {"id": 2, "name": "y\u009b\u001b[31m\n\u007f", "dtype": "f32", "shape": [{"n": 2, "slot": "n"}, 2], "storage": 2}],
+ "nodes": [{"op": "scale", "name": "y\u009b\u001b[31m\n\u007f", "inputs": [1], "outputs": [2], "attrs": {"scale": {"slot": "gain\u001b[2J"}, "shift": 0}}]}
+EOF
+tame() { # the last command printed no control characters, and no line that does not begin as its own do
+    prefixed
+    ! cat out err | tr -d '\n' | grep -q '[[:cntrl:]]' || problem "$command: control characters"
+    ! cat out err | grep -q "$(printf '\302\233')" || problem "$command: a control character of two bytes"
+}
+expect 0 run names.json
+tame
+out_has '^y\\x9b\\x1b\[31m\\n\\x7f f32 \[8, 2\]: from 0 to 0, mean 0$'
+err_has "input 'x\\\\x1b\[31m\\\\n' is not given"
+failure 'no output' run names.json -o z=z.npy
+tame
+err_has 'there are: y\\x9b'
+failure 'no input or weight' run names.json -i z=random:1
+tame
+for name in dump check; do
+    expect 0 $name names.json
+    tame
+done
+sed 's/"dtype": "f32"/"dtype": "u8"/g' names.json >bad_names.json
+for name in dump check run; do
+    failure bad_names.json $name bad_names.json
+    tame
+done
+# Slots and the shapes of files.
+npy '<f4' '(3, 2)' "$(printf '%.0s\\0000' 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24)" >rows.npy
+sed 's/\\u001b\[31m\\n//g; s/\\u001b\[2J//' names.json >slots.json
+failure "dimension 0 is 3 in rows.npy, but the graph says a multiple of 2$" run slots.json -i x=rows.npy
+failure "dimension 0 is 3 in rows.npy, but the graph says 6 (2 times n, and that is 3)$" run slots.json -i x=rows.npy -s n=3
+for value in 1e99 -1e99 nan inf x 1x; do
+    usage "slot 'gain' is '$value'; expected a number from -3.4" run slots.json -s gain=$value
+done
+expect 0 run slots.json -s gain=-1e-3 -s n=0
+failure "'slots.json' is JSON, but a GGUF model is needed" generate slots.json
+! grep -q damaged err || problem "$command: a misleading hint"
+# The plan with what a session adds to it; it is still a plan dump.
+expect 0 run g.json -w $model -i tokens=random:1:200 --plan records.json
+grep -q '"kernel": "[a-z]' records.json || problem "$command: no records"
+! grep -q '"ns": ' records.json || problem "$command: times though not asked for"
+expect 0 run g.json -w $model -i tokens=random:1:200 --plan times.json --time
+[ "$(grep -c '"kernel": .*"ns": [1-9]' times.json)" -gt 20 ] || problem "$command: no times"
+for file in records.json times.json; do
+    expect 0 check $file -m exact
+    expect 0 run $file -w $model -i tokens=random:1:200
+done
+usage '--time is for --plan FILE' run g.json --time
+usage "stdout is for" run g.json --plan -
+failure 'is the input' run g.json -w $model --plan g.json
+failure 'two outputs would be written' run g.json -w $model -o logits=both --plan both
 failure 'run g.json\|has no data' run g.json
 failure "no input or weight 'nothing'" run g.json -w $model -i nothing=bos.npy
 err_has 'there are: tokens, rows'

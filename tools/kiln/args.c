@@ -6,13 +6,38 @@
 #include <stdlib.h>
 #include <string.h>
 
+void print_line_list(FILE *file, const char *format, va_list args) {
+    char text[4096];
+    if (vsnprintf(text, sizeof text, format, args) < 0)
+        return;
+    for (const char *at = text; *at != '\0'; at++) {
+        unsigned char c = (unsigned char)*at, next = (unsigned char)at[1];
+        if (c == '\n')
+            fputs("\\n", file);
+        else if (c < 0x20 || c == 0x7f)
+            fprintf(file, "\\x%02x", c);
+        else if (c == 0xc2 && next >= 0x80 && next < 0xa0) /* U+0080 to U+009F are controls, too */
+            fprintf(file, "\\x%02x", (unsigned char)*++at);
+        else
+            fputc(c, file);
+    }
+    fputc('\n', file);
+}
+
+void print_line(FILE *file, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    print_line_list(file, format, args);
+    va_end(args);
+}
+
 int args_usage(const char *command, const char *format, ...) {
     va_list args;
     fprintf(stderr, "kiln: %s%s", command ? command : "", command ? ": " : "");
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    print_line_list(stderr, format, args);
     va_end(args);
-    fprintf(stderr, "\nkiln: see 'kiln %s%s--help'\n", command ? command : "", command ? " " : "");
+    fprintf(stderr, "kiln: see 'kiln %s%s--help'\n", command ? command : "", command ? " " : "");
     return EXIT_USAGE;
 }
 

@@ -6,9 +6,11 @@
 #ifndef KILN_ARGS_H
 #define KILN_ARGS_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, ARGS_GO_ON = -1 };
 
@@ -56,6 +58,11 @@ bool args_int(const char *text, int64_t min, int64_t max, int64_t *out);
 
 /* The word of a NULL-terminated list that is nearest to `word`, or NULL when none is near. */
 const char *args_nearest(const char *word, const char *const *words);
+
+/* As fprintf, with a new line behind it. Names come from files, so every line that may hold one is printed by
+ * this: what would control a terminal is written as \xNN, a new line in it as \n, and only 4 KiB of it. */
+void print_line(FILE *file, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void print_line_list(FILE *file, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 
 /* "kiln: COMMAND: TEXT" and where to read on; returns EXIT_USAGE. */
 int args_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));

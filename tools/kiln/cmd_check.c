@@ -109,7 +109,7 @@ static int check_dump(const options *o, const char *path, const char *text, size
                                                           : NULL,
                          "%s: %s", path, error.text);
     if (!o->quiet)
-        printf("%s: the plan in it is the one that is baked afresh\n", path);
+        print_line(stdout, "%s: the plan in it is the one that is baked afresh", path);
     if (kiln_plan_from_json(text, size, kiln_ops_builtin(), NULL, NULL, &plan, &error) != KILN_OK)
         return fail_text(NULL, "%s: %s", path, error.text);
     return check_plan(o, plan, nodes, "as dumped");

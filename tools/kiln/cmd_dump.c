@@ -21,8 +21,8 @@ static void list_keys(const kiln_gguf *gguf) {
         const kiln_gguf_kv *kv = kiln_gguf_kv_at(gguf, i);
         char text[200];
         size_t length = kiln_gguf_kv_text(kv, 6, text, sizeof text);
-        printf("  %-44s %-7s %s%s\n", kv->key, kiln_gguf_type_name(kv->type), text,
-               length >= sizeof text ? "…" : "");
+        print_line(stdout, "  %-44s %-7s %s%s", kv->key, kiln_gguf_type_name(kv->type), text,
+                   length >= sizeof text ? "…" : "");
     }
 }
 
@@ -35,8 +35,9 @@ static void list_tensors(const kiln_gguf *gguf) {
             size_t at = strlen(shape);
             snprintf(shape + at, sizeof shape - at, d ? ", %lld" : "%lld", (long long)t->dims[d]);
         }
-        printf("  %-44s %-7s %10s  [%s]%s\n", t->name, t->type->name, bytes_text(t->bytes, bytes), shape,
-               t->dtype == KILN_DTYPE_NONE ? "  (shown only: Kiln has no arithmetic for this type)" : "");
+        print_line(stdout, "  %-44s %-7s %10s  [%s]%s", t->name, t->type->name, bytes_text(t->bytes, bytes),
+                   shape,
+                   t->dtype == KILN_DTYPE_NONE ? "  (shown only: Kiln has no arithmetic for this type)" : "");
     }
 }
 
@@ -44,20 +45,12 @@ static void list_parts(const kiln_gguf *gguf) {
     for (size_t i = 0; i < kiln_gguf_part_count(gguf); i++) {
         const kiln_gguf_part *p = kiln_gguf_part_at(gguf, i);
         char bytes[32];
-        printf("%s: GGUF version %u, %s, data at %lld, alignment %u\n", p->path, p->version,
-               bytes_text((int64_t)p->size, bytes), (long long)p->data_offset, p->alignment);
+        print_line(stdout, "%s: GGUF version %u, %s, data at %lld, alignment %u", p->path, p->version,
+                   bytes_text((int64_t)p->size, bytes), (long long)p->data_offset, p->alignment);
     }
 }
 
 /* ---- graphs and plans ------------------------------------------------------------------------------- */
-
-static int write_json(const char *path, kiln_status status, kiln_json_text *text, const kiln_error *error) {
-    if (status != KILN_OK)
-        return fail(error, NULL);
-    bool ok = write_file(path, text->data, text->size);
-    kiln_json_text_free(text);
-    return ok ? EXIT_OK : EXIT_FAILED;
-}
 
 static int write_picture(const char *path, const kiln_plan *plan) {
     char *text = NULL;
@@ -137,7 +130,7 @@ static int dump_model(const options *o, const char *path) {
     if (status == KILN_OK)
         code = dump_graph(o, graph, NULL, 0);
     else if (list) /* any GGUF file may be looked at; only some are models that can be built */
-        printf("graph: none (%s)\n", error.text);
+        print_line(stdout, "graph: none (%s)", error.text);
     else
         code = fail(&error, "without options, 'kiln dump' shows what the file has");
     kiln_graph_destroy(graph);

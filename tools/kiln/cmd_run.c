@@ -3,14 +3,16 @@
 #include "common.h"
 #include "half.h"
 #include "kiln_ops.h"
+#include "kiln_plan_json.h"
 #include "tools/npy/npy.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct options {
-    const char *weights;
+    const char *weights, *dump;
     arg_list inputs, outputs, slots;
     int64_t threads;
     plan_args plan;
@@ -78,6 +80,11 @@ static bool is_output(kiln_storage_kind kind) {
     return kind == KILN_STORAGE_OUTPUT;
 }
 
+static bool is_number(kiln_dtype dtype) {
+    kiln_dtype_kind kind = kiln_dtype_get(dtype)->kind;
+    return kind == KILN_KIND_FLOAT || kind == KILN_KIND_INT;
+}
+
 /* ---- slots ------------------------------------------------------------------------------------------ */
 
 static int set_slots(runner *r) {
@@ -98,8 +105,9 @@ static int set_slots(runner *r) {
         char *end;
         if (s->is_float) {
             float f = strtof(value, &end);
-            if (*end != '\0')
-                return args_usage("run", "slot '%s' is '%s'; expected a number", name, value);
+            if (*end != '\0' || !isfinite(f))
+                return args_usage("run", "slot '%s' is '%s'; expected a number from %g to %g", name, value,
+                                  -(double)FLT_MAX, (double)FLT_MAX);
             if (kiln_session_set_f32(r->session, slot, f, &error) != KILN_OK)
                 return fail(&error, NULL);
         } else if (!args_int(value, s->min, s->max, &r->slots[slot.id])) {
@@ -108,6 +116,22 @@ static int set_slots(runner *r) {
         }
     }
     return EXIT_OK;
+}
+
+static int64_t count_of(const runner *r, kiln_dim d) {
+    return d.n * (d.slot ? r->slots[d.slot] : 1);
+}
+
+/* What the graph says a dimension is: "4", "a multiple of 2" or "6 (2 times n, and n is 3)". */
+static const char *dim_text(const runner *r, kiln_dim d, char *buffer, size_t size) {
+    if (d.slot == 0)
+        snprintf(buffer, size, "%lld", (long long)d.n);
+    else if (r->slots[d.slot] == UNSET)
+        snprintf(buffer, size, "a multiple of %lld", (long long)d.n);
+    else
+        snprintf(buffer, size, "%lld (%lld times %.80s, and that is %lld)", (long long)count_of(r, d),
+                 (long long)d.n, r->slot_infos[d.slot].name, (long long)r->slots[d.slot]);
+    return buffer;
 }
 
 /* A file's shape says what the symbols in the input's shape are. */
@@ -122,11 +146,11 @@ static int infer_slots(runner *r, const given *g) {
         int64_t *slot = d->dims[i].slot ? &r->slots[d->dims[i].slot] : NULL;
         if (slot != NULL && *slot == UNSET && n > 0 && count % n == 0)
             *slot = count / n;
+        char text[300];
         if ((slot != NULL && *slot == UNSET) || count != n * (slot ? *slot : 1))
             return fail_text("shapes are outermost first; --set SLOT=VALUE sets a symbol",
-                             "input '%s': dimension %u is %lld in %s, but the graph says %lld%s%s",
-                             g->storage.name, i, (long long)count, g->source, (long long)n,
-                             slot ? " times " : "", slot ? r->slot_infos[d->dims[i].slot].name : "");
+                             "input '%s': dimension %u is %lld in %s, but the graph says %s", g->storage.name,
+                             i, (long long)count, g->source, dim_text(r, d->dims[i], text, sizeof text));
     }
     return EXIT_OK;
 }
@@ -171,10 +195,6 @@ static int apply_slots(runner *r) {
 }
 
 /* ---- inputs and weights ----------------------------------------------------------------------------- */
-
-static int64_t count_of(const runner *r, kiln_dim d) {
-    return d.n * (d.slot ? r->slots[d.slot] : 1);
-}
 
 /* Where element `i` (row-major) of a tensor lies, in bytes from its first. */
 static int64_t byte_of(const kiln_desc *d, const int64_t *counts, int64_t i) {
@@ -264,8 +284,7 @@ static int parse_given(runner *r, const char *text, given *g) {
             "run",
             "'%s': expected random:SEED, or random:SEED:LIMIT for integers below LIMIT (%s: 1 to %lld)",
             g->source, kiln_dtype_get(g->info.desc.dtype)->name, (long long)most_limit(g->info.desc.dtype));
-    kiln_dtype_kind kind = kiln_dtype_get(g->info.desc.dtype)->kind;
-    if (kind != KILN_KIND_FLOAT && kind != KILN_KIND_INT)
+    if (!is_number(g->info.desc.dtype))
         return fail_text("--weights F.gguf brings quantised weights", "'%s' is %s, which cannot be random",
                          g->storage.name, kiln_dtype_get(g->info.desc.dtype)->name);
     return EXIT_OK;
@@ -350,7 +369,7 @@ static int bind_storages(runner *r) {
                 return code;
         }
         if (s.kind == KILN_STORAGE_INPUT && !is_given(r, s.storage))
-            fprintf(stderr, "kiln: input '%s' is not given; it is all zeros\n", s.name);
+            print_line(stderr, "kiln: input '%s' is not given; it is all zeros", s.name);
         if (s.kind != KILN_STORAGE_STATE)
             continue;
         kiln_state_buffer **grown = realloc(r->states, (r->n_states + 1) * sizeof(kiln_state_buffer *));
@@ -367,35 +386,59 @@ static int bind_storages(runner *r) {
 
 /* ---- outputs ---------------------------------------------------------------------------------------- */
 
-/* One line: what an output is, and for floats the range and mean, which show most mistakes at a glance. */
+/* The number at `at`, which need not be aligned. */
+static double value_at(kiln_dtype dtype, const unsigned char *at) {
+    float f;
+    uint16_t half;
+    int32_t i;
+    uint32_t u;
+    int64_t l;
+    switch (dtype) {
+    case KILN_F32:
+        return (double)(memcpy(&f, at, sizeof f), f);
+    case KILN_F16:
+        return (double)float_from_half((memcpy(&half, at, sizeof half), half));
+    case KILN_BF16:
+        return (double)float_from_bfloat((memcpy(&half, at, sizeof half), half));
+    case KILN_I32:
+        return (double)(memcpy(&i, at, sizeof i), i);
+    case KILN_U32:
+        return (double)(memcpy(&u, at, sizeof u), u);
+    case KILN_I64:
+        return (double)(memcpy(&l, at, sizeof l), l);
+    case KILN_U8:
+        return (double)*at;
+    default:
+        return NAN; /* so that a new dtype cannot look right */
+    }
+}
+
+/* One line: what an output is, and for numbers the range and mean of those that are finite, which show most
+ * mistakes at a glance. */
 static void summarise(const runner *r, const kiln_storage_info *s, const kiln_tensor_info *info,
                       const unsigned char *data) {
+    kiln_dtype dtype = info->desc.dtype;
     int64_t counts[KILN_MAX_DIMS], n = elements(r, &info->desc, counts);
-    printf("%s %s [", s->name, kiln_dtype_get(info->desc.dtype)->name);
-    for (uint32_t i = 0; i < info->desc.ndim; i++)
-        printf(i ? ", %lld" : "%lld", (long long)counts[i]);
-    printf("]");
+    char shape[100] = "", range[120] = "", wrong[60] = "";
+    for (uint32_t i = 0, at = 0; i < info->desc.ndim; i++)
+        at += (uint32_t)snprintf(shape + at, sizeof shape - at, i ? ", %lld" : "%lld", (long long)counts[i]);
     double low = INFINITY, high = -INFINITY, sum = 0;
     int64_t bad = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const unsigned char *at = data + byte_of(&info->desc, counts, i);
-        float f = 0;
-        int32_t k = 0;
-        if (info->desc.dtype == KILN_F32)
-            memcpy(&f, at, sizeof f);
-        else if (info->desc.dtype == KILN_I32 || info->desc.dtype == KILN_U32)
-            memcpy(&k, at, sizeof k);
-        double value = info->desc.dtype == KILN_F32 ? (double)f : (double)k;
-        bad += !isfinite(value);
+    for (int64_t i = 0; i < n && is_number(dtype); i++) {
+        double value = value_at(dtype, data + byte_of(&info->desc, counts, i));
+        if (!isfinite(value)) {
+            bad++;
+            continue;
+        }
         low = value < low ? value : low;
         high = value > high ? value : high;
         sum += value;
     }
-    if (n > 0)
-        printf(": from %.7g to %.7g, mean %.7g", low, high, sum / (double)n);
+    if (low <= high)
+        snprintf(range, sizeof range, ": from %.7g to %.7g, mean %.7g", low, high, sum / (double)(n - bad));
     if (bad > 0)
-        printf(", %lld NaN or Inf", (long long)bad);
-    putchar('\n');
+        snprintf(wrong, sizeof wrong, "%s%lld NaN or Inf", low <= high ? ", " : ": ", (long long)bad);
+    print_line(stdout, "%s %s [%s]%s%s", s->name, kiln_dtype_get(dtype)->name, shape, range, wrong);
 }
 
 /* Gathers an output's elements, which need not lie next to each other, and writes them. */
@@ -412,7 +455,10 @@ static int write_output(const runner *r, const char *path, const kiln_tensor_inf
     kiln_status status =
         kiln_npy_write(path, info->desc.dtype, (int32_t)info->desc.ndim, counts, dense, &error);
     free(dense);
-    return status == KILN_OK ? EXIT_OK : fail(&error, "does the folder exist, and may you write there?");
+    return status == KILN_OK
+               ? EXIT_OK
+               : fail(&error,
+                      status == KILN_ERROR_SYSTEM ? "does the folder exist, and may you write there?" : NULL);
 }
 
 static int outputs(const runner *r) {
@@ -425,7 +471,7 @@ static int outputs(const runner *r) {
             continue; /* was refused before the run */
         kiln_tensor t = kiln_plan_tensor(r->plan, s.name);
         if (kiln_plan_tensor_get(r->plan, t, &info) != KILN_OK)
-            return fail_text(NULL, "output '%s' is a storage without a tensor of that name", s.name);
+            continue; /* the same */
         int code = write_output(r, path, &info, kiln_session_data(r->session, t));
         if (code != EXIT_OK)
             return code;
@@ -466,7 +512,31 @@ static int prepare(runner *r, const char *path) {
     return list_slots(r);
 }
 
-/* An output must be one that the graph has, and no file that is read. */
+/* Found before the run, which may take long. */
+static int check_dtype(const runner *r, const kiln_storage_info *s) {
+    kiln_tensor_info info;
+    if (kiln_plan_tensor_get(r->plan, kiln_plan_tensor(r->plan, s->name), &info) != KILN_OK)
+        return fail_text(NULL, "output '%s' is a storage without a tensor of that name", s->name);
+    if (is_number(info.desc.dtype) && info.desc.dtype != KILN_BF16)
+        return EXIT_OK;
+    return fail_text("copy it to f32 in the graph", "output '%s' is %s, which .npy has no type for", s->name,
+                     kiln_dtype_get(info.desc.dtype)->name);
+}
+
+/* No file is written that is read, and none twice; `outputs` of those named by --output stand before it. */
+static int check_target(const runner *r, const char *path, const char *graph, size_t outputs) {
+    size_t length;
+    int code = refuse_same(path, graph);
+    if (code == EXIT_OK)
+        code = refuse_model(path, r->gguf);
+    for (size_t k = 0; k < r->opt->inputs.count && code == EXIT_OK; k++)
+        code = refuse_same(path, split(r->opt->inputs.items[k], &length));
+    for (size_t k = 0; k < outputs && code == EXIT_OK; k++)
+        code = refuse_both(path, split(r->opt->outputs.items[k], &length));
+    return code;
+}
+
+/* An output must be one that the graph has. */
 static int check_outputs(const runner *r, const char *graph) {
     kiln_storage_info s;
     char names[300];
@@ -481,14 +551,19 @@ static int check_outputs(const runner *r, const char *graph) {
         if (!storage_named(r, text, length, &s) || !is_output(s.kind))
             return fail_text(names_of(r, is_output, names, sizeof names), "the graph has no output '%.*s'",
                              (int)length, text);
-        if ((code = refuse_same(path, graph)) == EXIT_OK)
-            code = refuse_model(path, r->gguf);
-        for (size_t k = 0; k < r->opt->inputs.count && code == EXIT_OK; k++)
-            code = refuse_same(path, split(r->opt->inputs.items[k], &length));
-        for (size_t k = 0; k < i && code == EXIT_OK; k++)
-            code = refuse_both(path, split(r->opt->outputs.items[k], &length));
+        if ((code = check_dtype(r, &s)) == EXIT_OK)
+            code = check_target(r, path, graph, i);
     }
+    if (code == EXIT_OK && r->opt->dump != NULL)
+        code = check_target(r, r->opt->dump, graph, r->opt->outputs.count);
     return code;
+}
+
+static int dump_plan(const runner *r) {
+    kiln_json_text text = {0};
+    kiln_error error;
+    kiln_status status = kiln_plan_to_json(r->plan, r->session, NULL, &text, &error);
+    return write_json(r->opt->dump, status, &text, &error);
 }
 
 static int run(runner *r, const char *path) {
@@ -508,6 +583,8 @@ static int run(runner *r, const char *path) {
         code = feed(r);
     if (code != EXIT_OK)
         return code;
+    if (r->opt->plan.time && kiln_session_observe(r->session, KILN_WATCH_TIME, NULL, NULL, &error) != KILN_OK)
+        return fail(&error, NULL);
     int64_t start = now_ns();
     if (kiln_run(r->session, &error) != KILN_OK)
         return fail(&error,
@@ -515,7 +592,8 @@ static int run(runner *r, const char *path) {
                         ? "an input holds an index that is out of range; random:SEED:LIMIT bounds them"
                         : NULL);
     fprintf(stderr, "kiln: ran once in %.3f ms\n", (double)(now_ns() - start) / 1e6);
-    return outputs(r);
+    code = r->opt->dump != NULL ? dump_plan(r) : EXIT_OK;
+    return code == EXIT_OK ? outputs(r) : code;
 }
 
 static void release(runner *r) {
@@ -551,12 +629,18 @@ int cmd_run(int argc, char **argv) {
          "set a slot; symbols not set follow the inputs' shapes,\nelse have "
          "their maximum",
          &o.slots, 0, 0, NULL},
+        {"plan", 'p', ARG_TEXT, "FILE",
+         "write the plan as JSON after the run, with its records:\nkernels and tiles", &o.dump, 0, 0, NULL},
+        {"time", 0, ARG_FLAG, NULL,
+         "and the time each record took; tensors with names\nare then computed on their own, not fused away",
+         &o.plan.time, 0, 0, NULL},
         THREADS_OPTION(o.threads),
         PLAN_OPTIONS(o.plan),
     };
     const arg_spec spec = {
         "run",
-        "GRAPH.json [--weights FILE.gguf] [--input NAME=SOURCE] [--output NAME=FILE.npy]",
+        "GRAPH.json [--weights FILE.gguf] [--input NAME=SOURCE] [--output NAME=FILE.npy] "
+        "[OPTION...]",
         "Bakes a graph, runs it once and prints a line about each output. States begin as\n"
         "zeros.",
         "graph",
@@ -566,6 +650,10 @@ int cmd_run(int argc, char **argv) {
         sizeof rows / sizeof rows[0]};
     const char *path;
     int code = args_parse(&spec, argc, argv, &path);
+    if (code == ARGS_GO_ON && o.plan.time && o.dump == NULL)
+        code = args_usage("run", "--time is for --plan FILE, which has the times");
+    if (code == ARGS_GO_ON && o.dump != NULL && strcmp(o.dump, "-") == 0)
+        code = args_usage("run", "--plan is '-'; stdout is for the lines about outputs");
     if (code == ARGS_GO_ON) {
         runner r = {.opt = &o};
         code = run(&r, path);

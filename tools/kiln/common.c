@@ -23,11 +23,10 @@ int fail_text(const char *hint, const char *format, ...) {
     fflush(stdout); /* so that what went well stands before it on a terminal */
     fputs("kiln: ", stderr);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    print_line_list(stderr, format, args);
     va_end(args);
-    fputc('\n', stderr);
     if (hint != NULL)
-        fprintf(stderr, "kiln: hint: %s\n", hint);
+        print_line(stderr, "kiln: hint: %s", hint);
     return EXIT_FAILED;
 }
 
@@ -261,11 +260,14 @@ file_kind input_open(const char *path, char **text, size_t *size) {
 const char *const mode_names[] = {"fast", "exact", NULL};
 
 kiln_bake_options bake_options(const plan_args *args) {
+    static const kiln_tap every = {"*", KILN_WATCH_TIME};
     return (kiln_bake_options){.precision = args->exact > 0 ? KILN_PRECISION_EXACT : KILN_PRECISION_FAST,
                                .no_fuse = args->no_fuse ? KILN_FUSE_ALL : 0,
                                .no_reuse = args->no_reuse,
                                .no_inplace = args->no_reuse,
                                .serial = args->serial,
+                               .taps = args->time ? &every : NULL,
+                               .n_taps = args->time,
                                .max_arena = args->max_arena > 0 ? args->max_arena : 0};
 }
 
@@ -280,7 +282,8 @@ bool is_plan_dump(const char *text, size_t size) {
 }
 
 const char *plan_text(const char *text, size_t size, const plan_args *args) {
-    bool given = args->exact >= 0 || args->no_fuse || args->no_reuse || args->serial || args->max_arena >= 0;
+    bool given = args->exact >= 0 || args->no_fuse || args->no_reuse || args->serial || args->time ||
+                 args->max_arena >= 0;
     return !given && is_plan_dump(text, size) ? text : NULL;
 }
 
@@ -290,6 +293,14 @@ kiln_status bake_plan(const kiln_graph *graph, const char *dump, size_t size, co
     if (dump != NULL)
         return kiln_plan_from_json(dump, size, kiln_ops_builtin(), NULL, NULL, out, error);
     return kiln_bake(graph, &bake, out, error);
+}
+
+int write_json(const char *path, kiln_status status, kiln_json_text *text, const kiln_error *error) {
+    if (status != KILN_OK)
+        return fail(error, NULL);
+    bool ok = write_file(path, text->data, text->size);
+    kiln_json_text_free(text);
+    return ok ? EXIT_OK : EXIT_FAILED;
 }
 
 void print_plan_summary(FILE *file, const char *prefix, const kiln_plan *plan) {
@@ -321,8 +332,12 @@ int model_open(model_file *m, const char *path) {
     kiln_error error;
     struct stat info; /* a pipe is left alone: opening says that it is none */
     bool special = stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
-    if (!special && input_open(path, NULL, NULL) == FILE_BAD)
+    file_kind kind = special ? FILE_GGUF : input_open(path, NULL, NULL);
+    if (kind == FILE_BAD)
         return EXIT_FAILED;
+    if (kind == FILE_JSON)
+        return fail_text("'kiln run', 'kiln dump' and 'kiln check' take graphs",
+                         "'%s' is JSON, but a GGUF model is needed", path);
     if (kiln_gguf_open(path, NULL, &m->gguf, &error) != KILN_OK)
         return fail(&error,
                     special ? "a model is read in place; write it to a file first" : gguf_hint(&error));

@@ -57,9 +57,9 @@ file_kind input_open(const char *path, char **text, size_t *size);
 /* ---- plans ------------------------------------------------------------------------------------------ */
 
 typedef struct plan_args {
-    int exact; /* position in mode_names; -1: not given */
-    bool no_fuse, no_reuse, serial;
-    int64_t max_arena; /* -1: not given */
+    int exact;                            /* position in mode_names; -1: not given */
+    bool no_fuse, no_reuse, serial, time; /* time: tapped for KILN_WATCH_TIME */
+    int64_t max_arena;                    /* -1: not given */
 } plan_args;
 #define PLAN_ARGS_NONE                                                                                       \
     { .exact = -1, .max_arena = -1 }
@@ -100,6 +100,9 @@ const char *plan_text(const char *text, size_t size, const plan_args *args);
 /* The plan of `dump` with its own options, or where that is NULL, of `graph` with those of `args`. */
 kiln_status bake_plan(const kiln_graph *graph, const char *dump, size_t size, const plan_args *args,
                       kiln_plan **out, kiln_error *error);
+
+/* Writes what a function that makes JSON made, and frees it, or says why it failed. */
+int write_json(const char *path, kiln_status status, kiln_json_text *text, const kiln_error *error);
 
 /* One or two lines about a plan, each with `prefix` in front. */
 void print_plan_summary(FILE *file, const char *prefix, const kiln_plan *plan);

@@ -48,4 +48,11 @@ static inline float float_from_half(uint16_t h) {
     return f;
 }
 
+static inline float float_from_bfloat(uint16_t h) {
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
 #endif
