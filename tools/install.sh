@@ -8,19 +8,22 @@ if [ "$1" = --remove ]; then
     for h in "$@"; do rm -f "$root/include/kiln/$(basename "$h")"; done
     rmdir "$root/include/kiln" 2>/dev/null || true
     rm -f "$root/lib/libkiln.a" "$root/lib/libkiln_gguf.a" "$root/lib/$shared" "$root/lib/$link" \
-        "$root/lib/pkgconfig/kiln.pc" "$root/lib/pkgconfig/kiln_gguf.pc" "$root/bin/kiln" "$root/share/man/man1/kiln.1"
+        "$root/lib/pkgconfig/kiln.pc" "$root/lib/pkgconfig/kiln_gguf.pc" "$root/bin/kiln" "$root/share/man/man1/kiln.1" \
+        "$root/share/doc/kiln/JSON.md"
+    rmdir "$root/share/doc/kiln" 2>/dev/null || true
     exit 0
 fi
 case $2 in /*) ;; *) echo "kiln: PREFIX must be an absolute path, got '$2'" >&2; exit 1 ;; esac
 destdir=$1 root=$1$2 prefix=$2 version=$3 build=$4 shared=$5 link=$6
 shift 6
-mkdir -p "$root/include/kiln" "$root/lib/pkgconfig" "$root/bin" "$root/share/man/man1"
+mkdir -p "$root/include/kiln" "$root/lib/pkgconfig" "$root/bin" "$root/share/man/man1" "$root/share/doc/kiln"
 install -m 644 "$@" "$root/include/kiln/"
 install -m 644 "$build/libkiln.a" "$build/libkiln_gguf.a" "$root/lib/"
 install -m 755 "$build/$shared" "$root/lib/"
 ln -sf "$shared" "$root/lib/$link"
 install -m 755 "$build/kiln" "$root/bin/"
 install -m 644 tools/kiln/kiln.1 "$root/share/man/man1/"
+install -m 644 graph/JSON.md "$root/share/doc/kiln/" # which the headers and the command's messages name
 cat >"$root/lib/pkgconfig/kiln.pc" <<EOF
 prefix=$prefix
 includedir=\${prefix}/include

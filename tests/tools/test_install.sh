@@ -6,7 +6,8 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 make -s --no-print-directory install DESTDIR="$tmp" PREFIX=/usr >"$tmp/log" 2>&1 || { cat "$tmp/log"; exit 1; }
 root=$tmp/usr
-for f in include/kiln/kiln.h lib/libkiln.a lib/libkiln_gguf.a lib/pkgconfig/kiln.pc bin/kiln share/man/man1/kiln.1; do
+for f in include/kiln/kiln.h lib/libkiln.a lib/libkiln_gguf.a lib/pkgconfig/kiln.pc bin/kiln share/man/man1/kiln.1 \
+    share/doc/kiln/JSON.md; do
     [ -e "$root/$f" ] || { echo "not installed: $f"; exit 1; }
 done
 # Public headers are the kiln*.h files, and nothing else is installed beside them.
@@ -55,3 +56,38 @@ if [ "$(uname -s)" = Linux ]; then
 fi
 make -s --no-print-directory uninstall DESTDIR="$tmp" PREFIX=/usr
 [ -z "$(find "$root" -type f)" ] || { echo "left by uninstall:"; find "$root" -type f; exit 1; }
+
+# On a machine without a compiler, `make deps install` installs one and builds for all CPU levels, and with warnings that
+# are no errors. The package manager and the compiler are played.
+[ "$(uname -s)" = Linux ] || { echo "skipped: no Linux; deps is not tried"; exit 0; }
+mkdir "$tmp/play"
+cat >"$tmp/play/compiler" <<'EOF'
+#!/bin/sh
+case $* in *-dumpmachine*) echo "$(uname -m)-linux-gnu"; exit ;; esac
+echo "$*" >>"$PLAY/log"
+while [ $# -gt 0 ]; do
+    [ "$1" != -o ] || : >"$2"
+    shift
+done
+EOF
+cat >"$tmp/play/apt-get" <<'EOF'
+#!/bin/sh
+cp "$PLAY/compiler" "$PLAY/played-cc"
+EOF
+printf '#!/bin/sh\n[ "$1" != -n ] || shift\nexec "$@"\n' >"$tmp/play/sudo"
+chmod +x "$tmp/play/"*
+(
+    unset MAKEFLAGS MFLAGS
+    PLAY=$tmp/play PATH=$tmp/play:$PATH make --no-print-directory -j2 deps install CC=played-cc BUILD="$tmp/build" DESTDIR="$tmp/new" \
+        PREFIX=/usr >"$tmp/log" 2>&1
+) || { tail -n 20 "$tmp/log"; exit 1; }
+if [ "$(uname -m)" = x86_64 ]; then
+    for level in base avx2 avx512; do
+        ar t "$tmp/new/usr/lib/libkiln.a" | grep -q "\.$level\.o$" || { echo "deps install: no kernels for $level"; exit 1; }
+    done
+fi
+! grep -q -e -Werror "$tmp/play/log" || { echo "make install makes warnings errors"; exit 1; }
+rm "$tmp/play/log"
+PLAY=$tmp/play PATH=$tmp/play:$PATH make -s --no-print-directory STRICT=1 CC=played-cc BUILD="$tmp/strict" "$tmp/strict/libkiln_gguf.a" \
+    >/dev/null
+! grep -v -e -Werror "$tmp/play/log" || { echo "STRICT=1 lets warnings pass"; exit 1; }
