@@ -12,19 +12,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* `fast`: how far its logits may be off, about one and a half times the most that was measured on any CPU level
+ * (7.6e-6, 0.081, 0.204, 0.294, 0.269 for f32, f16, q8_0, q4_0, iq4_nl; logits go up to 22). With f32
+ * weights it rounds nothing. `regions`: of one layer when one token is decoded, in exact and in fast mode. */
 typedef struct variant {
     const char *gguf, *golden;
+    double fast;
+    uint32_t regions[2];
 } variant;
 
 static const variant variants[] = {
-    {"stories260K/stories260K-f32.gguf", "dense_f32"},
-    {"stories260K/stories260K-f16.gguf", "dense_f16"},
-    {"stories260K/stories260K-q8_0.gguf", "dense_q8_0"},
-    {"stories260K/stories260K-q4_0.gguf", "dense_q4_0"},
-    {"stories260K/stories260K-iq4_nl.gguf", "dense_iq4_nl"},
-    {"stories260K/stories260K-moe4x-permuted-f32.gguf", "moe4_permuted_f32"},
-    {"stories260K/stories260K-moe4x-split-f32.gguf", "moe4_split_f32"},
-    {"stories260K/stories260K-moe8x-permuted-q8_0.gguf", "moe8_permuted_q8_0"},
+    {"stories260K/stories260K-f32.gguf", "dense_f32", 1.2e-5, {9, 9}},
+    {"stories260K/stories260K-f16.gguf", "dense_f16", 0.12, {9, 10}},
+    {"stories260K/stories260K-q8_0.gguf", "dense_q8_0", 0.3, {9, 10}},
+    {"stories260K/stories260K-q4_0.gguf", "dense_q4_0", 0.44, {9, 10}},
+    {"stories260K/stories260K-iq4_nl.gguf", "dense_iq4_nl", 0.4, {9, 10}},
+    {"stories260K/stories260K-moe4x-permuted-f32.gguf", "moe4_permuted_f32", 1.2e-5, {12, 12}},
+    {"stories260K/stories260K-moe4x-split-f32.gguf", "moe4_split_f32", 1.2e-5, {12, 12}},
+    {"stories260K/stories260K-moe8x-permuted-q8_0.gguf", "moe8_permuted_q8_0", 0.3, {12, 13}},
 };
 enum { STEPS = 256, FIRST = 32, MAX_LAYERS = 8 };
 
@@ -257,8 +262,8 @@ static double worst(const float *a, const float *b, size_t n) {
     return most;
 }
 
-/* Bounds: exact mode by the goldens' own rule; fast mode and 16-bit caches by the size of their rounding,
- * against logits of magnitude 10 and a random error of a percent per layer. */
+/* Bounds: exact mode by the goldens' own rule; 16-bit caches by the size of their rounding, against logits of
+ * magnitude 10 and a random error of a percent per layer; fast mode by each model's own, where that is larger. */
 static void test_logits(void **state) {
     (void)state;
     need_data();
@@ -274,8 +279,8 @@ static void test_logits(void **state) {
         {"exact", 32, KILN_PRECISION_EXACT, KILN_F32, 1e-3},
         {"exact, f16 cache", 5, KILN_PRECISION_EXACT, KILN_F16, 2e-2},
         {"exact, bf16 cache", 5, KILN_PRECISION_EXACT, KILN_BF16, 2e-1},
-        {"fast", 1, KILN_PRECISION_FAST, KILN_F32, 0.6},
-        {"fast", 32, KILN_PRECISION_FAST, KILN_F16, 0.6},
+        {"fast", 1, KILN_PRECISION_FAST, KILN_F32, 0},
+        {"fast, f16 cache", 32, KILN_PRECISION_FAST, KILN_F16, 2e-2},
     };
     kiln_executor *e = executor_of(2, 0);
     float *got = malloc(FIRST * 512 * sizeof *got);
@@ -294,9 +299,11 @@ static void test_logits(void **state) {
             logits_of(&f, e, tokens, rows[r].chunk, (kiln_llama_options){.cache = rows[r].cache},
                       (kiln_bake_options){.precision = rows[r].precision}, got);
             double most = worst(got, want, FIRST * 512);
-            if (!(most <= rows[r].bound))
+            bool fast = rows[r].precision == KILN_PRECISION_FAST;
+            double bound = fast ? fmax(rows[r].bound, variants[i].fast) : rows[r].bound;
+            if (!(most <= bound))
                 fail_msg("%s, %s, chunks of %d: logits are off by up to %g; at most %g", variants[i].golden,
-                         rows[r].name, (int)rows[r].chunk, most, rows[r].bound);
+                         rows[r].name, (int)rows[r].chunk, most, bound);
         }
         free(want);
         close_variant(&f);
@@ -510,9 +517,9 @@ static void test_regions_per_layer(void **unused) {
             kiln_plan_get_summary(plan, &s);
             const kiln_llama_params *params = kiln_llama_get_params(f.model);
             /* Around the layers: the embedding's lookup, the row picked, the last norm, the classifier, and
-             * in a dense model the last residual. `fast` quantises what attention and the last norm make. */
-            bool moe = params->n_experts > 0;
-            uint32_t fast = p == 1, around = (moe ? 4u : 5u) + fast, layer = (moe ? 12u : 9u) + fast;
+             * in a dense model the last residual. In a layer, `fast` quantises what attention made, unless
+             * the weights are f32. */
+            uint32_t around = params->n_experts > 0 ? 4 : 5, layer = variants[v].regions[p];
             if (s.regions > layer * params->n_layers + around)
                 fail_msg("%s: %u regions for %lld layers, more than %u a layer and %u around",
                          variants[v].gguf, s.regions, (long long)params->n_layers, layer, around);
