@@ -107,9 +107,8 @@ static inline kiln_dim kiln_sym_times(kiln_slot slot, int64_t n) {
     return d;
 }
 
-/* Attribute values: a constant or a slot, which may be any of the graph's with that type. As with dimensions,
- * only its id goes in: kiln_node_add answers KILN_ERROR_ARGUMENT for an unknown id or the wrong type, and an
- * invalid slot makes the constant 0. Any thread. */
+/* Attribute values: a constant or a slot, which may be any of the graph's with that type. kiln_node_add answers
+ * KILN_ERROR_ARGUMENT for a slot of another graph, one that was not found, or one of the wrong type. Any thread. */
 static inline kiln_i64_value kiln_i64_const(int64_t value) {
     kiln_i64_value v = {value, 0, 0};
     return v;

@@ -82,7 +82,8 @@ static void test_leaves(void **unused) {
     REFUSED(kiln_input(g, "i", KILN_F32, 5, five), KILN_ERROR_SHAPE, "i: 5 dimensions; 1 to 4 are allowed");
     REFUSED(kiln_input(g, "i", KILN_F32, 2, NULL), KILN_ERROR_ARGUMENT, "i: 2 dimensions, and dims is NULL");
     REFUSED(kiln_reshape(g, q, 1, NULL), KILN_ERROR_ARGUMENT, "kiln_reshape: 1 dimensions, and dims is NULL");
-    REFUSED(kiln_broadcast(g, q, 2, NULL), KILN_ERROR_ARGUMENT, "kiln_broadcast: 2 dimensions, and dims is NULL");
+    REFUSED(kiln_broadcast(g, q, 2, NULL), KILN_ERROR_ARGUMENT,
+            "kiln_broadcast: 2 dimensions, and dims is NULL");
     REFUSED(kiln_permute(g, q, NULL), KILN_ERROR_ARGUMENT, "kiln_permute: perm is NULL");
     REFUSED(kiln_zeros(g, 3, NULL), KILN_ERROR_ARGUMENT, "kiln_zeros: 3 dimensions, and dims is NULL");
     REFUSED(kiln_input(g, "i", (kiln_dtype)99, 1, five), KILN_ERROR_DTYPE, "input 'i': unknown dtype 99");
