@@ -212,9 +212,49 @@ static void test_cost(void **unused) {
     kiln_json_text_free(&t);
 }
 
+/* A dump of several 100 KB that ends too early, wherever that is, is refused by every reader of it, in words. Each
+ * part is a copy of its own, so that ASan sees a read past its end. */
+static void test_truncation(void **unused) {
+    (void)unused;
+    enum { LAYERS = 12, HEAD = 4096, TAIL = 512, STEP = 997 };
+    kiln_graph *large;
+    kiln_plan *p;
+    kiln_json_text t;
+    tiny_model m;
+    size_t cuts = 0;
+    CHECK_OK(kiln_graph_create(NULL, &large, error));
+    tiny_build(large, LAYERS, &m);
+    CHECK_OK(kiln_bake(large, NULL, &p, error));
+    CHECK_OK(kiln_plan_to_json(p, NULL, NULL, &t, error));
+    assert_true(t.size > 300000);
+    for (size_t cut = 0; cut + 1 < t.size; cuts++) { /* the last byte is a line break */
+        kiln_graph *no_graph = (void *)1;
+        kiln_plan *no_plan = (void *)1;
+        kiln_error e = {0};
+        char *part = malloc(cut > 0 ? cut : 1);
+        assert_non_null(part);
+        memcpy(part, t.data, cut);
+        assert_int_equal(kiln_graph_from_json(part, cut, kiln_ops_builtin(), NULL, NULL, &no_graph, &e),
+                         KILN_ERROR_FORMAT);
+        assert_true(no_graph == NULL && e.text[0] != '\0');
+        assert_int_equal(kiln_plan_from_json(part, cut, kiln_ops_builtin(), NULL, NULL, &no_plan, NULL),
+                         KILN_ERROR_FORMAT);
+        assert_null(no_plan);
+        assert_int_equal(check(part, cut, NULL), KILN_ERROR_FORMAT);
+        free(part);
+        cut += cut < HEAD || cut + TAIL >= t.size ? 1
+               : cut + STEP + TAIL < t.size       ? STEP
+                                                  : t.size - TAIL - cut;
+    }
+    print_message("truncation of %zu bytes: %zu cuts\n", t.size, cuts);
+    kiln_json_text_free(&t);
+    kiln_plan_release(p);
+    kiln_graph_destroy(large);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_session_part),
-                                       cmocka_unit_test(test_tampering), cmocka_unit_test(test_texts),
-                                       cmocka_unit_test(test_cost)};
+                                       cmocka_unit_test(test_tampering),  cmocka_unit_test(test_texts),
+                                       cmocka_unit_test(test_cost),       cmocka_unit_test(test_truncation)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
