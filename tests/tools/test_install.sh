@@ -77,7 +77,7 @@ EOF
 printf '#!/bin/sh\n[ "$1" != -n ] || shift\nexec "$@"\n' >"$tmp/play/sudo"
 chmod +x "$tmp/play/"*
 (
-    unset MAKEFLAGS MFLAGS
+    unset MAKEFLAGS MFLAGS STRICT # of the make that runs the tests
     PLAY=$tmp/play PATH=$tmp/play:$PATH make --no-print-directory -j2 deps install CC=played-cc BUILD="$tmp/build" DESTDIR="$tmp/new" \
         PREFIX=/usr >"$tmp/log" 2>&1
 ) || { tail -n 20 "$tmp/log"; exit 1; }
