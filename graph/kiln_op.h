@@ -183,6 +183,13 @@ KILN_API void kiln_tile_bad_index(kiln_tile *tile, int64_t row, int64_t index, i
  * Returns that status, for `return kiln_tile_fail(tile, "…")`. */
 KILN_API kiln_status kiln_tile_fail(kiln_tile *tile, const char *format, ...) KILN_PRINTF(2, 3);
 
+/* What computing all tiles costs, roughly: executors decide by it what is worth sharing among threads, never what comes
+ * out. */
+typedef struct kiln_cost {
+    int64_t bytes; /* read and written, each counted once */
+    int64_t ops;   /* multiply-adds, or what takes as long: an exponential or a division is about 8 */
+} kiln_cost;
+
 typedef struct kiln_kernel {
     const char *name;
     uint32_t cpu; /* KILN_CPU_* features it needs, 0 for none */
@@ -196,6 +203,8 @@ typedef struct kiln_kernel {
     int64_t (*scratch)(const kiln_args *args);
     /* Computes the tiles. Anything but KILN_OK ends the run, whose fence then holds KILN_ERROR_KERNEL. */
     kiln_status (*run)(const kiln_args *args, kiln_tile *tile);
+    /* For the counts of this run; data is not to be read. NULL: not known; a microsecond per tile is assumed. */
+    kiln_cost (*cost)(const kiln_args *args);
 } kiln_kernel;
 
 enum {

@@ -12,6 +12,15 @@ typedef struct kiln__tuning {
     int64_t int_tokens;   /* tokens per tile with q8_a activations */
     int64_t panel_tokens; /* from here on integer tiles unpack W into panels once for all tokens */
     int64_t map_tokens;   /* matmul_id groups rows by expert from this many tokens on */
+    /* What one thread gets through, for estimates of how long records take. */
+    int64_t bytes_per_ns; /* from the second cache, say */
+    int64_t ops_per_ns;   /* f32 multiply-adds */
+    int64_t record_ns;    /* a kernel call that has nothing to do */
+    int64_t unknown_ns;   /* a tile of a kernel that does not say */
+    /* What is worth telling other threads. */
+    int64_t share_ns; /* a region shorter than this is computed by one thread: telling others costs more */
+    int64_t claim_ns; /* tiles are claimed in portions about this long */
+    int64_t wake_ns;  /* from waking a parked thread until it computes; less work than that is not worth it */
 } kiln__tuning;
 
 /* Measured on Zen 4. */
@@ -22,6 +31,13 @@ static const kiln__tuning kiln__cpu_tuning = {
     .int_tokens = 64,
     .panel_tokens = 5,
     .map_tokens = 8,
+    .bytes_per_ns = 40,
+    .ops_per_ns = 40,
+    .record_ns = 10,
+    .unknown_ns = 1000,
+    .share_ns = 2000,
+    .claim_ns = 1000,
+    .wake_ns = 25000,
 };
 
 #endif

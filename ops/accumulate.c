@@ -27,7 +27,8 @@ static kiln_status infer(kiln_infer *infer) {
 }
 
 KILN_CPU_DECLARE(accumulate)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(accumulate, NULL, kiln__tiles_binary, NULL)};
+static const kiln_kernel kernels[] = {
+    KILN_CPU_KERNELS(accumulate, kiln__tiles_binary, NULL, kiln__cost_plain)};
 
 const kiln_op kiln__op_accumulate = {
     .name = "accumulate",

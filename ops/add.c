@@ -7,7 +7,7 @@ static const char *const in_names[] = {"a", "b"};
 static const char *const out_names[] = {"y"};
 
 KILN_CPU_DECLARE(add)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(add, NULL, kiln__tiles_binary, NULL)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(add, kiln__tiles_binary, NULL, kiln__cost_plain)};
 
 const kiln_op kiln__op_add = {
     .name = "add",

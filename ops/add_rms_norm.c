@@ -23,7 +23,7 @@ static const kiln_inplace inplace[] = {{0, 0}, {1, 1}, {0, 1}, {1, 0}};
 
 KILN_CPU_DECLARE(add_rms_norm)
 static const kiln_kernel kernels[] = {
-    KILN_CPU_KERNELS(add_rms_norm, NULL, kiln__tiles_rows, kiln__scratch_rows_3)};
+    KILN_CPU_KERNELS(add_rms_norm, kiln__tiles_rows, kiln__scratch_rows_3, kiln__cost_function)};
 
 const kiln_op kiln__op_add_rms_norm = {
     .name = "add_rms_norm",

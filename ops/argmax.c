@@ -29,7 +29,7 @@ static int64_t tiles(const kiln_args *args) {
 }
 
 KILN_CPU_DECLARE(argmax)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(argmax, NULL, tiles, NULL)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(argmax, tiles, NULL, kiln__cost_plain)};
 
 const kiln_op kiln__op_argmax = {
     .name = "argmax",

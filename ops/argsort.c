@@ -22,7 +22,7 @@ static const kiln_inplace inplace[] = {{0, 0}};
 
 KILN_CPU_DECLARE(argsort)
 static const kiln_kernel kernels[] = {
-    KILN_CPU_KERNELS(argsort, NULL, kiln__tiles_rows, kiln__argsort_scratch)};
+    KILN_CPU_KERNELS(argsort, kiln__tiles_rows, kiln__argsort_scratch, kiln__cost_sort)};
 
 const kiln_op kiln__op_argsort = {
     .name = "argsort",

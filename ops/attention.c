@@ -96,7 +96,7 @@ static int64_t tiles(const kiln_args *args) {
 }
 
 KILN_CPU_DECLARE(attention)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(attention, NULL, tiles, kiln__att_scratch)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(attention, tiles, kiln__att_scratch, kiln__att_cost)};
 
 const kiln_op kiln__op_attention = {
     .name = "attention",

@@ -13,7 +13,7 @@ static kiln_status infer(kiln_infer *infer) {
 
 /* The kernel of `add`: b is repeated along the leading axes, which it does not have. */
 KILN_CPU_DECLARE(add)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(add, NULL, kiln__tiles_binary, NULL)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(add, kiln__tiles_binary, NULL, kiln__cost_plain)};
 
 const kiln_op kiln__op_bias = {
     .name = "bias",

@@ -69,7 +69,7 @@ static kiln_status infer(kiln_infer *infer) {
 }
 
 KILN_CPU_DECLARE(concat)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(concat, NULL, kiln__concat_tiles, NULL)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(concat, kiln__concat_tiles, NULL, kiln__cost_plain)};
 
 const kiln_op kiln__op_concat = {
     .name = "concat",

@@ -40,7 +40,7 @@ static kiln_status infer(kiln_infer *infer) {
 }
 
 KILN_CPU_DECLARE(copy)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(copy, NULL, kiln__copy_tiles, NULL)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(copy, kiln__copy_tiles, NULL, kiln__cost_plain)};
 
 const kiln_op kiln__op_copy = {
     .name = "copy",

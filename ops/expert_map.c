@@ -25,7 +25,8 @@ static kiln_status infer(kiln_infer *infer) {
 }
 
 KILN_CPU_DECLARE(expert_map)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(expert_map, NULL, kiln__expert_map_tiles, NULL)};
+static const kiln_kernel kernels[] = {
+    KILN_CPU_KERNELS(expert_map, kiln__expert_map_tiles, NULL, kiln__cost_function)};
 
 const kiln_op kiln__op_expert_map = {
     .name = "expert_map",

@@ -73,7 +73,7 @@ static kiln_status accesses(const kiln_access_query *query) {
 
 KILN_CPU_DECLARE(gather_topk)
 static const kiln_kernel kernels[] = {
-    KILN_CPU_KERNELS(gather_topk, NULL, kiln__tiles_rows, kiln__topk_scratch)};
+    KILN_CPU_KERNELS(gather_topk, kiln__tiles_rows, kiln__topk_scratch, kiln__cost_sort)};
 
 const kiln_op kiln__op_gather_topk = {
     .name = "gather_topk",

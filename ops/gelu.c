@@ -11,7 +11,7 @@ static const kiln_attr attrs[] = {
 };
 
 KILN_CPU_DECLARE(gelu)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(gelu, NULL, kiln__tiles_unary, NULL)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(gelu, kiln__tiles_unary, NULL, kiln__cost_function)};
 
 const kiln_op kiln__op_gelu = {
     .name = "gelu",

@@ -17,7 +17,8 @@ static kiln_status infer(kiln_infer *infer) {
 }
 
 KILN_CPU_DECLARE(get_rows)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(get_rows, NULL, kiln__tiles_out_rows, NULL)};
+static const kiln_kernel kernels[] = {
+    KILN_CPU_KERNELS(get_rows, kiln__tiles_out_rows, NULL, kiln__cost_outputs)};
 
 const kiln_op kiln__op_get_rows = {
     .name = "get_rows",

@@ -18,7 +18,7 @@ static const kiln_attr attrs[] = {
 
 KILN_CPU_DECLARE(l2_norm)
 static const kiln_kernel kernels[] = {
-    KILN_CPU_KERNELS(l2_norm, NULL, kiln__tiles_rows, kiln__scratch_rows_3)};
+    KILN_CPU_KERNELS(l2_norm, kiln__tiles_rows, kiln__scratch_rows_3, kiln__cost_function)};
 
 const kiln_op kiln__op_l2_norm = {
     .name = "l2_norm",

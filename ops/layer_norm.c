@@ -24,7 +24,7 @@ static kiln_status infer(kiln_infer *infer) {
 
 KILN_CPU_DECLARE(layer_norm)
 static const kiln_kernel kernels[] = {
-    KILN_CPU_KERNELS(layer_norm, NULL, kiln__tiles_rows, kiln__scratch_rows_3)};
+    KILN_CPU_KERNELS(layer_norm, kiln__tiles_rows, kiln__scratch_rows_3, kiln__cost_function)};
 
 const kiln_op kiln__op_layer_norm = {
     .name = "layer_norm",

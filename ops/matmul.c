@@ -24,7 +24,7 @@ static kiln_status infer(kiln_infer *infer) {
 
 KILN_CPU_DECLARE(matmul)
 static const kiln_kernel kernels[] = {
-    KILN_CPU_KERNELS(matmul, NULL, kiln__matmul_tiles, kiln__matmul_scratch)};
+    KILN_CPU_KERNELS(matmul, kiln__matmul_tiles, kiln__matmul_scratch, kiln__matmul_cost)};
 
 const kiln_op kiln__op_matmul = {
     .name = "matmul",

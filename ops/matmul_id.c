@@ -86,7 +86,7 @@ static kiln_status infer(kiln_infer *infer) {
 
 KILN_CPU_DECLARE(matmul_id)
 static const kiln_kernel kernels[] = {
-    KILN_CPU_KERNELS(matmul_id, NULL, kiln__matmul_id_tiles, kiln__matmul_id_scratch)};
+    KILN_CPU_KERNELS(matmul_id, kiln__matmul_id_tiles, kiln__matmul_id_scratch, kiln__matmul_id_cost)};
 
 const kiln_op kiln__op_matmul_id = {
     .name = "matmul_id",

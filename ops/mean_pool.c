@@ -20,7 +20,8 @@ static kiln_status infer(kiln_infer *infer) {
 }
 
 KILN_CPU_DECLARE(mean_pool)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(mean_pool, NULL, kiln__reduce_tiles, NULL)};
+static const kiln_kernel kernels[] = {
+    KILN_CPU_KERNELS(mean_pool, kiln__reduce_tiles, NULL, kiln__cost_plain)};
 
 const kiln_op kiln__op_mean_pool = {
     .name = "mean_pool",

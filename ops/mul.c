@@ -7,7 +7,7 @@ static const char *const in_names[] = {"a", "b"};
 static const char *const out_names[] = {"y"};
 
 KILN_CPU_DECLARE(mul)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(mul, NULL, kiln__tiles_binary, NULL)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(mul, kiln__tiles_binary, NULL, kiln__cost_plain)};
 
 const kiln_op kiln__op_mul = {
     .name = "mul",

@@ -33,7 +33,8 @@ static kiln_status infer(kiln_infer *infer) {
 }
 
 KILN_CPU_DECLARE(quantize)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(quantize, NULL, kiln__tiles_out_rows, NULL)};
+static const kiln_kernel kernels[] = {
+    KILN_CPU_KERNELS(quantize, kiln__tiles_out_rows, NULL, kiln__cost_function)};
 
 const kiln_op kiln__op_quantize = {
     .name = "quantize",

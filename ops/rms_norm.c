@@ -30,7 +30,7 @@ static kiln_status infer(kiln_infer *infer) {
 
 KILN_CPU_DECLARE(rms_norm)
 static const kiln_kernel kernels[] = {
-    KILN_CPU_KERNELS(rms_norm, NULL, kiln__tiles_rows, kiln__scratch_rows_3)};
+    KILN_CPU_KERNELS(rms_norm, kiln__tiles_rows, kiln__scratch_rows_3, kiln__cost_function)};
 
 const kiln_op kiln__op_rms_norm = {
     .name = "rms_norm",

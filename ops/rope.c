@@ -72,7 +72,7 @@ static int64_t scratch(const kiln_args *args) {
 static const kiln_inplace inplace[] = {{0, 0}};
 
 KILN_CPU_DECLARE(rope)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(rope, NULL, tiles, scratch)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(rope, tiles, scratch, kiln__cost_function)};
 
 const kiln_op kiln__op_rope = {
     .name = "rope",

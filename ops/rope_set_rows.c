@@ -63,7 +63,7 @@ static int64_t scratch(const kiln_args *args) {
 }
 
 KILN_CPU_DECLARE(rope_set_rows)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(rope_set_rows, NULL, tiles, scratch)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(rope_set_rows, tiles, scratch, kiln__cost_append)};
 
 const kiln_op kiln__op_rope_set_rows = {
     .name = "rope_set_rows",

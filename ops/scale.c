@@ -12,7 +12,7 @@ static const kiln_attr attrs[] = {
 };
 
 KILN_CPU_DECLARE(scale)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(scale, NULL, kiln__tiles_unary, NULL)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(scale, kiln__tiles_unary, NULL, kiln__cost_plain)};
 
 const kiln_op kiln__op_scale = {
     .name = "scale",

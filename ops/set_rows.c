@@ -25,7 +25,7 @@ static int64_t tiles(const kiln_args *args) {
 }
 
 KILN_CPU_DECLARE(set_rows)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(set_rows, NULL, tiles, NULL)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(set_rows, tiles, NULL, kiln__cost_append)};
 
 const kiln_op kiln__op_set_rows = {
     .name = "set_rows",

@@ -7,7 +7,7 @@ static const char *const in_names[] = {"x"};
 static const char *const out_names[] = {"y"};
 
 KILN_CPU_DECLARE(silu)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(silu, NULL, kiln__tiles_unary, NULL)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(silu, kiln__tiles_unary, NULL, kiln__cost_function)};
 
 const kiln_op kiln__op_silu = {
     .name = "silu",

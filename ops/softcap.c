@@ -18,7 +18,8 @@ static const kiln_attr attrs[] = {
 };
 
 KILN_CPU_DECLARE(softcap)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(softcap, NULL, kiln__tiles_unary, NULL)};
+static const kiln_kernel kernels[] = {
+    KILN_CPU_KERNELS(softcap, kiln__tiles_unary, NULL, kiln__cost_function)};
 
 const kiln_op kiln__op_softcap = {
     .name = "softcap",

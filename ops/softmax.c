@@ -42,7 +42,7 @@ static int64_t tiles(const kiln_args *args) {
 static const kiln_inplace inplace[] = {{0, 0}};
 
 KILN_CPU_DECLARE(softmax)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(softmax, NULL, tiles, NULL)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(softmax, tiles, NULL, kiln__cost_function)};
 
 const kiln_op kiln__op_softmax = {
     .name = "softmax",

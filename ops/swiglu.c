@@ -47,7 +47,8 @@ static kiln_status infer(kiln_infer *infer) {
 static const kiln_inplace inplace[] = {{0, 0}, {0, 1}};
 
 KILN_CPU_DECLARE(swiglu)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(swiglu, NULL, kiln__swiglu_tiles, NULL)};
+static const kiln_kernel kernels[] = {
+    KILN_CPU_KERNELS(swiglu, kiln__swiglu_tiles, NULL, kiln__cost_function)};
 
 const kiln_op kiln__op_swiglu = {
     .name = "swiglu",

@@ -34,7 +34,8 @@ static kiln_status infer(kiln_infer *infer) {
 }
 
 KILN_CPU_DECLARE(top_k)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(top_k, NULL, kiln__tiles_rows, kiln__topk_scratch)};
+static const kiln_kernel kernels[] = {
+    KILN_CPU_KERNELS(top_k, kiln__tiles_rows, kiln__topk_scratch, kiln__cost_sort)};
 
 const kiln_op kiln__op_top_k = {
     .name = "top_k",

@@ -38,7 +38,8 @@ static kiln_status infer(kiln_infer *infer) {
 static const kiln_inplace inplace[] = {{0, 2}, {0, 3}};
 
 KILN_CPU_DECLARE(weighted_sum)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(weighted_sum, NULL, kiln__reduce_tiles, NULL)};
+static const kiln_kernel kernels[] = {
+    KILN_CPU_KERNELS(weighted_sum, kiln__reduce_tiles, NULL, kiln__cost_plain)};
 
 const kiln_op kiln__op_weighted_sum = {
     .name = "weighted_sum",

@@ -24,7 +24,7 @@ static kiln_status accesses(const kiln_access_query *query) {
 }
 
 KILN_CPU_DECLARE(zero)
-static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(zero, NULL, kiln__zero_tiles, NULL)};
+static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(zero, kiln__zero_tiles, NULL, kiln__cost_plain)};
 
 const kiln_op kiln__op_zero = {
     .name = "zero",

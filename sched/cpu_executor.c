@@ -87,10 +87,10 @@ static kiln_status choose_kernels(const kiln__cpu_pool *pool, kiln__tape *tape, 
     return KILN_OK;
 }
 
-/* [run | units | serial ends | slots | scratch of slot 0 | of slot 1 | …], each part a multiple of KILN__LINE, so that no
+/* [run | units | serial ends | wakes | slots | scratch of slot 0 | of slot 1 | …], each part a multiple of KILN__LINE, so that no
  * two workers share a line. */
 typedef struct layout {
-    int64_t units, serial, slots, scratch, stride, bytes;
+    int64_t units, serial, wake, slots, scratch, stride, bytes;
 } layout;
 
 static bool lay_out(uint32_t threads, uint32_t n_regions, int64_t scratch, layout *out) {
@@ -99,7 +99,8 @@ static bool lay_out(uint32_t threads, uint32_t n_regions, int64_t scratch, layou
     if (!kiln__mul((int64_t)n_regions + 1, sizeof(uint32_t), &units))
         return false;
     out->serial = out->units + units;
-    return kiln__align_up(out->serial + units, KILN__LINE, &out->slots) &&
+    out->wake = out->serial + units;
+    return kiln__align_up(out->wake + units, KILN__LINE, &out->slots) &&
            kiln__mul(threads, (int64_t)sizeof(kiln__cpu_slot), &all) &&
            kiln__add(out->slots, all, &out->scratch) && kiln__align_up(scratch, KILN__LINE, &out->stride) &&
            kiln__mul(out->stride, threads, &all) && kiln__add(out->scratch, all, &out->bytes);
@@ -117,9 +118,10 @@ static kiln__cpu_run *run_new(kiln__cpu_pool *pool, kiln__run *owner, const layo
     run->bytes = (size_t)at->bytes;
     run->units = (uint32_t *)(void *)(block + at->units);
     run->serial_end = (uint32_t *)(void *)(block + at->serial);
+    run->wake = (uint32_t *)(void *)(block + at->wake);
     run->slots = (kiln__cpu_slot *)(void *)(block + at->slots);
     for (uint32_t r = 0; r < owner->tape->n_regions; r++)
-        run->units[r] = 1; /* regions without records stay so */
+        run->units[r] = owner->tape->regions[r].grain = 1; /* regions without records stay so */
     for (uint32_t i = 0; i < pool->base.threads; i++)
         run->slots[i].scratch = block + at->scratch + i * at->stride;
     atomic_init(&run->phase, KILN__CPU_AT_REST);

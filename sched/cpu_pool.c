@@ -127,7 +127,9 @@ void kiln__cpu_enter(kiln__cpu_run *run, uint32_t region) {
     kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
     /* Sleepers look at the ring under the lock before they sleep, so no handshake is needed. Of a run that this
      * thread computes itself it takes a share; else even a region for one thread wakes one: nobody may ever wait. */
-    uint32_t n = give_tokens(pool, run->units[region] - (run->unshared ? 1 : 0));
+    uint32_t n = give_tokens(pool, run->unshared           ? run->wake[region]
+                                   : run->wake[region] > 0 ? run->wake[region]
+                                                           : 1);
     run->unshared = false;
     pthread_mutex_unlock(&pool->lock);
     signal_workers(pool, n);
@@ -160,21 +162,24 @@ static void advance(kiln__cpu_lane *lane, uint32_t r) {
     while (kiln__cpu_region_end(run, r)) {
         r++;
         if (run->units[r] > 1) {
-            publish(run, r, run->units[r] - 1);
+            publish(run, r, run->wake[r]);
             return;
         }
         if (leaving(lane)) {
             publish(run, r, lane->index == 0 ? 1 : 0); /* a worker comes back to it; the caller does not */
             return;
         }
+        if (run->wake[r] > 0)
+            wake(run, run->wake[r]);
         r = kiln__cpu_alone(run, &run->slots[lane->index], r, stretch(lane));
     }
 }
 
-/* How many units to claim when `n` are left: shrinking shares, so that threads end together. */
-static uint32_t share(uint32_t n, uint32_t threads) {
-    uint32_t want = n / (4 * threads);
-    return want < 1 ? 1 : want > KILN__CPU_CHUNK ? KILN__CPU_CHUNK : want;
+/* How many units to claim when `n` are left: shrinking shares, so that threads end together, but not so small that
+ * claiming costs more than computing. */
+static uint32_t share(uint32_t n, uint32_t threads, uint32_t grain) {
+    uint32_t want = n / (4 * threads), most = grain > KILN__CPU_CHUNK ? grain : KILN__CPU_CHUNK;
+    return want < grain ? grain : want > most ? most : want;
 }
 
 /* Claims units and computes them. False: there are none at present. */
@@ -186,7 +191,9 @@ static bool claim(kiln__cpu_lane *lane) {
     if (first >= n)
         return false;
     const bool skip = kiln__cpu_cancelled(run);
-    const uint32_t want = skip ? KILN__CPU_DRAIN : share(n - first, lane->pool->base.threads);
+    const uint32_t want =
+        skip ? KILN__CPU_DRAIN
+             : share(n - first, lane->pool->base.threads, run->run->tape->regions[word >> 32].grain);
     /* Acquire: what the publisher wrote, and through it all results of the regions before. Additions by
      * others in between do not break that: they continue the publisher's release sequence. */
     word = atomic_fetch_add_explicit(&run->claim, want, memory_order_acquire);
@@ -366,6 +373,8 @@ kiln_status kiln__cpu_help(kiln__cpu_run *run, uint64_t serial, int64_t deadline
 void kiln__cpu_run_here(kiln__cpu_run *run, uint64_t serial) {
     uint32_t r = 0;
     while (run->units[r] == 1) {
+        if (run->wake[r] > 0)
+            wake(run, run->wake[r]);
         r = kiln__cpu_alone(run, &run->slots[0], r, UINT32_MAX);
         if (!kiln__cpu_region_end(run, r))
             return;

@@ -25,9 +25,9 @@ enum {
     KILN__CPU_DRAIN = 4096, /* tiles thrown away at once after a cancel */
     KILN__CPU_QUANTUM = 16, /* claims a worker makes in one run while others are active */
     KILN__CPU_STRETCH = 64, /* regions computed alone between two looks at whether others want the thread */
-    KILN__CPU_TINY = 16384, /* bytes of operands below which handing over costs more than computing */
-    KILN__CPU_SPIN_US = 20, /* as long as waking a parked thread takes */
-    KILN__CPU_WATCH_POLLS = 64 /* polls of one idle run before looking at the next */
+    KILN__CPU_GRAIN_MAX = 1024, /* tiles that a thread claims at once, when they are tiny */
+    KILN__CPU_SPIN_US = 20,     /* as long as waking a parked thread takes */
+    KILN__CPU_WATCH_POLLS = 64  /* polls of one idle run before looking at the next */
 };
 
 /* A region's tiles: the claim word has 32 bits for them, half of which is room for late claims. */
@@ -70,6 +70,8 @@ typedef struct kiln__cpu_run {
     uint32_t *
         serial_end; /* [n_regions + 1]: of a region that one thread computes alone: one past the last of those
                               that follow it without a break */
+    uint32_t *wake; /* [n_regions + 1]: sleepers to wake when the region begins; for a region that one thread
+                              computes alone: for the next one that is shared */
     kiln__cpu_slot *slots; /* [threads]: 0 is the waiting thread's, then the workers' */
     size_t bytes;          /* of the whole allocation */
 

@@ -8,7 +8,9 @@
  * stops there. Bad indices are kept the same way, by (record, row, tile). */
 #include "args.h"
 #include "checked.h"
+#include "cost.h"
 #include "cpu_pool.h"
+#include "tuning.h"
 
 #include <stdio.h>
 
@@ -16,43 +18,27 @@ _Static_assert(sizeof(((kiln__tile_sink *)0)->text) == sizeof(((kiln__outcome *)
 
 /* ---- counts ----------------------------------------------------------------------------------------- */
 
-/* Bytes of the operands, as they are counted rather than as they lie; INT64_MAX when there are none to judge
- * by. */
-static int64_t operand_bytes(const kiln_args *args) {
-    int64_t sum = 0;
-    for (uint32_t i = 0; i < args->n_in + args->n_out; i++) {
-        const kiln_operand *o = i < args->n_in ? &args->in[i] : &args->out[i - args->n_in];
-        const kiln_dtype_info *info = kiln_dtype_get((kiln_dtype)o->dtype);
-        if (info == NULL)
-            continue;
-        int64_t bytes = info->bytes;
-        bool ok = true;
-        for (int d = 0; d < KILN_MAX_DIMS; d++)
-            ok = ok && kiln__mul(bytes, o->ne[d], &bytes);
-        if (!ok || !kiln__add(sum, bytes / info->block, &sum))
-            return INT64_MAX;
-    }
-    return args->n_in + args->n_out > 0 ? sum : INT64_MAX;
+/* How long the tiles of a record take one thread, roughly. */
+static int64_t estimate(const kiln__record *record) {
+    const kiln__tuning *t = &kiln__cpu_tuning;
+    const kiln_kernel *kernel = record->kernel;
+    if (kernel->cost == NULL)
+        return kiln__plus(t->record_ns, kiln__times(record->tiles, t->unknown_ns));
+    kiln_cost cost = kernel->cost(&record->args);
+    int64_t moving = cost.bytes / t->bytes_per_ns, computing = cost.ops / t->ops_per_ns;
+    return kiln__plus(t->record_ns, moving > computing ? moving : computing);
 }
 
-/* Should one thread compute the region alone? Yes with one tile; yes with several records that do not split
- * and touch little. A kernel that asks for several tiles always gets them: bytes do not tell how much it
- * computes. */
-static bool is_solo(const kiln__tape *tape, const kiln__region *region) {
-    if (region->tiles <= 1)
-        return true;
-    int64_t sum = 0;
-    for (uint32_t i = region->first; i < region->last; i++) {
-        const kiln__record *record = &tape->records[i];
-        if (record->tiles > 1 || !kiln__add(sum, operand_bytes(&record->args), &sum))
-            return false;
-    }
-    return sum <= KILN__CPU_TINY;
+/* Tiles that take claim_ns together, so that claiming costs little beside computing. */
+static uint32_t grain_of(const kiln__region *region) {
+    int64_t tile = region->tiles > 0 ? region->estimate / region->tiles : 0;
+    int64_t grain = tile > 0 ? kiln__cpu_tuning.claim_ns / tile : KILN__CPU_GRAIN_MAX;
+    return grain < 1 ? 1 : grain > KILN__CPU_GRAIN_MAX ? KILN__CPU_GRAIN_MAX : (uint32_t)grain;
 }
 
 /* A region of which some record is stale. *at: the record that a failure belongs to. */
 static kiln_status refresh_region(kiln__tape *tape, kiln__region *region, uint32_t *at) {
-    int64_t sum = 0;
+    int64_t sum = 0, time = 0;
     for (uint32_t i = region->first; i < region->last; i++) {
         kiln__record *record = &tape->records[i];
         const kiln_kernel *kernel = record->kernel;
@@ -60,26 +46,72 @@ static kiln_status refresh_region(kiln__tape *tape, kiln__region *region, uint32
         if (record->stale) {
             kiln__args_flatten(&record->args);
             record->tiles = kernel->tiles ? kernel->tiles(&record->args) : 1;
+            record->estimate = estimate(record);
         }
         if (record->tiles < 0)
             return KILN_ERROR_OVERFLOW;
+        time = kiln__plus(time, record->estimate);
         record->first_tile = sum;
         if (!kiln__add(sum, record->tiles, &sum) || sum > KILN__CPU_MAX_TILES)
             return KILN_ERROR_LIMIT;
     }
     region->tiles = sum;
+    region->estimate = time;
+    region->grain = grain_of(region);
     for (uint32_t i = region->first; i < region->last; i++)
         tape->records[i].stale = 0;
     return KILN_OK;
 }
 
-/* Which regions follow one another without a break, when one thread computes them alone. */
+/* Is the work of a region too little to share it? */
+static bool is_solo(const kiln__cpu_run *run, const kiln__region *region) {
+    return run->pool->base.threads == 1 || region->tiles <= 1 || region->estimate < kiln__cpu_tuning.share_ns;
+}
+
+/* Sleepers to wake for a region that is shared: as many as there is work for within a few times what waking takes,
+ * from this region on. Threads that are still awake join in any case. */
+static void find_wakes(kiln__cpu_run *run) {
+    const kiln__region *regions = run->run->tape->regions;
+    const uint32_t n = run->run->tape->n_regions;
+    const int64_t wake_ns = kiln__cpu_tuning.wake_ns;
+    int64_t all = 0, shared = 0; /* of regions r … end-1 */
+    for (uint32_t r = 0, end = 0; r < n; r++) {
+        for (; end < n && all < 4 * wake_ns; end++) {
+            all = kiln__plus(all, regions[end].estimate);
+            shared = kiln__plus(shared, run->units[end] > 1 ? regions[end].estimate : 0);
+        }
+        int64_t useful = shared / (2 * wake_ns), others = (int64_t)run->units[r] - 1;
+        run->wake[r] = (uint32_t)(useful < others ? useful : others);
+        if (all == INT64_MAX ||
+            shared == INT64_MAX) { /* no sums to take anything off: look anew from the next */
+            all = shared = 0;
+            end = r + 1;
+        } else if (end > r) {
+            all -= regions[r].estimate;
+            shared -= run->units[r] > 1 ? regions[r].estimate : 0;
+        }
+    }
+}
+
+/* Which regions follow one another without a break, when one thread computes them alone. Sleepers are woken as much
+ * before a shared region as waking takes: there is a break, too. */
 static void find_serial_runs(kiln__cpu_run *run) {
     const kiln__tape *tape = run->run->tape;
+    int64_t until = 0;     /* from region r + 1 to the next one that is shared */
+    uint32_t sleepers = 0; /* still to be woken for that one */
     for (uint32_t r = tape->n_regions; r-- > 0;) {
-        bool goes_on = r + 1 < tape->n_regions && run->units[r] == 1 && run->units[r + 1] == 1 &&
-                       !tape->regions[r].observed;
-        run->serial_end[r] = goes_on ? run->serial_end[r + 1] : r + 1;
+        if (run->units[r] > 1) {
+            run->serial_end[r] = r + 1;
+            until = 0;
+            sleepers = run->wake[r];
+            continue;
+        }
+        bool last = r + 1 == tape->n_regions || run->units[r + 1] > 1 || tape->regions[r].observed;
+        bool woken = !last && run->wake[r + 1] > 0; /* there is the break */
+        run->serial_end[r] = last || woken ? r + 1 : run->serial_end[r + 1];
+        until = kiln__plus(until, tape->regions[r].estimate);
+        run->wake[r] = until >= kiln__cpu_tuning.wake_ns || r == 0 ? sleepers : 0;
+        sleepers = run->wake[r] > 0 ? 0 : sleepers;
     }
 }
 
@@ -97,8 +129,9 @@ kiln_status kiln__cpu_refresh(kiln__cpu_run *run, uint32_t *at) {
         kiln_status status = refresh_region(tape, region, at);
         if (status != KILN_OK)
             return status; /* its records stay stale, so the next submit comes here again */
-        run->units[r] = run->pool->base.threads == 1 || is_solo(tape, region) ? 1 : (uint32_t)region->tiles;
+        run->units[r] = is_solo(run, region) ? 1 : (uint32_t)region->tiles;
     }
+    find_wakes(run);
     find_serial_runs(run);
     tape->stale = 0;
     return KILN_OK;

@@ -24,6 +24,7 @@ typedef struct kiln__record {
     const void *kernel; /* the executor's choice, made by its prepare; the CPU's is a kiln_kernel */
     int64_t tiles;      /* for the present counts; the executor's */
     int64_t first_tile; /* within its region; the executor's */
+    int64_t estimate;   /* ns that all tiles take one thread, roughly; the executor's */
     uint32_t node;      /* index in the plan's program */
     uint32_t stale;     /* 1: counts changed since `tiles` was computed */
     /* When the tape is timed: nanoseconds in the kernel during this run, summed over workers (relaxed: read
@@ -34,8 +35,9 @@ typedef struct kiln__record {
 typedef struct kiln__region {
     uint32_t first, last; /* records first ≤ i < last */
     int64_t tiles;        /* the sum over its records; the executor's */
+    int64_t estimate;     /* the sum over its records */
     uint32_t observed;    /* 1: call hooks->region_done when it is finished */
-    uint32_t reserved;
+    uint32_t grain;       /* tiles that a thread claims at least; the executor's */
 } kiln__region;
 
 typedef struct kiln__tape {

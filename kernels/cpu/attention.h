@@ -38,6 +38,22 @@ static inline kiln__att_grid kiln__att_grid_of(const kiln_args *args) {
     return g;
 }
 
+/* Every query against the keys before it, or all: a score and a share of a row of v each. */
+static inline kiln_cost kiln__att_cost(const kiln_args *args) {
+    const kiln_operand *q = &args->in[0], *k = &args->in[1], *v = &args->in[2];
+    const kiln_attention_attrs *attrs = args->attrs;
+    int64_t keys = k->ne[2], behind = kiln__plus(attrs->q_position.value, q->ne[2]);
+    if (attrs->causal && behind < keys)
+        keys = behind > 0 ? behind : 0;
+    if (attrs->window > 0 && attrs->window < keys)
+        keys = attrs->window;
+    int64_t rows = kiln__times(kiln__times(q->ne[0], q->ne[1]), q->ne[2]);
+    int64_t heads = kiln__times(kiln__times(k->ne[0], k->ne[1]), keys);
+    return (kiln_cost){kiln__plus(kiln__bytes_of(k, kiln__times(heads, k->ne[3])),
+                                  kiln__bytes_of(v, kiln__times(heads, v->ne[3]))),
+                       kiln__times(kiln__times(rows, keys), q->ne[3] + v->ne[3] + 8)};
+}
+
 /* Scratch, in f32 values: query rows, scores, output rows, a block of k and of v converted, and five values
  * per row. */
 static inline int64_t kiln__att_scratch(const kiln_args *args) {

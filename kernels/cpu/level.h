@@ -5,7 +5,7 @@
  *     in kernels/cpu/unary.c:  kiln_status KILN_LEVEL_FN(silu)(const kiln_args *args, kiln_tile *tile) { … }
  *     in ops/silu.c:           KILN_CPU_DECLARE(silu)
  *                              static const kiln_kernel kernels[] = {
- *                                  KILN_CPU_KERNELS(silu, NULL, kiln__tiles_unary, NULL)};
+ *                                  KILN_CPU_KERNELS(silu, kiln__tiles_unary, NULL, kiln__cost_function)};
  */
 #ifndef KILN_LEVEL_H
 #define KILN_LEVEL_H
@@ -32,9 +32,8 @@
 #define KILN_CPU_DECLARE(name) KILN_CPU_EACH(KILN_CPU_DECLARE_, name)
 
 /* Rows of a kernel table: one per level, plainest first. */
-#define KILN_CPU_ROW_(level, features, name, supports, tiles, scratch)                                       \
-    {#name "_" #level, features, supports, tiles, scratch, kiln__##name##_##level},
-#define KILN_CPU_KERNELS(name, supports, tiles, scratch)                                                     \
-    KILN_CPU_EACH(KILN_CPU_ROW_, name, supports, tiles, scratch)
+#define KILN_CPU_ROW_(level, features, name, tiles, scratch, cost)                                           \
+    {#name "_" #level, features, NULL, tiles, scratch, kiln__##name##_##level, cost},
+#define KILN_CPU_KERNELS(name, tiles, scratch, cost) KILN_CPU_EACH(KILN_CPU_ROW_, name, tiles, scratch, cost)
 
 #endif

@@ -95,6 +95,19 @@ static inline int64_t kiln__matmul_scratch(const kiln_args *args) {
     return kiln__mm_scratch(&m, kiln__mm_gathers(&m));
 }
 
+/* Integer dot products do about four multiply-adds in the time of one in f32. */
+static inline int64_t kiln__mm_ops(const kiln__mm *m) {
+    return kiln__times(kiln__times(m->n, m->k), m->tokens) / (m->integer ? 4 : 1);
+}
+
+static inline kiln_cost kiln__matmul_cost(const kiln_args *args) {
+    kiln__mm m = kiln__matmul_plan(args);
+    int64_t bytes = kiln__bytes_of(m.w, kiln__times(m.n, m.k));
+    bytes = kiln__plus(bytes, kiln__bytes_of(m.x, kiln__elements(m.x)));
+    return (kiln_cost){kiln__plus(bytes, kiln__bytes_of(&args->out[0], kiln__elements(&args->out[0]))),
+                       kiln__mm_ops(&m)};
+}
+
 /* ---- matmul_id ----------------------------------------------------------------------------------------- */
 
 typedef struct kiln__mm_id {
@@ -134,6 +147,16 @@ static inline int64_t kiln__matmul_id_scratch(const kiln_args *args) {
     if (p.mapped)
         p.m.tokens_per_block = kiln__mm_most_tokens(p.m.integer);
     return kiln__mm_scratch(&p.m, !p.m.integer && p.m.x->dtype != KILN_F32);
+}
+
+/* As many experts as there are pairs, at most all. */
+static inline kiln_cost kiln__matmul_id_cost(const kiln_args *args) {
+    kiln__mm_id p = kiln__matmul_id_plan(args);
+    int64_t read = p.m.tokens < p.experts ? p.m.tokens : p.experts;
+    int64_t bytes = kiln__times(read, kiln__bytes_of(p.m.w, kiln__times(p.m.n, p.m.k)));
+    bytes = kiln__plus(bytes, kiln__bytes_of(p.m.x, kiln__elements(p.m.x)));
+    return (kiln_cost){kiln__plus(bytes, kiln__bytes_of(&args->out[0], kiln__elements(&args->out[0]))),
+                       kiln__mm_ops(&p.m)};
 }
 
 static inline int64_t kiln__expert_map_tiles(const kiln_args *args) {

@@ -3,6 +3,7 @@
 #ifndef KILN_TILES_H
 #define KILN_TILES_H
 
+#include "cost.h"
 #include "kiln_op.h"
 
 enum { KILN__TILE = 4096 }; /* elements a tile should have at least: about a microsecond of light work */

@@ -7,6 +7,7 @@
 #include "checked.h"
 #include "executor.h"
 #include "sync.h"
+#include "tuning.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -50,6 +51,8 @@ typedef struct node {
     int64_t bad_tile, bad_row;  /* the tile that reports a bad row, -1: none */
     atomic_int hits[MAX_TILES]; /* how often each tile was computed */
     int64_t cells[MAX_TILES];   /* written and read without atomics: for the thread sanitizer */
+    int64_t ops;                /* what it says it costs; 0: a microsecond per tile */
+    pthread_t thread;
     uint32_t spins;
     void (*before)(struct node *node, int64_t tile);
 } node;
@@ -124,7 +127,13 @@ static inline kiln_status run_tiles(const kiln_args *args, kiln_tile *tile) {
     return KILN_OK;
 }
 
-static const kiln_kernel kernels[] = {{"plain", 0, NULL, count_tiles, count_scratch, run_tiles}};
+/* What the node says, else a microsecond per tile. */
+static inline kiln_cost say_cost(const kiln_args *args) {
+    const node *n = args->attrs;
+    return (kiln_cost){0, n->ops > 0 ? n->ops : n->tiles * 1000 * kiln__cpu_tuning.ops_per_ns};
+}
+
+static const kiln_kernel kernels[] = {{"plain", 0, NULL, count_tiles, count_scratch, run_tiles, say_cost}};
 static const kiln_op op = {.name = "watch", .kernels = kernels, .n_kernels = 1};
 static inline kiln_status region_done(kiln__run *run, uint32_t region) {
     job *j = (job *)(void *)run;

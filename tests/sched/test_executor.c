@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const kiln_kernel bare_kernels[] = {{"bare", 0, NULL, NULL, NULL, run_tiles}};
+static const kiln_kernel bare_kernels[] = {{.name = "bare", .run = run_tiles}};
 static const kiln_op bare = {.name = "bare", .kernels = bare_kernels, .n_kernels = 1};
 
 static void options_and_names(void **state) {
@@ -97,23 +97,32 @@ static void counts_change(void **state) {
     }
 }
 
-/* Records that do not split and touch little are computed by one thread; the others are still shared. */
+/* Regions that are over before others could hear of them are computed by one thread; the others are still shared. */
+static void note_thread(node *n, int64_t tile) {
+    (void)tile;
+    n->thread = pthread_self();
+}
+
 static void small_regions(void **state) {
     (void)state;
-    static const int64_t sizes[] = {1, 1, 1, -1, 1, 0, 1, -1, 5, 1, -1, 1, 1, -1, -2};
+    static const int64_t sizes[] = {1, 1, 1, -1, 1, 0, 1, -1, 5, 3, -1, 2, 1, -1, -2};
     kiln_executor *e = executor_new(4, 0);
     job *j = job_new(sizes);
-    kiln_operand small = {.ne = {1, 1, 1, 16}, .dtype = KILN_F32};
-    kiln_operand large = {.ne = {1, 1, INT64_MAX / 2, INT64_MAX / 2}, .dtype = KILN_Q4_0};
     for (uint32_t i = 0; i < j->tape.n_records; i++) {
-        j->tape.records[i].args.in = i + 1 < j->tape.n_records ? &small : &large;
-        j->tape.records[i].args.n_in = 1;
+        j->nodes[i].ops = i + 1 < j->tape.n_records ? 1 : INT64_MAX;
+        j->nodes[i].before = j->nodes[i].region + 1 < j->tape.n_regions ? note_thread : NULL; /* the last one is shared */
     }
     prepare(e, j);
     for (int again = 0; again < 200; again++) {
         job_reset(j);
         assert_int_equal(run_once(e, j), KILN_OK);
         assert_true(job_complete(j));
+        for (uint32_t r = 0; r + 1 < j->tape.n_regions; r++)
+            for (uint32_t i = j->tape.regions[r].first; i < j->tape.regions[r].last; i++)
+                if (j->nodes[i].tiles > 0)
+                    assert_true(pthread_equal(j->nodes[i].thread, j->nodes[0].thread));
+        assert_int_equal(atomic_load(&j->calls),
+                         3 + 2 + 2 + 3); /* a call for each small record, one per large tile */
     }
     release_free(e, j);
     executor_free(e);

@@ -8,8 +8,9 @@ static bool only_wide(const kiln_args *args) {
     return ((const node *)args->attrs)->tiles > 1;
 }
 
-static const kiln_kernel picky_kernels[] = {{"wide", 0, only_wide, count_tiles, NULL, run_tiles},
-                                            {"avx2", KILN_CPU_AVX2, only_wide, count_tiles, NULL, run_tiles}};
+static const kiln_kernel picky_kernels[] = {
+    {.name = "wide", .supports = only_wide, .tiles = count_tiles, .run = run_tiles},
+    {.name = "avx2", .cpu = KILN_CPU_AVX2, .supports = only_wide, .tiles = count_tiles, .run = run_tiles}};
 static const kiln_op picky = {.name = "picky", .kernels = picky_kernels, .n_kernels = 2};
 /* ---- timeouts and cancelling ------------------------------------------------------------------------ */
 
