@@ -118,19 +118,17 @@ static int set_slots(runner *r) {
     return EXIT_OK;
 }
 
-static int64_t count_of(const runner *r, kiln_dim d) {
-    return d.n * (d.slot ? r->slots[d.slot] : 1);
-}
-
-/* What the graph says a dimension is: "4", "a multiple of 2" or "6 (2 times n, and n is 3)". */
-static const char *dim_text(const runner *r, kiln_dim d, char *buffer, size_t size) {
-    if (d.slot == 0)
+/* What the graph says a dimension is: "4", "a multiple of 2" or "6 (2 times n, and that is 3)". */
+static const char *dim_text(const runner *r, kiln_dim d, const int64_t *slot, char *buffer, size_t size) {
+    if (slot == NULL) {
         snprintf(buffer, size, "%lld", (long long)d.n);
-    else if (r->slots[d.slot] == UNSET)
+    } else if (*slot == UNSET) {
         snprintf(buffer, size, "a multiple of %lld", (long long)d.n);
-    else
-        snprintf(buffer, size, "%lld (%lld times %.80s, and that is %lld)", (long long)count_of(r, d),
-                 (long long)d.n, r->slot_infos[d.slot].name, (long long)r->slots[d.slot]);
+    } else {
+        int64_t n = d.n * *slot;
+        snprintf(buffer, size, "%lld (%lld times %.80s, and that is %lld)", (long long)n, (long long)d.n,
+                 r->slot_infos[d.slot].name, (long long)*slot);
+    }
     return buffer;
 }
 
@@ -150,7 +148,8 @@ static int infer_slots(runner *r, const given *g) {
         if ((slot != NULL && *slot == UNSET) || count != n * (slot ? *slot : 1))
             return fail_text("shapes are outermost first; --set SLOT=VALUE sets a symbol",
                              "input '%s': dimension %u is %lld in %s, but the graph says %s", g->storage.name,
-                             i, (long long)count, g->source, dim_text(r, d->dims[i], text, sizeof text));
+                             i, (long long)count, g->source,
+                             dim_text(r, d->dims[i], slot, text, sizeof text));
     }
     return EXIT_OK;
 }
@@ -195,6 +194,10 @@ static int apply_slots(runner *r) {
 }
 
 /* ---- inputs and weights ----------------------------------------------------------------------------- */
+
+static int64_t count_of(const runner *r, kiln_dim d) {
+    return d.n * (d.slot ? r->slots[d.slot] : 1);
+}
 
 /* Where element `i` (row-major) of a tensor lies, in bytes from its first. */
 static int64_t byte_of(const kiln_desc *d, const int64_t *counts, int64_t i) {
