@@ -87,8 +87,8 @@ typedef struct kiln_error {
 } kiln_error;
 
 /* Fills `error` (NULL allowed) with `status` and a formatted text, and returns `status`, so that code reads
- * `return kiln_error_set(error, KILN_ERROR_SHAPE, "...")`. For custom ops and for programs built on Kiln. What
- * the arguments point to must not be error->text itself. Any thread, one at a time per `error`. */
+ * `return kiln_error_set(error, KILN_ERROR_SHAPE, "...")`. For custom ops and for programs built on Kiln.
+ * What the arguments point to must not be error->text itself. Any thread, one at a time per `error`. */
 KILN_API kiln_status kiln_error_set(kiln_error *error, kiln_status status, const char *format, ...)
     KILN_PRINTF(3, 4);
 

@@ -77,7 +77,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_graph_check(const kiln_graph *graph, k
 
 /* Declares an integer that may change between runs, min ≤ value ≤ max. With min ≥ 0 it may serve as a symbol
  * in shapes (`kiln_sym`). Its value before it is first set is `min`. Plans are laid out for `max`: what it
- * sizes costs memory for its maximum. Errors: KILN_ERROR_ARGUMENT (bad name, min > max), KILN_ERROR_MEMORY. */
+ * sizes costs memory for its maximum. Errors: KILN_ERROR_ARGUMENT (bad name, min > max), KILN_ERROR_MEMORY.
+ * */
 KILN_API kiln_slot kiln_slot_i64(kiln_graph *graph, const char *name, int64_t min, int64_t max);
 
 /* Declares a float that may change between runs; before it is first set it is `preset`. It may stand for
@@ -139,12 +140,12 @@ static inline kiln_f32_value kiln_f32_of(kiln_slot slot) {
 
 /* ---- storages and leaf tensors ---------------------------------------------------------------------- */
 
-/* A dense tensor on a fresh storage of its own; `dims` are outermost first, of any dtype. The name is given to
- * both: it must be free among storages and among tensors. It is how bindings, JSON and messages refer to it.
- * Sizes are those at the symbols' maxima; a dimension may be 0.
- * Errors: KILN_ERROR_ARGUMENT (bad name, dims NULL, a bad slot), KILN_ERROR_SHAPE (ndim not 1…4, a negative
- * dimension, innermost count no multiple of the block), KILN_ERROR_OVERFLOW (the bytes do not fit 63 bits),
- * KILN_ERROR_DTYPE (unknown), KILN_ERROR_MEMORY. */
+/* A dense tensor on a fresh storage of its own; `dims` are outermost first, of any dtype. The name is given
+ * to both: it must be free among storages and among tensors. It is how bindings, JSON and messages refer to
+ * it. Sizes are those at the symbols' maxima; a dimension may be 0. Errors: KILN_ERROR_ARGUMENT (bad name,
+ * dims NULL, a bad slot), KILN_ERROR_SHAPE (ndim not 1…4, a negative dimension, innermost count no multiple
+ * of the block), KILN_ERROR_OVERFLOW (the bytes do not fit 63 bits), KILN_ERROR_DTYPE (unknown),
+ * KILN_ERROR_MEMORY. */
 KILN_API kiln_tensor kiln_input(kiln_graph *graph, const char *name, kiln_dtype dtype, uint32_t ndim,
                                 const kiln_dim *dims);
 KILN_API kiln_tensor kiln_weight(kiln_graph *graph, const char *name, kiln_dtype dtype, uint32_t ndim,
@@ -192,8 +193,8 @@ KILN_API kiln_storage kiln_storage_of(const kiln_graph *graph, kiln_tensor tenso
 
 /* Elements start … start+length-1 of one axis (negative axis counts from the end: -1 is the innermost). They
  * must be there in every run: of an axis that is a symbol, up to its minimum, or up to the same symbol from 0
- * on. With a symbol as `length`, its maximum must fit. On the innermost axis of a block dtype start and length
- * are multiples of the block. */
+ * on. With a symbol as `length`, its maximum must fit. On the innermost axis of a block dtype start and
+ * length are multiples of the block. */
 KILN_API kiln_tensor kiln_slice(kiln_graph *graph, kiln_tensor tensor, int32_t axis, int64_t start,
                                 kiln_dim length);
 /* The same elements, in the same order, in another shape. The tensor must be dense enough for that (merged
@@ -215,12 +216,12 @@ KILN_API kiln_tensor kiln_broadcast(kiln_graph *graph, kiln_tensor tensor, uint3
  * defaults. Output handles go to `outputs` (at least op->n_out entries; absent ones are zeroed).
  * The builder functions of kiln_ops.h are thin forms of this one.
  * `op` is kept: it must outlive the graph and its plans. `outputs` may be the array that the inputs came in.
- * Errors: what the op's infer says; KILN_ERROR_ARGUMENT (op, outputs or inputs is NULL; operand count, unknown
- * handle, a required operand absent, attribute out of its bounds, a slot of the wrong type; an op in place on
- * bytes that may not be written: those of a weight or input, or a view whose elements share bytes),
+ * Errors: what the op's infer says; KILN_ERROR_ARGUMENT (op, outputs or inputs is NULL; operand count,
+ * unknown handle, a required operand absent, attribute out of its bounds, a slot of the wrong type; an op in
+ * place on bytes that may not be written: those of a weight or input, or a view whose elements share bytes),
  * KILN_ERROR_LIMIT (more than 1024 operands, 8 outputs or 256 bytes of attributes), KILN_ERROR_SHAPE,
- * KILN_ERROR_DTYPE, KILN_ERROR_OVERFLOW (an output that infer described cannot be), KILN_ERROR_MEMORY. All are
- * remembered by the graph too, and a graph that remembers an error returns it at once. */
+ * KILN_ERROR_DTYPE, KILN_ERROR_OVERFLOW (an output that infer described cannot be), KILN_ERROR_MEMORY. All
+ * are remembered by the graph too, and a graph that remembers an error returns it at once. */
 KILN_API kiln_status kiln_node_add(kiln_graph *graph, const kiln_op *op, const kiln_tensor *inputs,
                                    uint32_t n_inputs, const void *attrs, kiln_tensor *outputs);
 

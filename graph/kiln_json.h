@@ -3,6 +3,8 @@
  *
  * A graph that is written, read and written again gives the same bytes. What a text does not hold: the memory
  * bound with kiln_storage_data, and generations; the reader's caller binds by name again.
+ *
+ * Reading and writing keep nothing between calls; different texts and graphs are independent, on any threads.
  */
 #ifndef KILN_JSON_H
 #define KILN_JSON_H

@@ -2,7 +2,12 @@
  * ops are all driven by it. A user's own op is the same descriptor, passed at run time, with the same rights.
  *
  * A descriptor and everything it points to must outlive every graph, plan and session that uses it; in
- * practice it is `static const`. Its functions may be called from any thread, several at once.
+ * practice it is `static const`. Its functions may be called from any thread, several at once: infer by
+ * whoever builds a graph, accesses by whoever bakes, a kernel's `run` by whoever computes, its other
+ * functions by whoever makes a session or submits. What such a function is handed lives until it returns.
+ *
+ * The calls below that take one of these structs (kiln_infer_*, kiln_access_*, kiln_tile_*) are for the
+ * function that was handed it, on its thread.
  */
 #ifndef KILN_OP_H
 #define KILN_OP_H
@@ -24,7 +29,8 @@ typedef struct kiln_dim {
 } kiln_dim;
 
 /* What a tensor looks like: row-major, outermost dimension first. Strides are bytes and are fixed at the
- * symbols' maxima; only the counts vary. For a block dtype the innermost stride is the block's bytes. */
+ * symbols' maxima; only the counts vary. For a block dtype the innermost stride is the block's bytes. `dims`
+ * count values, not blocks. Entries from ndim on are 0. */
 typedef struct kiln_desc {
     kiln_dtype dtype;
     uint32_t ndim;
@@ -80,17 +86,17 @@ typedef struct kiln_infer {
     const void *reserved; /* for the kiln_infer_* calls */
 } kiln_infer;
 
-/* Records a failure; returns `status`. The text gets "node 'N' (op): " in front. Name operands, expected and
- * actual numbers. */
+/* Records a failure in the graph, unless it remembers one; returns `status`, for `return kiln_infer_fail(…)`.
+ * The text gets "node 'N' (op): " in front. Name operands, expected and actual numbers. */
 KILN_API kiln_status kiln_infer_fail(const kiln_infer *infer, kiln_status status, const char *format, ...)
     KILN_PRINTF(3, 4);
 
-/* The maximum of an integer slot used as a symbol, or of a dimension. INT64_MAX never occurs: dimensions were
- * checked when their tensor was made. */
+/* The largest count of a dimension: n, or n times the maximum of its slot. For dimensions of the operands it
+ * fits 63 bits: that was checked when their tensor was made. */
 KILN_API int64_t kiln_infer_dim_max(const kiln_infer *infer, kiln_dim dim);
 
-/* Shapes and dimensions as messages show them: "[n_tokens, 64]", "8*n_tokens".
- * Written to the buffer, which is returned. */
+/* Shapes and dimensions as messages show them: "[n_tokens, 64]", "8*n_tokens"; slots by name.
+ * Written to the buffer, cut where it ends; the buffer is returned. */
 enum { KILN_SHAPE_TEXT_SIZE = 160 };
 KILN_API const char *kiln_infer_shape_text(const kiln_infer *infer, const kiln_desc *desc,
                                            char buffer[KILN_SHAPE_TEXT_SIZE]);
@@ -129,23 +135,28 @@ typedef struct kiln_access_query {
 } kiln_access_query;
 
 /* Adds an access to the whole of an operand (the strided set of bytes its description covers at the symbols'
- * maxima). `operand`: input i is i, output j is n_in + j. KILN_ERROR_ARGUMENT for an absent operand or one
- * out of range, KILN_ERROR_MEMORY. */
+ * maxima; of a view with four separate axes, the innermost with its gaps). `operand`: input i is i, output j
+ * is n_in + j. An operand without bytes adds nothing. KILN_ERROR_ARGUMENT for an absent operand, one out of
+ * range or an unknown mode, KILN_ERROR_MEMORY. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_access_operand(const kiln_access_query *query, uint32_t operand,
                                                          kiln_access_mode mode);
 
-/* The most elements that a dimension of the query's descriptions can have: n, or n times the symbol's maximum. Boxes
- * are for the maxima, like strides; dims[i].n alone is one row, not all, when the dimension is a symbol. */
+/* The most elements that a dimension of the query's descriptions can have: n, or n times the symbol's maximum.
+ * Boxes are for the maxima, like strides; dims[i].n alone is one row, not all, when the dimension is a
+ * symbol. */
 KILN_API int64_t kiln_access_dim_max(const kiln_access_query *query, kiln_dim dim);
 
-/* Adds an access to some bytes of an operand; box->offset counts from the operand's first byte. A level with count 0
- * and stride 0 counts as unused (count 1); count 0 with a stride is an empty box, and no access. KILN_ERROR_ARGUMENT
- * for an absent operand or one out of range, an unknown mode, negative numbers, and bytes outside the operand's
- * storage: the error of the bake names the operand and the numbers. KILN_ERROR_MEMORY. */
+/* Adds an access to some bytes of an operand; box->offset counts from the operand's first byte, and `box` is
+ * copied. It must lie in the operand's storage, and may reach beyond the operand. A level with count 0 and
+ * stride 0 counts as unused (count 1); a length of 0, or count 0 with a stride, is an empty box, and no
+ * access. KILN_ERROR_ARGUMENT for an absent operand or one out of range, an unknown mode, negative numbers,
+ * and bytes outside the operand's storage: the error of the bake names the operand and the numbers.
+ * KILN_ERROR_MEMORY. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_access_box(const kiln_access_query *query, uint32_t operand,
                                                      kiln_access_mode mode, const kiln_box *box);
 
-/* The usual answer: reads every input whole, writes every output whole. Use it as `accesses`. */
+/* The usual answer: reads every input whole, writes every output whole. Use it as `accesses`, or call it from
+ * there. KILN_ERROR_MEMORY. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_access_operands(const kiln_access_query *query);
 
 /* ---- kernels: what a worker runs -------------------------------------------------------------------- */
@@ -175,12 +186,13 @@ typedef struct kiln_tile {
     void *reserved;         /* for the kiln_tile_* calls */
 } kiln_tile;
 
-/* Reports that output row `row` met an index outside [0, limit). The kernel must have zeroed that row (or
- * dropped the write). The fence then holds KILN_ERROR_INDEX for the first such row in plan order. */
+/* Reports that row `row` met an index outside [0, limit); what counts as a row is the op's affair. The kernel
+ * must have zeroed that row (or dropped the write), and goes on. The fence then holds KILN_ERROR_INDEX for
+ * the first such row of the first such node in plan order. */
 KILN_API void kiln_tile_bad_index(kiln_tile *tile, int64_t row, int64_t index, int64_t limit);
 
-/* Reports a failure of the kernel's own with a text; the run stops, and the fence holds KILN_ERROR_KERNEL.
- * Returns that status, for `return kiln_tile_fail(tile, "…")`. */
+/* Reports a failure of the kernel's own with a text, cut at 255 bytes; the run stops, and the fence holds
+ * KILN_ERROR_KERNEL with "node 'N' (op): " before it. Returns that status, for `return kiln_tile_fail(…)`. */
 KILN_API kiln_status kiln_tile_fail(kiln_tile *tile, const char *format, ...) KILN_PRINTF(2, 3);
 
 /* What computing all tiles costs, roughly: executors decide by it what is worth sharing among threads, never what comes
@@ -191,17 +203,19 @@ typedef struct kiln_cost {
 } kiln_cost;
 
 typedef struct kiln_kernel {
-    const char *name;
-    uint32_t cpu; /* KILN_CPU_* features it needs, 0 for none */
+    const char *name; /* for dumps and messages */
+    uint32_t cpu;     /* KILN_CPU_* features it needs, 0 for none */
     /* May it serve these arguments (dtypes, strides, counts at the maxima)? NULL: always. Data pointers are
      * not set when it is asked. */
     bool (*supports)(const kiln_args *args);
-    /* Number of independent tiles for these counts, ≥ 0. NULL: 1. Tiles may run in any order, at once, on any
-     * worker; results must not depend on that. Data is not to be read. */
+    /* Number of independent tiles for these counts, ≥ 0 (less is KILN_ERROR_OVERFLOW, more than 2³¹ - 1 in
+     * one region KILN_ERROR_LIMIT, when the session is made or the run submitted). NULL: 1. Tiles may run in
+     * any order, at once, on any worker; results must not depend on that. Data is not to be read. */
     int64_t (*tiles)(const kiln_args *args);
     /* Bytes of scratch a worker needs, at the maxima. NULL: none. Negative: overflow. */
     int64_t (*scratch)(const kiln_args *args);
-    /* Computes the tiles. Anything but KILN_OK ends the run, whose fence then holds KILN_ERROR_KERNEL. */
+    /* Computes the tiles. Anything but KILN_OK ends the run, whose fence then holds KILN_ERROR_KERNEL. Not
+     * NULL. */
     kiln_status (*run)(const kiln_args *args, kiln_tile *tile);
     /* For the counts of this run; data is not to be read. NULL: not known; a microsecond per tile is assumed. */
     kiln_cost (*cost)(const kiln_args *args);
@@ -232,8 +246,11 @@ typedef struct kiln_op {
     uint32_t n_attrs;
     uint32_t attrs_size; /* sizeof the attribute struct, at most 256; 0 when there is none */
 
+    /* Checks operands and attributes and describes the outputs; a status other than KILN_OK refuses the node.
+     * Not NULL. */
     kiln_status (*infer)(kiln_infer *infer);
-    /* NULL fails closed: the node is taken to read and write all memory there is. */
+    /* Declares all bytes that the kernels touch; a status other than KILN_OK is what kiln_bake returns. NULL
+     * fails closed: the node is taken to read and write all memory there is. */
     kiln_status (*accesses)(const kiln_access_query *query);
 
     /* Pairs where the output may take the place of the input's dying bytes, given the same size and strides:
@@ -241,7 +258,8 @@ typedef struct kiln_op {
     const kiln_inplace *inplace;
     uint32_t n_inplace;
 
-    const kiln_kernel *kernels; /* plainest first; the last one supported wins */
+    const kiln_kernel
+        *kernels; /* plainest first; the last one supported wins; none: no session can be made */
     uint32_t n_kernels;
 } kiln_op;
 
