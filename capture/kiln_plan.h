@@ -6,8 +6,12 @@
  *     every token:              kiln_session_set_i64(session, slot, value, &error);
  *                               kiln_run(session, &error);
  *
- * A plan is immutable: any thread, any number of sessions. A session runs one submission at a time; apart
- * from kiln_wait, kiln_cancel and kiln_fence_done its functions are for one thread at a time.
+ * A plan is immutable: any thread, any number of sessions. Texts and handles that it gives out are good as
+ * long as the plan. A session runs one submission at a time; apart from kiln_wait, kiln_cancel and
+ * kiln_fence_done its functions are for one thread at a time.
+ *
+ * What is destroyed while it is needed answers KILN_ERROR_BUSY: an executor with sessions, a session that
+ * runs, a state buffer that is bound. Plans are counted. Memory that was bound is the caller's to keep.
  */
 #ifndef KILN_PLAN_H
 #define KILN_PLAN_H
@@ -26,7 +30,8 @@ typedef struct kiln_state_buffer kiln_state_buffer;
 
 /* ---- baking ----------------------------------------------------------------------------------------- */
 
-/* How matmuls against quantised and half-precision weights read their activations. */
+/* How matmuls against quantised and half-precision weights read their activations. Sums are f32 in either
+ * case. */
 typedef enum kiln_precision {
     /* For block weights quantised to 8 bits per block of 32; for f16 and bf16 rounded to bf16. */
     KILN_PRECISION_FAST,
@@ -36,7 +41,7 @@ typedef enum kiln_precision {
 /* What is watched about a tensor. */
 enum {
     KILN_WATCH_VALUES = 1 << 0, /* the callback gets its bytes */
-    KILN_WATCH_FINITE = 1 << 1, /* the first NaN or Inf stops the run with KILN_ERROR_NUMERIC */
+    KILN_WATCH_FINITE = 1 << 1, /* the first NaN or Inf stops the run with KILN_ERROR_NUMERIC; floats only */
     KILN_WATCH_HASH = 1 << 2,   /* XXH3-64 of its bytes, element by element in row-major order */
     KILN_WATCH_TIME = 1 << 3    /* nanoseconds spent in kernels of the node that makes it */
 };
@@ -44,14 +49,17 @@ enum {
 /* Declares an observer. Its tensor stays un-fused; nothing else changes, and nothing is done for it on the
  * way until a session switches it on. */
 typedef struct kiln_tap {
-    const char *tensor; /* a name (kiln_name, kiln_output); "prefix*" for all that begin so; "*" for all */
-    uint32_t watch;     /* KILN_WATCH_* */
+    /* Which outputs of nodes: a name (kiln_name, kiln_output; of one without, what dumps call it,
+     * "silu.3:0"); "prefix*" for all that begin so; "*" for all. Views and what no node makes (inputs,
+     * weights) cannot be tapped. */
+    const char *tensor;
+    uint32_t watch; /* KILN_WATCH_*; taps that name one tensor twice are added up */
 } kiln_tap;
 
 /* Zeroed fields mean the default. */
 typedef struct kiln_bake_options {
     kiln_precision precision;
-    uint32_t no_fuse;  /* KILN_FUSE_* rules not to apply */
+    uint32_t no_fuse;  /* KILN_FUSE_* rules not to apply; other bits are not looked at */
     bool no_reuse;     /* every intermediate gets bytes of its own */
     bool no_inplace;   /* no output takes the place of an input */
     bool serial;       /* one node per region, in program order (to look for faults) */
@@ -61,13 +69,26 @@ typedef struct kiln_bake_options {
 } kiln_bake_options;
 
 /* Bakes a graph: validates, lowers and fuses a copy of it, orders it, places its intermediates. The graph may
- * change or go afterwards; ops must stay. `options` may be NULL. `*out` has one reference.
- * Errors: the graph's remembered error; KILN_ERROR_ARGUMENT (a tap that matches nothing); KILN_ERROR_LIMIT
- * (max_arena); KILN_ERROR_OVERFLOW; KILN_ERROR_MEMORY. Any thread that may read the graph. */
+ * change or go afterwards; its allocator, which the plan's memory comes from, its ops and the state buffers
+ * it names must stay. `options` may be NULL; neither it nor its taps are kept. `*out` has one reference, for
+ * kiln_plan_release. Errors:
+ * - the graph's remembered error;
+ * - KILN_ERROR_ARGUMENT: graph or out is NULL; an unknown precision, max_arena < 0, taps missing; a tap
+ *   without a name, with unknown bits or that matches nothing; a node that reads bytes of an intermediate or
+ *   output which none before it writes; an access that writes to a weight or input; a node that writes bytes
+ *   which it reads or writes through another operand, unless its op allows that; a custom op whose accesses
+ *   name an absent operand or bytes outside its storage;
+ * - what a custom op's `accesses` returns;
+ * - KILN_ERROR_LIMIT: no plan found within max_arena (the text has the least found); about 2³² nodes or
+ *   accesses;
+ * - KILN_ERROR_OVERFLOW: sizes that do not fit 63 bits, or data (kiln_storage_data) past the end of memory;
+ * - KILN_ERROR_MEMORY.
+ * Any thread that may read the graph. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_bake(const kiln_graph *graph, const kiln_bake_options *options,
                                                kiln_plan **out, kiln_error *error);
 
-/* Plans are shared: sessions hold a reference of their own. NULL is allowed. Any thread. */
+/* Plans are shared: sessions hold a reference of their own, and the last release frees the plan, on whatever
+ * thread that is. NULL is allowed. Any thread. */
 KILN_API void kiln_plan_retain(kiln_plan *plan);
 KILN_API void kiln_plan_release(kiln_plan *plan);
 
@@ -86,32 +107,35 @@ typedef struct kiln_plan_summary {
     int64_t io_bytes;    /* inputs and outputs a session owns unless they are bound */
 } kiln_plan_summary;
 
-/* Any thread. */
+/* Counts and sizes in bytes, at the symbols' maxima, into *out. Any thread. */
 KILN_API void kiln_plan_get_summary(const kiln_plan *plan, kiln_plan_summary *out);
 
-/* Handles by name, as in the graph: they are equal to the graph's own. Invalid when there is none. Any
- * thread. */
+/* Handles by name, as in the graph: they are equal to the graph's own. Invalid (all 0) when there is none,
+ * also for NULL. Any thread. */
 KILN_API kiln_tensor kiln_plan_tensor(const kiln_plan *plan, const char *name);
 KILN_API kiln_storage kiln_plan_storage(const kiln_plan *plan, const char *name);
 KILN_API kiln_slot kiln_plan_slot(const kiln_plan *plan, const char *name);
-/* Tensors in the order they were made, views included: i from 0; invalid behind the last. */
+/* Tensors in the order they were made, views included: i from 0; invalid behind the last. Any thread. */
 KILN_API kiln_tensor kiln_plan_tensor_at(const kiln_plan *plan, size_t i);
-/* What it looks like. KILN_ERROR_ARGUMENT when it is none of the plan's. */
+/* What it looks like; info.name lives as long as the plan. KILN_ERROR_ARGUMENT when it is none of the plan's,
+ * and *out is as it was. Any thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_plan_tensor_get(const kiln_plan *plan, kiln_tensor tensor,
                                                           kiln_tensor_info *out);
 
-/* Storages in order, to list what wants binding: i from 0; false behind the last. Any thread. */
+/* Storages in order, to list what wants binding (so without the arena's): i from 0; false behind the last,
+ * and *out is as it was. Any thread. */
 typedef struct kiln_storage_info {
     kiln_storage storage;
-    const char *name;
+    const char *name; /* lives as long as the plan */
     kiln_storage_kind kind;
-    int64_t size;
-    uint32_t align; /* a pointer bound to it must be a multiple of this */
+    int64_t size;   /* bytes */
+    uint32_t align; /* bytes: a pointer bound to it must be a multiple of this */
     bool written;   /* some node writes it */
 } kiln_storage_info;
 KILN_API bool kiln_plan_storage_at(const kiln_plan *plan, size_t i, kiln_storage_info *out);
 
-/* Slots in order: i from 0; false behind the last. Any thread. The name lives as long as the plan. */
+/* Slots in order: i from 0; false behind the last, and *out is as it was. Any thread. The name lives as long
+ * as the plan. */
 typedef struct kiln_slot_info {
     kiln_slot slot;
     const char *name;
@@ -123,19 +147,23 @@ KILN_API bool kiln_plan_slot_at(const kiln_plan *plan, size_t i, kiln_slot_info 
 
 /* ---- states: KV caches and the like, the caller's, alive across runs, sessions and plans ------------ */
 
-/* `size` zeroed bytes, or the caller's own memory (which must outlive the buffer, and be aligned as
- * kiln_storage_info.align of what it will be bound to says: 128 always suffices). Errors:
- * KILN_ERROR_ARGUMENT, KILN_ERROR_MEMORY. */
+/* `size` zeroed bytes, or the caller's own memory as it is (which must outlive the buffer, and be aligned as
+ * kiln_storage_info.align of what it will be bound to says: 128 always suffices). `allocator` may be NULL
+ * (malloc); it must outlive the buffer, wrapped ones included. *out is the caller's, for
+ * kiln_state_buffer_destroy; NULL on failure. Errors: KILN_ERROR_ARGUMENT (out is NULL, size < 0, to wrap:
+ * data is NULL), KILN_ERROR_MEMORY. Any thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_state_buffer_create(const kiln_allocator *allocator, int64_t size,
                                                               kiln_state_buffer **out, kiln_error *error);
 KILN_API KILN_MUST_CHECK kiln_status kiln_state_buffer_wrap(const kiln_allocator *allocator, void *data,
                                                             int64_t size, kiln_state_buffer **out,
                                                             kiln_error *error);
-/* KILN_ERROR_BUSY, and nothing happens, while a session has it bound, or a plan exists whose graph named it
- * (kiln_storage_state). NULL is allowed. */
+/* Frees the buffer, not memory that it wraps. KILN_ERROR_BUSY, and nothing happens, while a session has it
+ * bound, or a plan exists whose graph named it (kiln_storage_state); graphs that name it are not counted.
+ * NULL is allowed. One thread, while no other uses it. */
 KILN_API kiln_status kiln_state_buffer_destroy(kiln_state_buffer *state, kiln_error *error);
 
-/* Its bytes; not to be touched while a run uses it. */
+/* Its first byte, and how many it has; good until it is destroyed. Any thread; the bytes are not to be
+ * touched while a run uses them. */
 KILN_API void *kiln_state_buffer_data(kiln_state_buffer *state);
 KILN_API int64_t kiln_state_buffer_size(const kiln_state_buffer *state);
 
@@ -145,29 +173,39 @@ KILN_API bool kiln_state_buffer_is_dirty(const kiln_state_buffer *state);
 KILN_API void kiln_state_buffer_acknowledge(kiln_state_buffer *state);
 
 /* Says in the graph which buffer a state storage lies in: sessions then bind it by themselves. The buffer
- * must outlive the graph, the plans baked from it and those sessions. Remembered errors: KILN_ERROR_ARGUMENT
- * (unknown storage, not a state), KILN_ERROR_BINDING (too small). From the graph's thread. */
+ * must outlive the graph, the plans baked from it and those sessions. Its alignment is judged when a session
+ * is made. Remembered errors: KILN_ERROR_ARGUMENT (unknown storage, not a state; state is NULL),
+ * KILN_ERROR_BINDING (too small). From the graph's thread. */
 KILN_API void kiln_storage_state(kiln_graph *graph, kiln_storage storage, kiln_state_buffer *state);
 
 /* ---- sessions --------------------------------------------------------------------------------------- */
 
-/* Prepares a plan for an executor: records, arena, inputs and outputs. Storages whose data the graph knew are
- * bound. Slots hold their minima (integers) and presets (floats). Everything is allocated here; running
- * allocates nothing. Errors: KILN_ERROR_UNSUPPORTED (no kernel for a node; the text names it),
- * KILN_ERROR_MEMORY, KILN_ERROR_OVERFLOW. */
+/* Prepares a plan for an executor: records, arena, inputs and outputs, kernels for the symbols' maxima.
+ * Storages whose data the graph knew are bound. Slots hold their minima (integers) and presets (floats);
+ * inputs and outputs of the session's own are zeroed. Everything is allocated here; running allocates
+ * nothing. `allocator` may be NULL (malloc) and must outlive the session; memory for runs comes from the
+ * executor's. The session holds a reference of the plan; the executor must outlive it. *out is the caller's,
+ * for kiln_session_destroy. Errors: KILN_ERROR_ARGUMENT (plan, executor or out is NULL),
+ * KILN_ERROR_UNSUPPORTED (no kernel for a node; the text names it), KILN_ERROR_BINDING (data that the graph
+ * knew is misaligned), KILN_ERROR_OVERFLOW (memory that does not fit 63 bits; a kernel of a custom op asks
+ * for a negative number of tiles or scratch), KILN_ERROR_LIMIT (more than 2³¹ - 1 tiles in a region),
+ * KILN_ERROR_SYSTEM (the system refused, or the executor's workers stayed behind at a fork),
+ * KILN_ERROR_MEMORY. Any thread, several at once on one plan and executor. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_create(kiln_plan *plan, kiln_executor *executor,
                                                          const kiln_allocator *allocator, kiln_session **out,
                                                          kiln_error *error);
 
-/* KILN_ERROR_BUSY, and nothing happens, while a submission runs (wait for it or cancel it first). NULL is
- * allowed. */
+/* Frees the session, with its bindings and its fences, before its executor. KILN_ERROR_BUSY, and nothing
+ * happens, while a submission runs (wait for it or cancel it first). NULL is allowed. One thread, while no
+ * other is in a call on the session or a fence of it. */
 KILN_API kiln_status kiln_session_destroy(kiln_session *session, kiln_error *error);
 
 /* The plan it was made from; not a reference of the caller's. Any thread. */
 KILN_API kiln_plan *kiln_session_plan(const kiln_session *session);
 
-/* Errors: KILN_ERROR_ARGUMENT (unknown slot, wrong type), KILN_ERROR_LIMIT (outside its bounds; the text has
- * name, value and bounds), KILN_ERROR_BUSY. The old value stays on failure. */
+/* Sets a slot for the runs that follow; allocates nothing. Errors: KILN_ERROR_ARGUMENT (unknown slot, wrong
+ * type), KILN_ERROR_LIMIT (outside its bounds; the text has name, value and bounds), KILN_ERROR_BUSY (a
+ * submission runs). The old value stays on failure. Floats have no bounds; NaN is taken. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_set_i64(kiln_session *session, kiln_slot slot,
                                                           int64_t value, kiln_error *error);
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_set_f32(kiln_session *session, kiln_slot slot, float value,
@@ -181,7 +219,8 @@ KILN_API float kiln_session_get_f32(const kiln_session *session, kiln_slot slot)
  * the session goes; data NULL returns an input or output to the session's own memory. Different storages may
  * share bytes only when no node writes them, or as they did when the plan was baked: this is checked at the
  * next submit. Errors: KILN_ERROR_ARGUMENT (unknown storage, a state or intermediate), KILN_ERROR_BINDING
- * (too small, misaligned; with name, expected, actual), KILN_ERROR_BUSY. */
+ * (size in bytes too small, misaligned; with name, expected, actual), KILN_ERROR_BUSY. A failed call changes
+ * nothing. A weight that is unbound (NULL) is an error of the next submit only. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_bind(kiln_session *session, kiln_storage storage,
                                                        void *data, int64_t size, kiln_error *error);
 
@@ -192,68 +231,80 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_session_bind_state(kiln_session *sessi
                                                              kiln_state_buffer *state, kiln_error *error);
 
 /* The first byte of a tensor of the graph, for inputs to be filled before a run and outputs to be read after
- * it; NULL for intermediates (watch them instead) and unbound storages. Not to be touched while a submission
- * runs. */
+ * it; NULL for intermediates (watch them instead), unbound storages and handles that are not the plan's. Good
+ * until its storage is bound anew or the session goes. Not to be touched while a submission runs. */
 KILN_API void *kiln_session_data(kiln_session *session, kiln_tensor tensor);
 
 /* ---- running ---------------------------------------------------------------------------------------- */
 
-/* One submission. A value, not an object; valid until its session goes. */
+/* One submission. A value, not an object; valid until its session goes. A zeroed one is that of no
+ * submission. */
 typedef struct kiln_fence {
     kiln_session *session;
     uint64_t sequence;
 } kiln_fence;
 
-/* Starts a run. Everything is checked before anything runs.
- * Errors: KILN_ERROR_BUSY (this session is running, or another that writes one of its states),
- * KILN_ERROR_DIRTY, KILN_ERROR_BINDING (a storage without bytes; overlaps), KILN_ERROR_SYSTEM. */
+/* Starts a run; *fence is what to wait for. Everything is checked before anything runs, and nothing is
+ * allocated. With an executor of one thread the run makes progress in kiln_wait only.
+ * Errors: KILN_ERROR_ARGUMENT (session or fence is NULL), KILN_ERROR_BUSY (this session is running, or
+ * another one that uses a state which either of them writes), KILN_ERROR_DIRTY (a state may be half written),
+ * KILN_ERROR_BINDING (a storage without bytes; overlaps), KILN_ERROR_LIMIT and KILN_ERROR_OVERFLOW (at the
+ * present slot values a region has more than 2³¹ - 1 tiles, or a custom kernel a negative number of them),
+ * KILN_ERROR_SYSTEM (after fork, see kiln_executor.h). From the session's thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_submit(kiln_session *session, kiln_fence *fence, kiln_error *error);
 
 /* Waits for a submission, computing meanwhile. timeout_ns < 0: without limit; 0: only looks. Returns the
  * run's own status: KILN_OK, KILN_ERROR_CANCELLED, KILN_ERROR_INDEX (everything ran; the text names node,
- * row, index), KILN_ERROR_KERNEL, KILN_ERROR_NUMERIC; or KILN_ERROR_TIMEOUT, and the run goes on;
- * KILN_ERROR_ARGUMENT for a fence that a later submission of the session has replaced. Any thread, several at
- * once. */
+ * row, index), KILN_ERROR_KERNEL (a kernel failed), KILN_ERROR_NUMERIC (an observer stopped it): after all of
+ * these but KILN_OK and KILN_ERROR_INDEX the states that the run writes are dirty; or KILN_ERROR_TIMEOUT, and
+ * the run goes on; KILN_ERROR_ARGUMENT for a fence that a later submission of the session has replaced;
+ * KILN_ERROR_SYSTEM in a child forked during the run, where it never ends. Asked again, it answers the same.
+ * Any thread, several at once. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_wait(kiln_fence fence, int64_t timeout_ns, kiln_error *error);
 
-/* True when kiln_wait would return at once. Any thread. */
+/* True when kiln_wait would return at once: the run is over, or the fence is not the last. Any thread. */
 KILN_API bool kiln_fence_done(kiln_fence fence);
 
 /* Asks the submission to end early: kiln_wait then returns KILN_ERROR_CANCELLED, unless it was done before.
  * Waits for nothing. Without effect on other submissions. Any thread. */
 KILN_API void kiln_cancel(kiln_fence fence);
 
-/* Submit and wait without limit. Errors: those of both. */
+/* Submit and wait without limit; faster than the two, as nobody else knows of the run (so it cannot be
+ * cancelled). Errors: those of both, KILN_ERROR_TIMEOUT aside; KILN_ERROR_ARGUMENT when session is NULL. From
+ * the session's thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_run(kiln_session *session, kiln_error *error);
 
 /* ---- observers -------------------------------------------------------------------------------------- */
 
 typedef struct kiln_observation {
-    const char *tensor; /* its label */
-    const char *op;     /* of the node that made it */
+    const char *tensor; /* its label; lives as long as the plan */
+    const char *op;     /* of the node that made it; the descriptor's */
     const void *data;   /* its bytes; valid during the callback only */
     kiln_dtype dtype;
     uint32_t ndim;
-    int64_t dims[KILN_MAX_DIMS]; /* counts of this run, outermost first */
-    int64_t strides[KILN_MAX_DIMS];
-    uint64_t hash;     /* KILN_WATCH_HASH */
+    int64_t dims[KILN_MAX_DIMS];    /* counts of this run, outermost first */
+    int64_t strides[KILN_MAX_DIMS]; /* bytes */
+    uint64_t hash;                  /* KILN_WATCH_HASH */
     int64_t nonfinite; /* KILN_WATCH_FINITE: row-major index of the first NaN or Inf, -1 when there is none */
     int64_t ns;        /* KILN_WATCH_TIME: kernel time of its node in this run, over all workers */
     bool seen; /* false: the last run did not come to it, or it was not watched; then only `tensor` is set */
 } kiln_observation;
 
-/* Switches the plan's observers on for this session: those of kinds `watch` act in the runs that follow; 0
- * switches them off. `callback` (may be NULL) is called for every tapped tensor, after the region that makes
- * it, from the thread that finished the region, and must not call into this session; anything but KILN_OK
- * stops the run with KILN_ERROR_NUMERIC. Errors: KILN_ERROR_BUSY;
- * KILN_ERROR_ARGUMENT (the plan has no taps, unknown bits in `watch`). */
+/* Switches the plan's observers on for this session: those of kinds `watch` (KILN_WATCH_*) act in the runs
+ * that follow; 0 switches them off. `callback` (may be NULL) is called for every tensor tapped for one of
+ * these kinds, after the region that makes it, from the thread that finished the region (a worker, or one
+ * that waits; one call at a time), and must not call into this session; anything but KILN_OK stops the run
+ * with KILN_ERROR_NUMERIC. `context` is handed on; both must stay good until they are replaced or the session
+ * goes. Errors: KILN_ERROR_BUSY (a submission runs); KILN_ERROR_ARGUMENT (the plan has no taps, unknown bits
+ * in `watch`). From the session's thread. */
 KILN_API KILN_MUST_CHECK kiln_status
 kiln_session_observe(kiln_session *session, uint32_t watch,
                      kiln_status (*callback)(void *context, const kiln_observation *observation),
                      void *context, kiln_error *error);
 
-/* What the i-th tap saw in the last run (data is NULL; `seen` says whether it saw anything); false behind the last.
- * Not while a submission runs. */
+/* What the i-th tap saw in the last run (data is NULL; `seen` says whether it saw anything); taps in the
+ * order in which their tensors are made. False behind the last, and *out is as it was. From the session's
+ * thread, not while a submission runs. */
 KILN_API bool kiln_session_observed(const kiln_session *session, size_t i, kiln_observation *out);
 
 #ifdef __cplusplus

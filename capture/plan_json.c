@@ -374,10 +374,11 @@ static void put_session(kiln__json_writer *w, const kiln_session *s) {
 
 kiln_status kiln_plan_to_json(const kiln_plan *plan, const kiln_session *session,
                               const kiln_json_options *options, kiln_json_text *out, kiln_error *error) {
+    if (out != NULL)
+        memset(out, 0, sizeof *out);
     if (plan == NULL || out == NULL || (session != NULL && session->plan != plan))
         return kiln_error_set(error, KILN_ERROR_ARGUMENT,
                               "kiln_plan_to_json: plan or out is NULL, or the session is of another plan");
-    memset(out, 0, sizeof *out);
     if (session != NULL && atomic_load_explicit(&session->busy, memory_order_acquire) != 0)
         return kiln_error_set(error, KILN_ERROR_BUSY, "kiln_plan_to_json: the session is running");
     kiln__json_writer w;

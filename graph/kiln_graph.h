@@ -76,9 +76,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_graph_check(const kiln_graph *graph, k
 /* ---- slots ------------------------------------------------------------------------------------------ */
 
 /* Declares an integer that may change between runs, min ≤ value ≤ max. With min ≥ 0 it may serve as a symbol
- * in shapes (`kiln_sym`). Its value before it is first set is `min`. Plans are laid out for `max`: what it
- * sizes costs memory for its maximum. Errors: KILN_ERROR_ARGUMENT (bad name, min > max), KILN_ERROR_MEMORY.
- * */
+ * in shapes (`kiln_sym`). Its value before it is first set is `min`. What it sizes
+ * costs memory for `max`. Errors: KILN_ERROR_ARGUMENT (bad name, min > max), KILN_ERROR_MEMORY. */
 KILN_API kiln_slot kiln_slot_i64(kiln_graph *graph, const char *name, int64_t min, int64_t max);
 
 /* Declares a float that may change between runs; before it is first set it is `preset`. It may stand for

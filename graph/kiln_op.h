@@ -141,9 +141,9 @@ typedef struct kiln_access_query {
 KILN_API KILN_MUST_CHECK kiln_status kiln_access_operand(const kiln_access_query *query, uint32_t operand,
                                                          kiln_access_mode mode);
 
-/* The most elements that a dimension of the query's descriptions can have: n, or n times the symbol's maximum.
- * Boxes are for the maxima, like strides; dims[i].n alone is one row, not all, when the dimension is a
- * symbol. */
+/* The most elements that a dimension of the query's descriptions can have: n, or n times the symbol's
+ * maximum. Boxes are for the maxima, like strides; dims[i].n alone is one row, not all, when the dimension is
+ * a symbol. */
 KILN_API int64_t kiln_access_dim_max(const kiln_access_query *query, kiln_dim dim);
 
 /* Adds an access to some bytes of an operand; box->offset counts from the operand's first byte, and `box` is

@@ -1,4 +1,10 @@
-/* Executors: what runs a session's records. The CPU executor is a pool of threads. */
+/* Executors: what runs a session's records. The CPU executor is a pool of threads, which any number of
+ * sessions may share and run on at once.
+ *
+ * After fork the child has no workers. With more than one thread the executor and its sessions answer
+ * KILN_ERROR_SYSTEM there to kiln_session_create, kiln_submit, kiln_run, and kiln_wait for what was running;
+ * they can be destroyed, and a new executor made. With one thread all goes on in the child, if no call on it
+ * was under way in another thread. */
 #ifndef KILN_EXECUTOR_H
 #define KILN_EXECUTOR_H
 
@@ -19,24 +25,27 @@ typedef struct kiln_cpu_options {
     uint32_t without; /* KILN_CPU_* features not to use although the processor has them */
 } kiln_cpu_options;
 
-/* Starts threads - 1 workers. `options` and `allocator` may be NULL. Results do not depend on the number of
- * threads. Errors: KILN_ERROR_ARGUMENT (out NULL, more than 1024 threads), KILN_ERROR_MEMORY,
- * KILN_ERROR_SYSTEM (a thread could not be started). Any thread. */
+/* Starts threads - 1 workers, with all signals blocked. `options` and `allocator` may be NULL (malloc). The
+ * allocator must outlive the executor; sessions take the memory of their runs from it too, when they are made
+ * and destroyed, on the threads that do that: it must be thread-safe when these are several. Results do not
+ * depend on the number of threads. *out is the caller's, for kiln_executor_destroy. Errors:
+ * KILN_ERROR_ARGUMENT (out NULL, more than 1024 threads), KILN_ERROR_MEMORY, KILN_ERROR_SYSTEM (the system
+ * refused a thread, a mutex or the like). Any thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_cpu_executor_create(const kiln_allocator *allocator,
                                                               const kiln_cpu_options *options,
                                                               kiln_executor **out, kiln_error *error);
 
 /* Stops and joins the workers and frees the executor; NULL is allowed. KILN_ERROR_BUSY, and nothing happens,
- * while sessions made on it exist. One thread at a time. */
+ * while sessions made on it exist. One thread, while no other makes or destroys a session on it. */
 KILN_API kiln_status kiln_executor_destroy(kiln_executor *executor, kiln_error *error);
 
-/* "cpu". Static. Any thread. */
+/* "cpu"; "" for NULL. Static. Any thread. */
 KILN_API const char *kiln_executor_name(const kiln_executor *executor);
 
-/* Threads that compute, the waiting one included. Any thread. */
+/* Threads that compute, the waiting one included; 1 for NULL. Any thread. */
 KILN_API uint32_t kiln_executor_threads(const kiln_executor *executor);
 
-/* The CPU level kernels run at: "base", "avx2", "avx512". Static. Any thread. */
+/* The CPU level kernels run at: "base", "avx2", "avx512"; "" for NULL. Static. Any thread. */
 KILN_API const char *kiln_executor_level(const kiln_executor *executor);
 
 #ifdef __cplusplus
