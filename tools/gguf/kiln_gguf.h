@@ -1,4 +1,5 @@
-/* Reads and writes GGUF, the single-file model format: keys with typed values, then tensors.
+/* Reads and writes GGUF, the single-file model format: keys with typed values, then tensors. The layout is
+ * that of docs/gguf.md in github.com/ggml-org/ggml.
  *
  * A small library of its own beside the tools; Kiln's core never opens a file. Names: `kiln_gguf_*`.
  *
@@ -82,7 +83,7 @@ typedef struct kiln_gguf_tensor_type {
 /* The row of a ggml type number, or NULL when it is unknown or was removed. Static. Any thread. */
 KILN_API const kiln_gguf_tensor_type *kiln_gguf_tensor_type_get(uint32_t id);
 
-/* The row of a ggml type name, or NULL. Static. Any thread. */
+/* The row of a ggml type name, or NULL (also for NULL). Static. Any thread. */
 KILN_API const kiln_gguf_tensor_type *kiln_gguf_tensor_type_by_name(const char *name);
 
 /* The row that holds a Kiln dtype, or NULL when GGUF has none (u32, u8, q8_a). Static. Any thread. */
@@ -103,7 +104,7 @@ typedef enum kiln_gguf_access {
 } kiln_gguf_access;
 
 typedef struct kiln_gguf_options {
-    kiln_allocator allocator; /* zeroed: the default allocator. Lives on until kiln_gguf_destroy */
+    kiln_allocator allocator; /* zeroed: the default one. Copied; must live on until kiln_gguf_destroy */
     kiln_gguf_access access;  /* how files are brought in; of no effect on kiln_gguf_open_memory */
 } kiln_gguf_options;
 
@@ -184,7 +185,8 @@ KILN_API size_t kiln_gguf_tensor_count(const kiln_gguf *gguf);
 /* Tensor `index` from 0, in file order, or NULL past the end. Valid until destroy. Any thread. */
 KILN_API const kiln_gguf_tensor *kiln_gguf_tensor_at(const kiln_gguf *gguf, size_t index);
 
-/* The tensor with that name, by binary search; NULL when there is none. Valid until destroy. Any thread. */
+/* The tensor with that name, by binary search; NULL when there is none, or for NULL. Valid until destroy. Any
+ * thread. */
 KILN_API const kiln_gguf_tensor *kiln_gguf_tensor_find(const kiln_gguf *gguf, const char *name);
 
 /* ---- Keys ------------------------------------------------------------------------------------------- */
@@ -206,7 +208,8 @@ KILN_API size_t kiln_gguf_kv_count(const kiln_gguf *gguf);
 /* Key `index` from 0, in file order, or NULL past the end. Valid until destroy. Any thread. */
 KILN_API const kiln_gguf_kv *kiln_gguf_kv_at(const kiln_gguf *gguf, size_t index);
 
-/* The entry of a key, by binary search; NULL when there is none. Valid until destroy. Any thread. */
+/* The entry of a key, by binary search; NULL when there is none, or for NULL. Valid until destroy. Any
+ * thread. */
 KILN_API const kiln_gguf_kv *kiln_gguf_kv_find(const kiln_gguf *gguf, const char *key);
 
 /* True when the file has this key. For optional keys: set the default, then `if (has) get`. Any thread. */
@@ -264,7 +267,8 @@ typedef struct kiln_gguf_strings {
     int64_t left;              /* strings not yet returned */
 } kiln_gguf_strings;
 
-/* Starts at the first string of `kv`; at the end when its elements are not strings (or kv is NULL). */
+/* Starts at the first string of `kv`; at the end when its elements are not strings (or kv is NULL). Any
+ * thread. */
 KILN_API kiln_gguf_strings kiln_gguf_strings_of(const kiln_gguf_kv *kv);
 
 /* The next string, or false at the end. The bytes live as long as the kiln_gguf. One thread per walk. */
@@ -273,7 +277,7 @@ KILN_API bool kiln_gguf_strings_next(kiln_gguf_strings *strings, kiln_gguf_strin
 /* The value as text for people, like snprintf: writes at most `size` bytes including the final NUL (`buffer`
  * may be NULL when size is 0) and returns the length of the whole text. Strings stand in quotes, with
  * everything but printable ASCII and UTF-8 escaped; of an array at most `max_items` elements are shown, then
- * "…" and the count. Any thread. */
+ * "…" and the count. "" for NULL. Any thread. */
 KILN_API size_t kiln_gguf_kv_text(const kiln_gguf_kv *kv, int64_t max_items, char *buffer, size_t size);
 
 /* ---- Writing ---------------------------------------------------------------------------------------- */
@@ -284,8 +288,9 @@ KILN_API size_t kiln_gguf_kv_text(const kiln_gguf_kv *kv, int64_t max_items, cha
  * its own. */
 typedef struct kiln_gguf_writer kiln_gguf_writer;
 
-/* `allocator` zeroed: the default. On success `*out` goes to kiln_gguf_writer_destroy.
- * Errors: ARGUMENT (out is NULL), MEMORY. */
+/* `allocator` zeroed: the default; copied, it must outlive the writer and what kiln_gguf_writer_write_memory
+ * gives. On success `*out` goes to kiln_gguf_writer_destroy. Errors: ARGUMENT (out is NULL), MEMORY. Any
+ * thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_gguf_writer_create(kiln_allocator allocator, kiln_gguf_writer **out,
                                                              kiln_error *error);
 
@@ -327,10 +332,11 @@ KILN_API kiln_status kiln_gguf_writer_add_strings(kiln_gguf_writer *writer, cons
 KILN_API kiln_status kiln_gguf_writer_add_kv(kiln_gguf_writer *writer, const kiln_gguf_kv *kv);
 
 /* Adds a tensor. `type` is a row of the type table (kiln_gguf_tensor_type_of, or a tensor's own); `dims` are
- * outermost first. `data` holds as many bytes as type and dims ask for, is not copied and must stay as it is
- * until written; it may be NULL only when that is 0. Errors: ARGUMENT (a NULL argument, a name the reader
- * would refuse, a type that is not from the table); SHAPE (a negative dimension, ndim outside 0..4, an
- * innermost dimension that is no multiple of the block); OVERFLOW; LIMIT (the name is too long); MEMORY. */
+ * outermost first; name and dims are copied. `data` holds as many bytes as type and dims ask for, is not
+ * copied and must stay as it is until written; it may be NULL only when that is 0. Errors: ARGUMENT (a NULL
+ * argument, a name the reader would refuse, a type that is not from the table); SHAPE (a negative dimension,
+ * ndim outside 0..4, an innermost dimension that is no multiple of the block); OVERFLOW; LIMIT (the name is
+ * too long); MEMORY. */
 KILN_API kiln_status kiln_gguf_writer_add_tensor(kiln_gguf_writer *writer, const char *name,
                                                  const kiln_gguf_tensor_type *type, int32_t ndim,
                                                  const int64_t *dims, const void *data);
