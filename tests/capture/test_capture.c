@@ -354,6 +354,29 @@ static void test_busy(void **unused) {
     CHECK_OK(kiln_state_buffer_destroy(state, error));
 }
 
+/* Room for one plan, which runs: there is none for another, until it is done. */
+static void test_all_running(void **unused) {
+    (void)unused;
+    setup(1, 0);
+    kiln_tensor x, y;
+    kiln_session *session, *second;
+    kiln_state_buffer *state;
+    kiln_fence fence;
+    CHECK_OK(kiln_state_buffer_create(NULL, 16, &state, error));
+    CHECK_OK(add_state(&session, NULL, state, &x, &y, error));
+    CHECK_OK(kiln_submit(session, &fence, error));
+    build(kiln_capture_begin(capture), &plain, &x, &y);
+    CHECK_FAILS(kiln_capture_end(capture, &second, error), KILN_ERROR_LIMIT,
+                "kiln_capture_end: all 1 cached plans are running; raise max_entries or wait for one");
+    assert_null(second);
+    CHECK_OK(kiln_wait(fence, -1, error));
+    build(kiln_capture_begin(capture), &plain, &x, &y);
+    CHECK_OK(kiln_capture_end(capture, &second, error));
+    CHECK_OK(kiln_run(second, error));
+    teardown();
+    CHECK_OK(kiln_state_buffer_destroy(state, error));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hits_and_rebinding),
@@ -363,6 +386,7 @@ int main(void) {
         cmocka_unit_test(test_guard),
         cmocka_unit_test(test_bindings_do_not_linger),
         cmocka_unit_test(test_busy),
+        cmocka_unit_test(test_all_running),
         cmocka_unit_test(test_overlap_bakes_anew),
         cmocka_unit_test(test_plans_stay),
     };
