@@ -110,7 +110,8 @@ static void small_regions(void **state) {
     job *j = job_new(sizes);
     for (uint32_t i = 0; i < j->tape.n_records; i++) {
         j->nodes[i].ops = i + 1 < j->tape.n_records ? 1 : INT64_MAX;
-        j->nodes[i].before = j->nodes[i].region + 1 < j->tape.n_regions ? note_thread : NULL; /* the last one is shared */
+        j->nodes[i].before =
+            j->nodes[i].region + 1 < j->tape.n_regions ? note_thread : NULL; /* the last one is shared */
     }
     prepare(e, j);
     for (int again = 0; again < 200; again++) {
