@@ -9,8 +9,8 @@
  * nothing. With one thread there is no pool: submit only marks the run, and wait computes it in order.
  *
  * After fork the child has the memory of a pool, but no workers, and perhaps a lock that nobody will open.
- * The executor knows by its process id, answers KILN_ERROR_SYSTEM there, and can still be taken apart. With
- * one thread everything works in the child too. */
+ * The executor knows by a page that children get as zeroes, answers KILN_ERROR_SYSTEM there, and can still be
+ * taken apart. With one thread everything works in the child too. */
 #include "args.h"
 #include "checked.h"
 #include "cpu_features.h"
@@ -25,7 +25,7 @@ static kiln__cpu_pool *pool_of(kiln_executor *executor) {
 }
 
 static bool in_child(const kiln__cpu_pool *pool) {
-    return pool->base.threads > 1 && getpid() != pool->pid;
+    return pool->base.threads > 1 && kiln__forked(&pool->fork_mark);
 }
 
 /* ---- prepare and release ---------------------------------------------------------------------------- */
@@ -395,6 +395,7 @@ static void stop_workers(kiln__cpu_pool *pool, uint32_t n) {
 
 static void pool_free(kiln__cpu_pool *pool) {
     kiln_allocator a = pool->base.allocator;
+    kiln__fork_mark_free(&pool->fork_mark);
     a.free(a.context, pool, pool->bytes);
 }
 
@@ -471,7 +472,7 @@ kiln_status kiln_cpu_executor_create(const kiln_allocator *allocator, const kiln
     pool->features = kiln__cpu_features() & ~chosen.without;
     pool->base = (kiln_executor){&cpu_table, a, threads, level_name(pool->features)};
     pool->spin_ns = (int64_t)(chosen.spin_us > 0 ? chosen.spin_us : KILN__CPU_SPIN_US) * 1000;
-    pool->pid = getpid();
+    pool->fork_mark = kiln__fork_mark_make();
     pool->bytes = bytes;
     atomic_init(&pool->n_active, 0);
     atomic_init(&pool->stop, 0);

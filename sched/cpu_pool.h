@@ -9,11 +9,11 @@
 #define KILN_CPU_POOL_H
 
 #include "executor.h"
+#include "fork_mark.h"
 #include "sync.h"
 #include "tile.h"
 
 #include <stdatomic.h>
-#include <sys/types.h>
 
 /* Two cache lines: processors fetch them in pairs, and Apple's are this long. */
 #define KILN__LINE 128
@@ -107,8 +107,8 @@ struct kiln__cpu_pool {
     kiln_executor base;
     uint32_t features;
     int64_t spin_ns;
-    pid_t pid;    /* of the process that has the workers */
-    size_t bytes; /* of this allocation */
+    kiln__fork_mark fork_mark; /* of the process that has the workers */
+    size_t bytes;              /* of this allocation */
 
     pthread_mutex_t lock;
     pthread_cond_t work;   /* tokens, or stop */
