@@ -53,6 +53,7 @@ GGUF_SRC    := $(wildcard tools/gguf/*.c)
 LLM_SRC     := $(wildcard tools/llm/*.c tools/npy/*.c)
 KILN_SRC    := $(wildcard tools/kiln/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
+BENCH_SRC   := $(wildcard tests/bench/*.c)
 TEST_SRC    := $(wildcard tests/*/test_*.c)
 SHELL_TESTS := $(wildcard tests/*/test_*.sh)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
@@ -86,7 +87,7 @@ ifneq ($(filter deps,$(MAKECMDGOALS)),)
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential mutate fuzz \
+.PHONY: bench-executor all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential mutate fuzz \
         lint format format-check includes install uninstall clean
 
 help:  ## this list
@@ -130,6 +131,9 @@ $(KILN): $(KILN_SRC:%.c=$(BUILD)/%.o) $(LLM_LIB) $(GGUF_LIB) $(LIB)
 	$(call say,LD,$@) $(call link)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(SUP_LIB) $(LLM_LIB) $(GGUF_LIB) $(LIB)
 	$(call say,LD,$@) $(call link,$(TEST_LIBS))
+
+$(BUILD)/tests/bench/bench_executor: $(BENCH_SRC:%.c=$(BUILD)/%.o) $(LLM_LIB) $(GGUF_LIB) $(LIB)
+	$(call say,LD,$@) $(call link,$(if $(filter Linux,$(OS)),-ldl))
 
 # Examples see what users see: the installed headers and nothing else.
 $(BUILD)/include/kiln/stamp: $(HEADERS)
@@ -197,6 +201,9 @@ oracle: $(BUILD)/tests/sched/test_oracle  ## the hazard oracle over 100,000 rand
 
 differential: $(BUILD)/tests/capture/test_differential  ## 20,000 random graphs, each baked in many ways: the same bits
 	KILN_RANDOM_GRAPHS=20000 $<
+
+bench-executor: $(BUILD)/tests/bench/bench_executor  ## what the CPU executor costs, beside ggml's where there is a network (5 minutes)
+	@KILN_TEST_DATA="$${KILN_TEST_DATA:-../shared/data}" $< --peer "$$(sh tests/bench/fetch_peer.sh $(BUILD)/peer)" --json $(BUILD)/bench-executor.json
 
 mutate: deps  ## break sched/ and capture/ on purpose, one line at a time: tests must notice each
 	@sh tests/mutate.sh

@@ -5,6 +5,7 @@
 #define KILN_TEST_EXECUTOR_JOB_H
 
 #include "checked.h"
+#include "cost.h"
 #include "executor.h"
 #include "sync.h"
 #include "tuning.h"
@@ -130,7 +131,7 @@ static inline kiln_status run_tiles(const kiln_args *args, kiln_tile *tile) {
 /* What the node says, else a microsecond per tile. */
 static inline kiln_cost say_cost(const kiln_args *args) {
     const node *n = args->attrs;
-    return (kiln_cost){0, n->ops > 0 ? n->ops : n->tiles * 1000 * kiln__cpu_tuning.ops_per_ns};
+    return (kiln_cost){0, n->ops > 0 ? n->ops : kiln__times(n->tiles, 1000 * kiln__cpu_tuning.ops_per_ns)};
 }
 
 static const kiln_kernel kernels[] = {{"plain", 0, NULL, count_tiles, count_scratch, run_tiles, say_cost}};

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <cmocka.h>
 
-enum { MAX_LAYERS = 4 };
+enum { MAX_LAYERS = 12 };
 
 static float embedding[TINY_VOCAB * TINY_H], attention[MAX_LAYERS][4][TINY_H * TINY_H],
     norms[MAX_LAYERS][2][TINY_H], router[MAX_LAYERS][TINY_E * TINY_H],
