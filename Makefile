@@ -202,7 +202,7 @@ oracle: $(BUILD)/tests/sched/test_oracle  ## the hazard oracle over 100,000 rand
 differential: $(BUILD)/tests/capture/test_differential  ## 20,000 random graphs, each baked in many ways: the same bits
 	KILN_RANDOM_GRAPHS=20000 $<
 
-bench-executor: $(BUILD)/tests/bench/bench_executor  ## what the CPU executor costs, beside ggml's where there is a network (5 minutes)
+bench-executor: $(BUILD)/tests/bench/bench_executor  ## what the CPU executor costs, beside ggml's where there is a network (a few minutes)
 	@KILN_TEST_DATA="$${KILN_TEST_DATA:-../shared/data}" $< --peer "$$(sh tests/bench/fetch_peer.sh $(BUILD)/peer)" --json $(BUILD)/bench-executor.json
 
 mutate: deps  ## break sched/ and capture/ on purpose, one line at a time: tests must notice each
