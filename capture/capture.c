@@ -97,16 +97,19 @@ kiln_status kiln_capture_destroy(kiln_capture *c, kiln_error *error) {
 
 /* ---- cache ------------------------------------------------------------------------------------------ */
 
+/* The plan used last is nearly always the one: compared before anything is hashed. */
+static entry *find_latest(kiln_capture *c) {
+    for (uint32_t i = 0; i < c->n_entries; i++)
+        if (c->entries[i].used == c->clock)
+            return kiln__graph_equal(c->entries[i].plan->graph, c->graph) ? &c->entries[i] : NULL;
+    return NULL;
+}
+
 static entry *find(kiln_capture *c, kiln_fingerprint key) {
-    for (uint32_t i = 0; i < c->n_entries; i++) {
-        entry *e = &c->entries[i];
-        if (e->key.low != key.low || e->key.high != key.high)
-            continue;
-        kiln__difference d;
-        kiln__graph_compare(e->plan->graph, c->graph, false, &d);
-        if (!d.any)
-            return e;
-    }
+    for (uint32_t i = 0; i < c->n_entries; i++)
+        if (c->entries[i].key.low == key.low && c->entries[i].key.high == key.high &&
+            kiln__graph_equal(c->entries[i].plan->graph, c->graph))
+            return &c->entries[i];
     return NULL;
 }
 
@@ -214,10 +217,16 @@ kiln_graph *kiln_capture_begin(kiln_capture *c) {
     return c->graph;
 }
 
-/* Finds the graph's plan in the cache: c->entries[*at]; *at is NO_ENTRY when there is none. */
-static kiln_status look_up(kiln_capture *c, kiln_fingerprint key, uint32_t *at, kiln_error *error) {
-    entry *e = find(c, key);
+/* Finds the graph's plan in the cache: c->entries[*at]; *at is NO_ENTRY when there is none, and then *key is the graph's. */
+static kiln_status look_up(kiln_capture *c, kiln_fingerprint *key, uint32_t *at, kiln_error *error) {
+    entry *e = find_latest(c);
     *at = NO_ENTRY;
+    if (e == NULL) {
+        *key = kiln_graph_fingerprint(c->graph);
+        e = find(c, *key);
+    } else {
+        *key = e->key;
+    }
     if (e == NULL)
         return KILN_OK;
     /* First of all: nothing of a running session may change, what handles it takes included. */
@@ -243,10 +252,10 @@ kiln_status kiln_capture_end(kiln_capture *c, kiln_session **session, kiln_error
     kiln_status status = kiln_graph_check(c->graph, error);
     if (status != KILN_OK)
         return status;
-    kiln_fingerprint key = kiln_graph_fingerprint(c->graph);
+    kiln_fingerprint key;
     uint32_t at;
     c->reason.text[0] = '\0';
-    status = look_up(c, key, &at, error);
+    status = look_up(c, &key, &at, error);
     if (status != KILN_OK)
         return status;
     if (at != NO_ENTRY) {

@@ -306,3 +306,30 @@ void kiln__graph_compare(const kiln_graph *baked, const kiln_graph *now, bool de
             return;
         }
 }
+
+static bool same_bytes(const void *a, const void *b, size_t n) {
+    return n == 0 || memcmp(a, b, n) == 0; /* with nothing to compare, either may be NULL */
+}
+
+bool kiln__graph_equal(const kiln_graph *baked, const kiln_graph *now) {
+    kiln__difference d;
+    if (baked->nodes.count != now->nodes.count || baked->tensors.count != now->tensors.count ||
+        baked->storages.count != now->storages.count || baked->slots.count != now->slots.count ||
+        baked->operands.count != now->operands.count || baked->attrs.count != now->attrs.count ||
+        !same_bytes(baked->operands.items, now->operands.items, now->operands.count * sizeof(uint32_t)))
+        return false;
+    /* Constants behind a slot do not count, so other bytes are a reason to look, no more. */
+    bool attrs = same_bytes(baked->attrs.items, now->attrs.items, now->attrs.count);
+    for (size_t i = 0; attrs && i < now->nodes.count; i++) {
+        const kiln__node *x = &baked->nodes.items[i], *y = &now->nodes.items[i];
+        if (x->op != y->op || x->n_in != y->n_in || x->n_out != y->n_out)
+            return false;
+    }
+    for (size_t i = 1; attrs && i < now->tensors.count; i++)
+        if (!same_tensor(&baked->tensors.items[i], &now->tensors.items[i]))
+            return false;
+    if (attrs)
+        return same_slots(baked, now, false, &d) && same_storages(baked, now, false, &d);
+    kiln__graph_compare(baked, now, false, &d);
+    return !d.any;
+}

@@ -11,6 +11,9 @@ typedef struct kiln__difference {
     char text[KILN_ERROR_TEXT_SIZE];
 } kiln__difference;
 
+/* Are they equal in everything that the fingerprint covers? The fast way to say yes. */
+bool kiln__graph_equal(const kiln_graph *baked, const kiln_graph *now);
+
 /* Compares slots, storages, tensors and nodes: everything that the fingerprint covers. Allocates nothing.
  * With `describe` false the text is left alone, which is faster. */
 void kiln__graph_compare(const kiln_graph *baked, const kiln_graph *now, bool describe,

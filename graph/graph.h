@@ -144,6 +144,8 @@ kiln_status kiln__desc_dense(const kiln_graph *g, kiln_desc *desc, int64_t *byte
 /* Puts dimensions as a caller gave them into a description, slots as plain ids. False after remembering an error that begins
  * with `what`. */
 bool kiln__dims_copy(kiln_graph *g, kiln_desc *desc, uint32_t ndim, const kiln_dim *dims, const char *what);
+/* The bytes of a description that kiln__desc_dense has made. */
+int64_t kiln__dense_bytes(const kiln_graph *g, const kiln_desc *desc);
 /* Checks dtype, ndim, dims, slots, strides and alignment; gives the bytes spanned at the maxima. */
 kiln_status kiln__desc_check(const kiln_graph *g, const kiln_desc *desc, int64_t *bytes, kiln_error *error);
 bool kiln__desc_equal(const kiln_desc *a, const kiln_desc *b);
@@ -169,6 +171,9 @@ uint32_t kiln__slot_new(kiln_graph *g, const char *name, bool is_float, int64_t 
 uint32_t kiln__storage_new(kiln_graph *g, kiln_storage_kind kind, const char *name, int64_t size);
 kiln_status kiln__storage_set_name(kiln_graph *g, uint32_t storage, const char *name);
 uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc);
+/* The same for what is known to be right: `bytes` as kiln__desc_check gives them. */
+uint32_t kiln__tensor_push(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc,
+                           int64_t bytes);
 kiln_status kiln__tensor_set_name(kiln_graph *g, uint32_t tensor, const char *name);
 
 /* Runs the op's checks and infer on operands; descs of outputs to out[op->n_out], aliases to alias[]. */

@@ -10,21 +10,26 @@ enum {
     MAX_ATTRS = 256
 };
 
+/* The label of the node being added, for messages: made only when there is one. Functions here have the graph, the op
+ * and the node's name (NULL or "": none) at hand. */
+#define WHO kiln__new_node_label(g, op, name, (char[KILN__LABEL_SIZE]){0})
+
 /* What infer functions need for their messages. */
 typedef struct infer_context {
     kiln_graph *graph;
     const kiln_op *op;
-    const char *label;
+    const char *name;
 } infer_context;
 
 kiln_status kiln_infer_fail(const kiln_infer *infer, kiln_status status, const char *format, ...) {
     const infer_context *c = infer->reserved;
-    char text[KILN_ERROR_TEXT_SIZE];
+    char text[KILN_ERROR_TEXT_SIZE], label[KILN__LABEL_SIZE];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    return kiln__graph_fail(c->graph, status, "node '%s' (%s): %s", c->label, c->op->name, text);
+    return kiln__graph_fail(c->graph, status, "node '%s' (%s): %s",
+                            kiln__new_node_label(c->graph, c->op, c->name, label), c->op->name, text);
 }
 
 int64_t kiln_infer_dim_max(const kiln_infer *infer, kiln_dim dim) {
@@ -71,47 +76,47 @@ static bool bounded(const kiln_attr *a) {
     return a->min != 0 || a->max != 0;
 }
 
-static kiln_status check_i64(kiln_graph *g, const char *label, const kiln_op *op, const kiln_attr *a,
+static kiln_status check_i64(kiln_graph *g, const char *name, const kiln_op *op, const kiln_attr *a,
                              int64_t value, const char *what) {
     if (bounded(a) && ((double)value < a->min || (double)value > a->max))
         return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                 "node '%s' (%s): %s %s is %lld; it must be %.10g to "
                                 "%.10g",
-                                label, op->name, what, a->name, (long long)value, a->min, a->max);
+                                WHO, op->name, what, a->name, (long long)value, a->min, a->max);
     return KILN_OK;
 }
 
-static kiln_status check_f32(kiln_graph *g, const char *label, const kiln_op *op, const kiln_attr *a,
+static kiln_status check_f32(kiln_graph *g, const char *name, const kiln_op *op, const kiln_attr *a,
                              float value) {
     if (isnan(value) && !bounded(a))
         return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
-                                "node '%s' (%s): attribute %s is nan; it must be a number", label, op->name,
+                                "node '%s' (%s): attribute %s is nan; it must be a number", WHO, op->name,
                                 a->name);
     if (isnan(value) || (bounded(a) && ((double)value < a->min || (double)value > a->max)))
         return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                 "node '%s' (%s): attribute %s is %g; it must be %.10g to "
                                 "%.10g",
-                                label, op->name, a->name, (double)value, a->min, a->max);
+                                WHO, op->name, a->name, (double)value, a->min, a->max);
     return KILN_OK;
 }
 
-static kiln_status check_slot(kiln_graph *g, const char *label, const kiln_op *op, const kiln_attr *a,
+static kiln_status check_slot(kiln_graph *g, const char *name, const kiln_op *op, const kiln_attr *a,
                               uint32_t slot) {
     bool is_float = a->type == KILN_ATTR_F32_SLOT;
     if (slot >= g->slots.count || g->slots.items[slot].is_float != is_float)
         return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                 "node '%s' (%s): attribute %s follows slot %u, which is "
                                 "not %s slot of this graph",
-                                label, op->name, a->name, slot, is_float ? "a float" : "an integer");
+                                WHO, op->name, a->name, slot, is_float ? "a float" : "an integer");
     if (is_float)
         return KILN_OK;
-    kiln_status status = check_i64(g, label, op, a, g->slots.items[slot].min, "the minimum of the slot for");
+    kiln_status status = check_i64(g, name, op, a, g->slots.items[slot].min, "the minimum of the slot for");
     return status != KILN_OK
                ? status
-               : check_i64(g, label, op, a, g->slots.items[slot].max, "the maximum of the slot for");
+               : check_i64(g, name, op, a, g->slots.items[slot].max, "the maximum of the slot for");
 }
 
-static kiln_status check_attr(kiln_graph *g, const char *label, const kiln_op *op, const kiln_attr *a,
+static kiln_status check_attr(kiln_graph *g, const char *name, const kiln_op *op, const kiln_attr *a,
                               const unsigned char *at) {
     switch (a->type) {
     case KILN_ATTR_BOOL:
@@ -121,21 +126,21 @@ static kiln_status check_attr(kiln_graph *g, const char *label, const kiln_op *o
             return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                     "node '%s' (%s): attribute %s is %u; it must be "
                                     "below %u",
-                                    label, op->name, a->name, value, n);
+                                    WHO, op->name, a->name, value, n);
         return KILN_OK;
     }
     case KILN_ATTR_I64:
-        return check_i64(g, label, op, a, *(const int64_t *)(const void *)at, "attribute");
+        return check_i64(g, name, op, a, *(const int64_t *)(const void *)at, "attribute");
     case KILN_ATTR_F32:
-        return check_f32(g, label, op, a, *(const float *)(const void *)at);
+        return check_f32(g, name, op, a, *(const float *)(const void *)at);
     case KILN_ATTR_I64_SLOT: {
         const kiln_i64_value *v = (const void *)at;
-        return v->slot ? check_slot(g, label, op, a, v->slot)
-                       : check_i64(g, label, op, a, v->value, "attribute");
+        return v->slot ? check_slot(g, name, op, a, v->slot)
+                       : check_i64(g, name, op, a, v->value, "attribute");
     }
     case KILN_ATTR_F32_SLOT: {
         const kiln_f32_value *v = (const void *)at;
-        return v->slot ? check_slot(g, label, op, a, v->slot) : check_f32(g, label, op, a, v->value);
+        return v->slot ? check_slot(g, name, op, a, v->slot) : check_f32(g, name, op, a, v->value);
     }
     }
     return KILN_OK;
@@ -143,32 +148,32 @@ static kiln_status check_attr(kiln_graph *g, const char *label, const kiln_op *o
 
 /* ---- inference -------------------------------------------------------------------------------------- */
 
-static kiln_status check_operands(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in,
+static kiln_status check_operands(kiln_graph *g, const kiln_op *op, const char *name, const uint32_t *in,
                                   uint32_t n_in) {
     uint32_t most = op->variadic ? MAX_OPERANDS : op->n_in_max;
     if (n_in < op->n_in_min || n_in > most)
-        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "node '%s' (%s): %u operands; it takes %u to %u",
-                                label, op->name, n_in, op->n_in_min, most);
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "node '%s' (%s): %u operands; it takes %u to %u", WHO,
+                                op->name, n_in, op->n_in_min, most);
     for (uint32_t i = 0; i < n_in; i++) {
         uint32_t shown = i < op->n_in_max ? i : op->n_in_max - 1;
         if (in[i] >= g->tensors.count)
             return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                     "node '%s' (%s): operand %u (%s) is unknown tensor "
                                     "%u",
-                                    label, op->name, i, op->in_names[shown], in[i]);
+                                    WHO, op->name, i, op->in_names[shown], in[i]);
         if (in[i] == 0 && i < op->n_in_min && !op->variadic)
-            return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "node '%s' (%s): operand %s is missing", label,
+            return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "node '%s' (%s): operand %s is missing", WHO,
                                     op->name, op->in_names[shown]);
     }
     return KILN_OK;
 }
 
-kiln_status kiln__node_infer(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in,
+kiln_status kiln__node_infer(kiln_graph *g, const kiln_op *op, const char *name, const uint32_t *in,
                              uint32_t n_in, const void *attrs, kiln_desc *out, int32_t *alias,
                              uint32_t *n_out) {
-    kiln_status status = check_operands(g, op, label, in, n_in);
+    kiln_status status = check_operands(g, op, name, in, n_in);
     for (uint32_t i = 0; status == KILN_OK && i < op->n_attrs; i++)
-        status = check_attr(g, label, op, &op->attrs[i], (const unsigned char *)attrs + op->attrs[i].offset);
+        status = check_attr(g, name, op, &op->attrs[i], (const unsigned char *)attrs + op->attrs[i].offset);
     if (status != KILN_OK)
         return status;
     const kiln_desc *descs[MAX_OPERANDS];
@@ -177,12 +182,12 @@ kiln_status kiln__node_infer(kiln_graph *g, const kiln_op *op, const char *label
     memset(out, 0, op->n_out * sizeof *out);
     for (uint32_t j = 0; j < op->n_out; j++)
         alias[j] = -1;
-    infer_context context = {g, op, label};
+    infer_context context = {g, op, name};
     kiln_infer infer = {n_in, descs, attrs, out, op->n_out, alias, &context};
     status = op->infer(&infer);
     if (status != KILN_OK) {
         /* A custom op may fail without a text; whatever it does, the graph remembers an error. */
-        return kiln__graph_fail(g, status, "node '%s' (%s): %s", label, op->name, kiln_status_text(status));
+        return kiln__graph_fail(g, status, "node '%s' (%s): %s", WHO, op->name, kiln_status_text(status));
     }
     *n_out = infer.n_out < op->n_out ? infer.n_out : op->n_out;
     for (uint32_t j = 0; j < *n_out; j++) {
@@ -193,7 +198,7 @@ kiln_status kiln__node_infer(kiln_graph *g, const kiln_op *op, const char *label
                 return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                         "node '%s' (%s): output %u aliases operand %d, "
                                         "which is absent",
-                                        label, op->name, j, alias[j]);
+                                        WHO, op->name, j, alias[j]);
             out[j] = *descs[alias[j]];
             continue;
         }
@@ -203,9 +208,9 @@ kiln_status kiln__node_infer(kiln_graph *g, const kiln_op *op, const char *label
                     g, KILN_ERROR_ARGUMENT,
                     "node '%s' (%s): output %s: dimension %u follows a slot that is not of this "
                     "graph, or was not found",
-                    label, op->name, op->out_names[j], i);
+                    WHO, op->name, op->out_names[j], i);
         if (kiln__desc_dense(g, &out[j], &bytes, &why) != KILN_OK) {
-            return kiln__graph_fail(g, why.status, "node '%s' (%s): output %s: %s", label, op->name,
+            return kiln__graph_fail(g, why.status, "node '%s' (%s): output %s: %s", WHO, op->name,
                                     op->out_names[j], why.text);
         }
     }
@@ -213,21 +218,21 @@ kiln_status kiln__node_infer(kiln_graph *g, const kiln_op *op, const char *label
 }
 
 /* A node writes to the bytes of operand `in`: they must be writable. */
-static kiln_status check_written(kiln_graph *g, const kiln_op *op, const char *label, uint32_t tensor) {
+static kiln_status check_written(kiln_graph *g, const kiln_op *op, const char *name, uint32_t tensor) {
     const kiln__tensor *t = &g->tensors.items[tensor];
     const kiln__storage *s = &g->storages.items[t->storage];
     if (s->kind == KILN_STORAGE_WEIGHT || s->kind == KILN_STORAGE_INPUT)
         return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                 "node '%s' (%s) would write into '%s', which is of kind "
                                 "%s; copy it first (kiln_copy) or make it a state",
-                                label, op->name, KILN__STORAGE_LABEL(g, t->storage),
+                                WHO, op->name, KILN__STORAGE_LABEL(g, t->storage),
                                 kiln__storage_kind_names[s->kind]);
     if (kiln__desc_shares_bytes(g, &t->desc))
         return kiln__graph_fail(
             g, KILN_ERROR_ARGUMENT,
             "node '%s' (%s) would write into a view whose elements share bytes (broadcast, "
             "or strides that cross)",
-            label, op->name);
+            WHO, op->name);
     return KILN_OK;
 }
 
@@ -252,7 +257,7 @@ static kiln_status rollback(kiln_graph *g, mark m, kiln_status status) {
 }
 
 /* Appends the node record itself; its outputs are tensors `out`. */
-static kiln_status append(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in,
+static kiln_status append(kiln_graph *g, const kiln_op *op, const char *name, const uint32_t *in,
                           uint32_t n_in, const uint32_t *out, uint32_t n_out, const int32_t *alias,
                           const void *attrs) {
     size_t attrs_size = (op->attrs_size + 7u) & ~(size_t)7;
@@ -260,7 +265,7 @@ static kiln_status append(kiln_graph *g, const kiln_op *op, const char *label, c
         g->attrs.count + attrs_size > UINT32_MAX || !KILN_GROW(&g->allocator, g->nodes, g->nodes.count + 1) ||
         !KILN_GROW(&g->allocator, g->operands, g->operands.count + n_in + n_out) ||
         !KILN_GROW(&g->allocator, g->attrs, g->attrs.count + attrs_size))
-        return kiln__graph_fail(g, KILN_ERROR_MEMORY, "node '%s' (%s): out of memory", label, op->name);
+        return kiln__graph_fail(g, KILN_ERROR_MEMORY, "node '%s' (%s): out of memory", WHO, op->name);
     kiln__node n = {op,
                     0,
                     (uint32_t)g->operands.count,
@@ -288,22 +293,20 @@ static kiln_status append(kiln_graph *g, const kiln_op *op, const char *label, c
     return KILN_OK;
 }
 
-/* Makes output tensor j of a new node: on the aliased operand's bytes, or on an arena storage of its own. */
+/* Makes output tensor j of a new node, as infer left it: on the aliased operand's bytes, or on an arena storage of its
+ * own. */
 static uint32_t make_output(kiln_graph *g, const uint32_t *in, const kiln_desc *desc, int32_t alias) {
     if (alias >= 0) {
         const kiln__tensor *t = &g->tensors.items[in[alias]];
-        return kiln__tensor_new(g, t->storage, t->offset, desc);
+        return kiln__tensor_push(g, t->storage, t->offset, desc, t->bytes);
     }
-    kiln_desc dense = *desc;
-    int64_t bytes;
-    if (kiln__desc_dense(g, &dense, &bytes, NULL) != KILN_OK) /* was checked by infer */
-        return 0;
+    int64_t bytes = kiln__dense_bytes(g, desc);
     uint32_t storage = kiln__storage_new(g, KILN_STORAGE_ARENA, NULL, bytes);
-    return storage ? kiln__tensor_new(g, storage, 0, &dense) : 0;
+    return storage ? kiln__tensor_push(g, storage, 0, desc, bytes) : 0;
 }
 
 /* A copy of attributes as a caller gave them, slots as plain ids. */
-static kiln_status resolve_slots(kiln_graph *g, const kiln_op *op, const char *label, const void *attrs,
+static kiln_status resolve_slots(kiln_graph *g, const kiln_op *op, const char *name, const void *attrs,
                                  unsigned char copy[MAX_ATTRS]) {
     if (op->attrs_size > 0)
         memcpy(copy, attrs, op->attrs_size);
@@ -317,13 +320,13 @@ static kiln_status resolve_slots(kiln_graph *g, const kiln_op *op, const char *l
                 g, KILN_ERROR_ARGUMENT,
                 "node '%s' (%s): attribute %s follows a slot that is not of this graph, or was "
                 "not found",
-                label, op->name, op->attrs[i].name);
+                WHO, op->name, op->attrs[i].name);
     }
     return KILN_OK;
 }
 
 /* kiln_node_add with ids instead of handles; *n_out outputs go to out. */
-static kiln_status add(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in, uint32_t n_in,
+static kiln_status add(kiln_graph *g, const kiln_op *op, const char *name, const uint32_t *in, uint32_t n_in,
                        const void *attrs, uint32_t *out, uint32_t *n_out) {
     kiln_desc descs[KILN__MAX_OUTPUTS];
     int32_t alias[KILN__MAX_OUTPUTS];
@@ -332,20 +335,20 @@ static kiln_status add(kiln_graph *g, const kiln_op *op, const char *label, cons
         kiln_op_defaults(op, defaults);
         attrs = defaults;
     }
-    kiln_status status = resolve_slots(g, op, label, attrs, resolved);
+    kiln_status status = resolve_slots(g, op, name, attrs, resolved);
     if (status == KILN_OK)
-        status = kiln__node_infer(g, op, label, in, n_in, resolved, descs, alias, n_out);
+        status = kiln__node_infer(g, op, name, in, n_in, resolved, descs, alias, n_out);
     if (status != KILN_OK)
         return status;
     mark before = mark_of(g);
     for (uint32_t j = 0; j < *n_out; j++) {
-        if (alias[j] >= 0 && (status = check_written(g, op, label, in[alias[j]])) != KILN_OK)
+        if (alias[j] >= 0 && (status = check_written(g, op, name, in[alias[j]])) != KILN_OK)
             return rollback(g, before, status);
         out[j] = make_output(g, in, &descs[j], alias[j]);
         if (out[j] == 0)
             return rollback(g, before, g->error.status);
     }
-    status = append(g, op, label, in, n_in, out, *n_out, alias, resolved);
+    status = append(g, op, name, in, n_in, out, *n_out, alias, resolved);
     return status != KILN_OK ? rollback(g, before, status) : KILN_OK;
 }
 
@@ -363,7 +366,7 @@ static const char *missing_part(const kiln_op *op) {
     return op->n_in_min > op->n_in_max ? "n_in_min above n_in_max" : NULL;
 }
 
-static kiln_status check_limits(kiln_graph *g, const kiln_op *op, const char *label, uint32_t n_in) {
+static kiln_status check_limits(kiln_graph *g, const kiln_op *op, const char *name, uint32_t n_in) {
     const struct {
         const char *what;
         uint32_t count, most;
@@ -372,8 +375,8 @@ static kiln_status check_limits(kiln_graph *g, const kiln_op *op, const char *la
                   {"bytes of attributes", op->attrs_size, MAX_ATTRS}};
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
         if (limits[i].count > limits[i].most)
-            return kiln__graph_fail(g, KILN_ERROR_LIMIT, "node '%s' (%s): %u %s; at most %u are allowed",
-                                    label, op->name, limits[i].count, limits[i].what, limits[i].most);
+            return kiln__graph_fail(g, KILN_ERROR_LIMIT, "node '%s' (%s): %u %s; at most %u are allowed", WHO,
+                                    op->name, limits[i].count, limits[i].what, limits[i].most);
     return KILN_OK;
 }
 
@@ -387,12 +390,11 @@ kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *i
     if (missing_part(op) != NULL)
         return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "kiln_node_add: the descriptor of op '%.100s' has %s",
                                 op->name != NULL ? op->name : "", missing_part(op));
-    char buffer[KILN__LABEL_SIZE];
-    const char *label = kiln__new_node_label(g, op, NULL, buffer);
+    const char *name = NULL; /* given to its output, later */
     uint32_t in[MAX_OPERANDS], out[KILN__MAX_OUTPUTS] = {0}, n_out = 0, n_in = 0;
     kiln_status status = g->error.status;
     if (status == KILN_OK)
-        status = check_limits(g, op, label, n_inputs);
+        status = check_limits(g, op, NULL, n_inputs);
     for (; status == KILN_OK && n_in < n_inputs; n_in++) {
         in[n_in] = inputs[n_in].id;
         if (inputs[n_in].id != 0 && inputs[n_in].graph != g->tag)
@@ -400,12 +402,12 @@ kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *i
                 kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                  "node '%s' (%s): operand %u is a tensor of another graph, or of this one "
                                  "before its reset",
-                                 label, op->name, n_in);
+                                 WHO, op->name, n_in);
     }
     while (n_in > op->n_in_min && in[n_in - 1] == 0)
         n_in--; /* absent optional operands at the end need no room */
     if (status == KILN_OK)
-        status = add(g, op, label, in, n_in, attrs, out, &n_out);
+        status = add(g, op, NULL, in, n_in, attrs, out, &n_out);
     /* Only now: `outputs` may be the array that the inputs came in. */
     for (uint32_t j = 0; j < op->n_out; j++) {
         bool made = status == KILN_OK && j < n_out;
@@ -415,15 +417,15 @@ kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *i
 }
 
 /* One output of an emitted node against what infer says it must be. */
-static kiln_status check_emitted(kiln_graph *g, const kiln_op *op, const char *label, uint32_t j,
-                                 uint32_t out, const kiln_desc *desc, uint32_t aliased) {
+static kiln_status check_emitted(kiln_graph *g, const kiln_op *op, const char *name, uint32_t j, uint32_t out,
+                                 const kiln_desc *desc, uint32_t aliased) {
     const kiln__tensor *t = &g->tensors.items[out];
     char want[KILN__SHAPE_SIZE], got[KILN__SHAPE_SIZE];
     if (!kiln__desc_equal(&t->desc, desc))
         return kiln__graph_fail(g, KILN_ERROR_SHAPE,
                                 "node '%s' (%s): output %s is %s %s with %s strides; the op "
                                 "makes %s %s",
-                                label, op->name, op->out_names[j], kiln_dtype_get(t->desc.dtype)->name,
+                                WHO, op->name, op->out_names[j], kiln_dtype_get(t->desc.dtype)->name,
                                 kiln__shape_text(g, &t->desc, got),
                                 kiln__desc_is_dense(g, &t->desc) ? "dense" : "other",
                                 kiln_dtype_get(desc->dtype)->name, kiln__shape_text(g, desc, want));
@@ -432,13 +434,13 @@ static kiln_status check_emitted(kiln_graph *g, const kiln_op *op, const char *l
         return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                 "node '%s' (%s): output %s must lie on its operand's "
                                 "bytes",
-                                label, op->name, op->out_names[j]);
+                                WHO, op->name, op->out_names[j]);
     if (t->producer != 0)
         return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                 "node '%s' (%s): output %s is an output of another node "
                                 "already",
-                                label, op->name, op->out_names[j]);
-    return check_written(g, op, label, out);
+                                WHO, op->name, op->out_names[j]);
+    return check_written(g, op, name, out);
 }
 
 static bool spans_meet(const kiln__tensor *a, const kiln__tensor *b) {
@@ -461,7 +463,7 @@ static bool is_inplace(const kiln_op *op, const kiln__tensor *out, uint32_t j, c
 }
 
 /* An output that the op does not make on an operand's bytes lies apart from everything else it touches. */
-static kiln_status check_apart(kiln_graph *g, const kiln_op *op, const char *label, const uint32_t *in,
+static kiln_status check_apart(kiln_graph *g, const kiln_op *op, const char *name, const uint32_t *in,
                                uint32_t n_in, const uint32_t *out, uint32_t n_out, const int32_t *alias) {
     const kiln__tensor *tensors = g->tensors.items;
     for (uint32_t j = 0; j < n_out; j++) {
@@ -469,17 +471,17 @@ static kiln_status check_apart(kiln_graph *g, const kiln_op *op, const char *lab
             if (k != j &&
                 (out[k] == out[j] || (alias[j] < 0 && spans_meet(&tensors[out[j]], &tensors[out[k]]))))
                 return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
-                                        "node '%s' (%s): outputs %u and %u share bytes", label, op->name,
+                                        "node '%s' (%s): outputs %u and %u share bytes", WHO, op->name,
                                         j < k ? j : k, j < k ? k : j);
         for (uint32_t i = 0; i < n_in && alias[j] < 0; i++)
             if (in[i] == out[j])
                 return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                         "node '%s' (%s): operand %u is output %u of the same node: a cycle",
-                                        label, op->name, i, j);
+                                        WHO, op->name, i, j);
             else if (in[i] != 0 && spans_meet(&tensors[out[j]], &tensors[in[i]]) &&
                      !is_inplace(op, &tensors[out[j]], j, &tensors[in[i]], i))
                 return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
-                                        "node '%s' (%s): output %u shares bytes with operand %u", label,
+                                        "node '%s' (%s): output %u shares bytes with operand %u", WHO,
                                         op->name, j, i);
     }
     return KILN_OK;
@@ -489,32 +491,30 @@ kiln_status kiln__node_emit(kiln_graph *g, const kiln_op *op, const char *name, 
                             uint32_t n_in, const uint32_t *out, uint32_t n_out, const void *attrs) {
     if (g->error.status != KILN_OK)
         return g->error.status;
-    char buffer[KILN__LABEL_SIZE];
-    const char *label = kiln__new_node_label(g, op, name, buffer);
     kiln_desc descs[KILN__MAX_OUTPUTS];
     int32_t alias[KILN__MAX_OUTPUTS];
     uint32_t n_inferred = 0;
-    kiln_status status = check_limits(g, op, label, n_in);
+    kiln_status status = check_limits(g, op, name, n_in);
     if (status != KILN_OK)
         return status;
-    status = kiln__node_infer(g, op, label, in, n_in, attrs, descs, alias, &n_inferred);
+    status = kiln__node_infer(g, op, name, in, n_in, attrs, descs, alias, &n_inferred);
     if (status != KILN_OK)
         return status;
     if (n_out != n_inferred)
-        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "node '%s' (%s): %u outputs; the op makes %u", label,
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "node '%s' (%s): %u outputs; the op makes %u", WHO,
                                 op->name, n_out, n_inferred);
     for (uint32_t j = 0; j < n_out; j++) {
         if (out[j] == 0 || out[j] >= g->tensors.count)
             return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "node '%s' (%s): output %s is unknown tensor %u",
-                                    label, op->name, op->out_names[j], out[j]);
-        status = check_emitted(g, op, label, j, out[j], &descs[j], alias[j] >= 0 ? in[alias[j]] : 0);
+                                    WHO, op->name, op->out_names[j], out[j]);
+        status = check_emitted(g, op, name, j, out[j], &descs[j], alias[j] >= 0 ? in[alias[j]] : 0);
         if (status != KILN_OK)
             return status;
     }
-    if ((status = check_apart(g, op, label, in, n_in, out, n_out, alias)) != KILN_OK)
+    if ((status = check_apart(g, op, name, in, n_in, out, n_out, alias)) != KILN_OK)
         return status;
     mark before = mark_of(g);
-    status = append(g, op, label, in, n_in, out, n_out, alias, attrs);
+    status = append(g, op, name, in, n_in, out, n_out, alias, attrs);
     if (status != KILN_OK)
         return rollback(g, before, status);
     if (name != NULL && name[0] != '\0' && n_out > 0 && g->tensors.items[out[0]].name != 0 &&

@@ -94,6 +94,14 @@ kiln_status kiln__desc_dense(const kiln_graph *g, kiln_desc *desc, int64_t *byte
     return KILN_OK;
 }
 
+int64_t kiln__dense_bytes(const kiln_graph *g, const kiln_desc *desc) {
+    for (uint32_t i = 0; i < desc->ndim; i++)
+        if (kiln__dim_max(g, desc->dims[i]) == 0)
+            return 0;
+    int64_t outermost = kiln__dim_max(g, desc->dims[0]);
+    return desc->strides[0] * (desc->ndim == 1 ? outermost / kiln_dtype_get(desc->dtype)->block : outermost);
+}
+
 kiln_status kiln__desc_check(const kiln_graph *g, const kiln_desc *desc, int64_t *bytes, kiln_error *error) {
     int64_t blocks = 0;
     kiln_status status = check_dims(g, desc, &blocks, error);
@@ -216,6 +224,16 @@ kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *tensor, bool 
 
 /* ---- leaf tensors ----------------------------------------------------------------------------------- */
 
+uint32_t kiln__tensor_push(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc,
+                           int64_t bytes) {
+    if (g->tensors.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->tensors, g->tensors.count + 1)) {
+        (void)kiln__graph_fail(g, KILN_ERROR_MEMORY, "adding a tensor: out of memory");
+        return 0;
+    }
+    g->tensors.items[g->tensors.count] = (kiln__tensor){*desc, storage, 0, 0, offset, bytes};
+    return (uint32_t)g->tensors.count++;
+}
+
 uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc) {
     if (g->error.status != KILN_OK)
         return 0;
@@ -244,12 +262,7 @@ uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const
             KILN__STORAGE_LABEL(g, storage), (long long)bytes, (long long)offset, (long long)s->size);
         return 0;
     }
-    if (g->tensors.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->tensors, g->tensors.count + 1)) {
-        (void)kiln__graph_fail(g, KILN_ERROR_MEMORY, "adding a tensor: out of memory");
-        return 0;
-    }
-    g->tensors.items[g->tensors.count] = (kiln__tensor){*desc, storage, 0, 0, offset, bytes};
-    return (uint32_t)g->tensors.count++;
+    return kiln__tensor_push(g, storage, offset, desc, bytes);
 }
 
 bool kiln__dims_copy(kiln_graph *g, kiln_desc *desc, uint32_t ndim, const kiln_dim *dims, const char *what) {
