@@ -87,6 +87,7 @@ void kiln_graph_reset(kiln_graph *g) {
     g->names.count = 0;
     g->error.status = KILN_OK;
     g->tag++;
+    g->checked = NULL;
 }
 
 kiln_status kiln_graph_check(const kiln_graph *g, kiln_error *error) {

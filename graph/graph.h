@@ -62,6 +62,8 @@ struct kiln_graph {
     kiln_allocator allocator;
     kiln_error error; /* the first one; status KILN_OK while there is none */
     uint32_t tag;     /* in every handle; changes at reset */
+    const kiln_op
+        *checked; /* the descriptor that was last found complete; graphs use the same few over and over */
     struct {
         kiln__slot *items;
         size_t count, capacity;

@@ -387,14 +387,16 @@ kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *i
                                 op == NULL        ? "the op"
                                 : outputs == NULL ? "the array for the outputs"
                                                   : "the array of inputs");
-    if (missing_part(op) != NULL)
+    if (op != g->checked && missing_part(op) != NULL)
         return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "kiln_node_add: the descriptor of op '%.100s' has %s",
                                 op->name != NULL ? op->name : "", missing_part(op));
     const char *name = NULL; /* given to its output, later */
     uint32_t in[MAX_OPERANDS], out[KILN__MAX_OUTPUTS] = {0}, n_out = 0, n_in = 0;
     kiln_status status = g->error.status;
-    if (status == KILN_OK)
+    if (status == KILN_OK && (op != g->checked || n_inputs > MAX_OPERANDS))
         status = check_limits(g, op, NULL, n_inputs);
+    if (status == KILN_OK)
+        g->checked = op;
     for (; status == KILN_OK && n_in < n_inputs; n_in++) {
         in[n_in] = inputs[n_in].id;
         if (inputs[n_in].id != 0 && inputs[n_in].graph != g->tag)
