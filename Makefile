@@ -87,7 +87,7 @@ ifneq ($(filter deps,$(MAKECMDGOALS)),)
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: bench-executor all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential mutate fuzz \
+.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential bench-executor mutate fuzz \
         lint format format-check includes install uninstall clean
 
 help:  ## this list
@@ -132,7 +132,7 @@ $(KILN): $(KILN_SRC:%.c=$(BUILD)/%.o) $(LLM_LIB) $(GGUF_LIB) $(LIB)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(SUP_LIB) $(LLM_LIB) $(GGUF_LIB) $(LIB)
 	$(call say,LD,$@) $(call link,$(TEST_LIBS))
 
-$(BUILD)/tests/bench/bench_executor: $(BENCH_SRC:%.c=$(BUILD)/%.o) $(LLM_LIB) $(GGUF_LIB) $(LIB)
+$(BUILD)/tests/bench/bench_executor: $(BENCH_SRC:%.c=$(BUILD)/%.o) $(LIB)
 	$(call say,LD,$@) $(call link,$(if $(filter Linux,$(OS)),-ldl))
 
 # Examples see what users see: the installed headers and nothing else.
@@ -203,7 +203,7 @@ differential: $(BUILD)/tests/capture/test_differential  ## 20,000 random graphs,
 	KILN_RANDOM_GRAPHS=20000 $<
 
 bench-executor: $(BUILD)/tests/bench/bench_executor  ## what the CPU executor costs, beside ggml's where there is a network (a few minutes)
-	@KILN_TEST_DATA="$${KILN_TEST_DATA:-../shared/data}" $< --peer "$$(sh tests/bench/fetch_peer.sh $(BUILD)/peer)" --json $(BUILD)/bench-executor.json
+	@$< --peer "$$(sh tests/bench/fetch_peer.sh $(BUILD)/peer)" --json $(BUILD)/bench-executor.json
 
 mutate: deps  ## break sched/ and capture/ on purpose, one line at a time: tests must notice each
 	@sh tests/mutate.sh

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,13 +35,6 @@ int64_t bench_now(void) {
 void bench_sleep_us(int64_t us) {
     struct timespec t = {(time_t)(us / 1000000), (long)(us % 1000000 * 1000)};
     nanosleep(&t, NULL);
-}
-
-int64_t bench_cpu_ns(void) {
-    struct rusage r;
-    getrusage(RUSAGE_SELF, &r);
-    return ((int64_t)r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1000000000 +
-           ((int64_t)r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1000;
 }
 
 /* ---- samples ---------------------------------------------------------------------------------------- */

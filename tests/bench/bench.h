@@ -42,8 +42,6 @@ typedef struct bench {
 /* Nanoseconds, monotonic. */
 int64_t bench_now(void);
 void bench_sleep_us(int64_t us);
-/* Processor time of this process, ns: all threads. */
-int64_t bench_cpu_ns(void);
 
 /* Prints the machine: processor, cores, system, load, and how fast two cores pass a cache line back and forth. */
 void bench_begin(bench *b, const char *title);

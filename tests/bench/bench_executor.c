@@ -24,8 +24,7 @@ static int usage(FILE *to, int code) {
 
 int main(int argc, char **argv) {
     static bench b;
-    bench_options o = {.rounds = 21,
-                       .data = getenv("KILN_TEST_DATA") ? getenv("KILN_TEST_DATA") : "../shared/data"};
+    bench_options o = {.rounds = 21};
     const char *json = NULL, *folder = NULL;
     int i = 1;
     for (; i < argc && argv[i][0] == '-'; i++) {

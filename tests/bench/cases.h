@@ -7,7 +7,6 @@
 
 typedef struct bench_options {
     int rounds;
-    const char *data; /* shared test data, or NULL */
 } bench_options;
 
 void bench_nodes(bench *b, const peer *p, const bench_options *o); /* bars 1, 2 and 4 */

@@ -304,6 +304,21 @@ static void test_overlap_bakes_anew(void **unused) {
     teardown();
 }
 
+/* The same bytes in another shape are another graph, although ops, attributes and storages are equal. */
+static void test_shapes_count(void **unused) {
+    (void)unused;
+    setup(0, 0);
+    for (int i = 0; i < 2; i++) {
+        kiln_session *session;
+        kiln_graph *g = kiln_capture_begin(capture);
+        kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(1 + i), kiln_n(4 / (1 + i))));
+        kiln_output(g, kiln_softmax(g, x, (kiln_tensor){0, 0}, (kiln_softmax_attrs){-1, 1.0f}), "y");
+        CHECK_OK(kiln_capture_end(capture, &session, error));
+    }
+    assert_int_equal(counters(capture).misses, 2);
+    teardown();
+}
+
 /* A plan stays as it is while its session takes the handles of graph after graph. */
 static void test_plans_stay(void **unused) {
     (void)unused;
@@ -389,6 +404,7 @@ int main(void) {
         cmocka_unit_test(test_all_running),
         cmocka_unit_test(test_overlap_bakes_anew),
         cmocka_unit_test(test_plans_stay),
+        cmocka_unit_test(test_shapes_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

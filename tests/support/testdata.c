@@ -13,12 +13,9 @@ static const char *data_folder(void) {
 }
 
 const char *testdata_path(const char *relative, char *buffer, size_t size) {
-    static bool said = false;
     const char *folder = data_folder();
     if (access(folder, R_OK) != 0) {
-        if (!said)
-            printf("skipped: no test data (%s; set KILN_TEST_DATA)\n", folder);
-        said = true;
+        printf("skipped: no test data (%s; set KILN_TEST_DATA)\n", folder);
         return NULL;
     }
     int n = snprintf(buffer, size, "%s/%s", folder, relative);
