@@ -1,31 +1,34 @@
-/* The CPU executor as sessions see it: creating the pool, preparing runs, and the life of a submission. Who
- * computes what is explained in cpu_pool.c.
+/* The CPU executor as sessions see it: preparing runs, and the life of a submission. Who computes what is explained
+ * in cpu_pool.c.
  *
  *     AT_REST --submit--> STARTING --> RUNNING --(last region, failure)--> AT_REST
  *                                         \--cancel--> CANCELLING ---------/
  *
  * The phase word also counts submissions, so a thread that waits for one never takes the next for it. All
  * memory comes from create (one block) and prepare (one block per run); submit, wait and cancel allocate
- * nothing. With one thread there is no pool: submit only marks the run, and wait computes it in order.
+ * nothing. With one thread, or the host's parallel_for, no thread of a pool takes part: submit only marks the run,
+ * and wait computes it in order.
  *
  * After fork the child has the memory of a pool, but no workers, and perhaps a lock that nobody will open.
- * The executor knows by a page that children get as zeroes, answers KILN_ERROR_SYSTEM there, and can still be
- * taken apart. With one thread everything works in the child too. */
+ * The pool knows by a page that children get as zeroes, its executors answer KILN_ERROR_SYSTEM there, and all can
+ * still be taken apart. With one thread everything works in the child too. */
 #include "args.h"
 #include "checked.h"
 #include "cpu_features.h"
 #include "cpu_pool.h"
 
-#include <signal.h>
-#include <stdio.h>
-#include <unistd.h>
+#include "thread.h"
 
-static kiln__cpu_pool *pool_of(kiln_executor *executor) {
-    return (kiln__cpu_pool *)(void *)executor;
+#include <stdio.h>
+#include <string.h>
+
+static kiln__cpu_executor *cpu_of(kiln_executor *executor) {
+    return (kiln__cpu_executor *)(void *)executor;
 }
 
-static bool in_child(const kiln__cpu_pool *pool) {
-    return pool->base.threads > 1 && kiln__forked(&pool->fork_mark);
+/* Are the threads that it counts on those of another process? */
+static bool in_child(const kiln__cpu_executor *cpu) {
+    return kiln__cpu_pooled(cpu) && kiln__cpu_in_child(cpu->pool);
 }
 
 /* ---- prepare and release ---------------------------------------------------------------------------- */
@@ -48,7 +51,7 @@ static void append_dtypes(char *text, size_t size, const kiln_operand *operands,
     }
 }
 
-static kiln_status unsupported(const kiln__cpu_pool *pool, const kiln__record *record, kiln_error *error) {
+static kiln_status unsupported(const kiln__cpu_executor *cpu, const kiln__record *record, kiln_error *error) {
     char dtypes[256] = "";
     append_dtypes(dtypes, sizeof dtypes, record->args.in, record->args.n_in);
     size_t at = strlen(dtypes);
@@ -56,21 +59,21 @@ static kiln_status unsupported(const kiln__cpu_pool *pool, const kiln__record *r
     append_dtypes(dtypes, sizeof dtypes, record->args.out, record->args.n_out);
     return kiln_error_set(error, KILN_ERROR_UNSUPPORTED,
                           "op '%s' has no CPU kernel for %s at level %s (of %u)", record->op->name, dtypes,
-                          pool->base.level, (unsigned)record->op->n_kernels);
+                          cpu->base.level, (unsigned)record->op->n_kernels);
 }
 
 /* Chooses all kernels and marks all records stale. *scratch: the most that one of them asks for. *at: the record
  * that has failed, or else the one that asks for the most. */
-static kiln_status choose_kernels(const kiln__cpu_pool *pool, kiln__tape *tape, int64_t *scratch,
+static kiln_status choose_kernels(const kiln__cpu_executor *cpu, kiln__tape *tape, int64_t *scratch,
                                   uint32_t *at, kiln_error *error) {
     uint32_t widest = tape->n_records;
     *scratch = 0;
     for (uint32_t i = 0; i < tape->n_records; i++) {
         kiln__record *record = &tape->records[i];
-        const kiln_kernel *kernel = kiln__kernel_choose(record->op, &record->args, pool->features);
+        const kiln_kernel *kernel = kiln__kernel_choose(record->op, &record->args, cpu->features);
         *at = i;
         if (kernel == NULL)
-            return unsupported(pool, record, error);
+            return unsupported(cpu, record, error);
         int64_t bytes = kernel->scratch ? kernel->scratch(&record->args) : 0;
         if (bytes < 0)
             return kiln_error_set(error, KILN_ERROR_OVERFLOW, "op '%s': the scratch of kernel %s overflows",
@@ -93,7 +96,7 @@ typedef struct layout {
     int64_t units, serial, wake, slots, scratch, stride, bytes;
 } layout;
 
-static bool lay_out(uint32_t threads, uint32_t n_regions, int64_t scratch, layout *out) {
+static bool lay_out(uint32_t lanes, uint32_t n_regions, int64_t scratch, layout *out) {
     int64_t units, all;
     out->units = (int64_t)sizeof(kiln__cpu_run);
     if (!kiln__mul((int64_t)n_regions + 1, sizeof(uint32_t), &units))
@@ -101,20 +104,23 @@ static bool lay_out(uint32_t threads, uint32_t n_regions, int64_t scratch, layou
     out->serial = out->units + units;
     out->wake = out->serial + units;
     return kiln__align_up(out->wake + units, KILN__LINE, &out->slots) &&
-           kiln__mul(threads, (int64_t)sizeof(kiln__cpu_slot), &all) &&
+           kiln__mul(lanes, (int64_t)sizeof(kiln__cpu_slot), &all) &&
            kiln__add(out->slots, all, &out->scratch) && kiln__align_up(scratch, KILN__LINE, &out->stride) &&
-           kiln__mul(out->stride, threads, &all) && kiln__add(out->scratch, all, &out->bytes);
+           kiln__mul(out->stride, lanes, &all) && kiln__add(out->scratch, all, &out->bytes);
 }
 
-static kiln__cpu_run *run_new(kiln__cpu_pool *pool, kiln__run *owner, const layout *at) {
-    const kiln_allocator *a = &pool->base.allocator;
+static kiln__cpu_run *run_new(kiln__cpu_executor *cpu, kiln__run *owner, const layout *at) {
+    const kiln_allocator *a = &cpu->base.allocator;
     unsigned char *block = a->alloc(a->context, (size_t)at->bytes, KILN__LINE);
     if (block == NULL)
         return NULL;
     memset(block, 0, (size_t)at->bytes); /* scratch too: its pages are there before the first run */
     kiln__cpu_run *run = (kiln__cpu_run *)(void *)block;
-    run->pool = pool;
+    run->executor = cpu;
+    run->pool = cpu->pool;
     run->run = owner;
+    run->threads = cpu->base.threads;
+    run->lanes = cpu->lanes;
     run->bytes = (size_t)at->bytes;
     run->units = (uint32_t *)(void *)(block + at->units);
     run->serial_end = (uint32_t *)(void *)(block + at->serial);
@@ -122,7 +128,7 @@ static kiln__cpu_run *run_new(kiln__cpu_pool *pool, kiln__run *owner, const layo
     run->slots = (kiln__cpu_slot *)(void *)(block + at->slots);
     for (uint32_t r = 0; r < owner->tape->n_regions; r++)
         run->units[r] = owner->tape->regions[r].grain = 1; /* regions without records stay so */
-    for (uint32_t i = 0; i < pool->base.threads; i++)
+    for (uint32_t i = 0; i < run->lanes; i++)
         run->slots[i].scratch = block + at->scratch + i * at->stride;
     atomic_init(&run->phase, KILN__CPU_AT_REST);
     atomic_init(&run->trouble, 0);
@@ -131,36 +137,37 @@ static kiln__cpu_run *run_new(kiln__cpu_pool *pool, kiln__run *owner, const layo
     atomic_init(&run->blocked, 0);
     atomic_init(&run->users, 0);
     atomic_init(&run->helpers, 0);
+    atomic_init(&run->inside, 0);
     atomic_init(&run->claim, (uint64_t)owner->tape->n_regions << 32);
     atomic_init(&run->left, 0);
     return run;
 }
 
 static kiln_status cpu_prepare(kiln_executor *executor, kiln__run *owner, uint32_t *at, kiln_error *error) {
-    kiln__cpu_pool *pool = pool_of(executor);
+    kiln__cpu_executor *cpu = cpu_of(executor);
     kiln__tape *tape = owner->tape;
-    const kiln_allocator *a = &pool->base.allocator;
+    const kiln_allocator *a = &cpu->base.allocator;
     uint32_t none;
     int64_t scratch;
     layout place;
     at = at != NULL ? at : &none;
     *at = tape->n_records;
     owner->state = NULL;
-    if (in_child(pool))
+    if (in_child(cpu))
         return kiln_error_set(error, KILN_ERROR_SYSTEM, "the executor's workers did not survive the fork");
-    kiln_status status = choose_kernels(pool, tape, &scratch, at, error);
+    kiln_status status = choose_kernels(cpu, tape, &scratch, at, error);
     if (status != KILN_OK)
         return status;
-    if (!lay_out(pool->base.threads, tape->n_regions, scratch, &place))
+    if (!lay_out(cpu->lanes, tape->n_regions, scratch, &place))
         return kiln_error_set(error, KILN_ERROR_OVERFLOW,
-                              "%u workers with %lld bytes of scratch each overflow",
-                              (unsigned)pool->base.threads, (long long)scratch);
+                              "%lld bytes of scratch for each of %u thread(s) overflow", (long long)scratch,
+                              (unsigned)cpu->lanes);
     *at = tape->n_records; /* no record's fault */
-    kiln__cpu_run *run = run_new(pool, owner, &place);
+    kiln__cpu_run *run = run_new(cpu, owner, &place);
     if (run == NULL)
         return kiln_error_set(error, KILN_ERROR_MEMORY,
                               "out of memory: %lld bytes to prepare a run on %u threads",
-                              (long long)place.bytes, (unsigned)pool->base.threads);
+                              (long long)place.bytes, (unsigned)cpu->lanes);
     status = kiln__cpu_refresh(run, at);
     if (status != KILN_OK)
         kiln_error_set(error, status, "op '%s': %s", tape->records[*at].op->name,
@@ -176,12 +183,11 @@ static kiln_status cpu_prepare(kiln_executor *executor, kiln__run *owner, uint32
     }
     owner->state = run;
     /* Relaxed: the caller orders it before destroy. */
-    atomic_fetch_add_explicit(&pool->prepared, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&cpu->prepared, 1, memory_order_relaxed);
     return KILN_OK;
 }
 
-/* Waits for threads that are about to leave a run that is over. */
-static void until_left(_Atomic uint32_t *inside) {
+void kiln__cpu_until_left(_Atomic uint32_t *inside) {
     uint32_t turn = 0;
     /* Sequentially consistent: as an acquire, orders what they did before the reuse; and with the phase
      * written before, one of us and a thread that enters by the door of wait sees the other
@@ -191,37 +197,37 @@ static void until_left(_Atomic uint32_t *inside) {
 }
 
 static void cpu_release(kiln_executor *executor, kiln__run *owner) {
-    kiln__cpu_pool *pool = pool_of(executor);
-    const kiln_allocator *a = &pool->base.allocator;
+    kiln__cpu_executor *cpu = cpu_of(executor);
+    const kiln_allocator *a = &cpu->base.allocator;
     kiln__cpu_run *run = owner->state;
     if (run == NULL)
         return;
-    if (!in_child(pool)) { /* there, the others are gone without having left */
-        until_left(&run->users);
-        until_left(&run->helpers);
+    if (!in_child(cpu)) { /* there, the others are gone without having left */
+        kiln__cpu_until_left(&run->users);
+        kiln__cpu_until_left(&run->helpers);
         pthread_cond_destroy(&run->changed);
     }
     owner->state = NULL;
     a->free(a->context, run, run->bytes);
     /* Relaxed: the caller orders it before destroy. */
-    atomic_fetch_sub_explicit(&pool->prepared, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&cpu->prepared, 1, memory_order_relaxed);
 }
 
 /* ---- a submission ----------------------------------------------------------------------------------- */
 
 /* A new submission: the run is nobody's, its tape is up to date and its reports are forgotten. *serial: its number. */
 static kiln_status start(kiln__cpu_run *run, uint64_t *serial) {
-    if (in_child(run->pool))
+    if (in_child(run->executor))
         return KILN_ERROR_SYSTEM;
     uint64_t phase = atomic_load_explicit(&run->phase, memory_order_relaxed);
     uint64_t starting = phase - phase % KILN__CPU_PHASES + KILN__CPU_PHASES + KILN__CPU_STARTING;
     *serial = starting / KILN__CPU_PHASES;
-    /* Sequentially consistent: acquires the end of the last run; and see until_left. */
+    /* Sequentially consistent: acquires the end of the last run; and see kiln__cpu_until_left. */
     if (phase % KILN__CPU_PHASES != KILN__CPU_AT_REST ||
         !atomic_compare_exchange_strong_explicit(&run->phase, &phase, starting, memory_order_seq_cst,
                                                  memory_order_relaxed))
         return KILN_ERROR_BUSY;
-    until_left(&run->helpers);
+    kiln__cpu_until_left(&run->helpers);
     uint32_t at;
     kiln_status status = kiln__cpu_refresh(run, &at);
     if (status != KILN_OK) {
@@ -236,7 +242,6 @@ static kiln_status start(kiln__cpu_run *run, uint64_t *serial) {
 }
 
 static kiln_status cpu_submit(kiln_executor *executor, kiln__run *owner) {
-    kiln__cpu_pool *pool = pool_of(executor);
     kiln__cpu_run *run = owner->state;
     uint64_t serial;
     kiln_status status = start(run, &serial);
@@ -246,10 +251,10 @@ static kiln_status cpu_submit(kiln_executor *executor, kiln__run *owner) {
     if (owner->tape->n_regions == 0) {
         kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
         kiln__cpu_end(run, KILN_OK);
-    } else if (pool->base.threads == 1) {
-        kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
-    } else {
+    } else if (kiln__cpu_pooled(cpu_of(executor))) {
         kiln__cpu_enter(run, 0);
+    } else {
+        kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
     }
     atomic_fetch_sub_explicit(&run->helpers, 1, memory_order_release);
     return KILN_OK;
@@ -259,12 +264,12 @@ static kiln_status cpu_submit(kiln_executor *executor, kiln__run *owner) {
 static kiln_status compute(kiln__cpu_run *run, uint64_t serial, int64_t deadline) {
     kiln_status status = KILN_OK;
     /* Sequentially consistent: if submission `serial` is over and somebody starts the next, then either we
-     * see that here, or until_left sees us. */
+     * see that here, or kiln__cpu_until_left sees us. */
     atomic_fetch_add_explicit(&run->helpers, 1, memory_order_seq_cst);
     uint64_t phase = atomic_load_explicit(&run->phase, memory_order_seq_cst);
     if (phase / KILN__CPU_PHASES == serial && kiln__cpu_phase_running(phase)) {
         uint64_t mode = kiln__enter_fp_mode();
-        if (run->pool->base.threads > 1)
+        if (kiln__cpu_pooled(run->executor))
             status = kiln__cpu_help(run, serial, deadline);
         else if (!kiln__cpu_serial(run, deadline))
             status = KILN_ERROR_TIMEOUT;
@@ -277,7 +282,7 @@ static kiln_status compute(kiln__cpu_run *run, uint64_t serial, int64_t deadline
 
 /* Somebody else has the caller's place: sleeps until it is free, the run is over, or the deadline. */
 static void block(kiln__cpu_run *run, uint64_t serial, int64_t deadline) {
-    kiln__cpu_pool *pool = run->pool;
+    kiln_cpu_pool *pool = run->pool;
     pthread_mutex_lock(&pool->lock);
     /* Sequentially consistent, both: leaving the place writes caller_taken and reads blocked, this does it
      * the other way round, so one sees the other. */
@@ -300,13 +305,12 @@ static void leave_place(kiln__cpu_run *run) {
 }
 
 static kiln_status cpu_wait(kiln_executor *executor, kiln__run *owner, int64_t timeout_ns) {
-    kiln__cpu_pool *pool = pool_of(executor);
     kiln__cpu_run *run = owner->state;
     /* Acquire: who sees the end also sees the outcome and everything that was computed. */
     uint64_t phase = atomic_load_explicit(&run->phase, memory_order_acquire);
     if (!kiln__cpu_phase_running(phase))
         return KILN_OK;
-    if (in_child(pool))
+    if (in_child(cpu_of(executor)))
         return KILN_ERROR_SYSTEM;
     const uint64_t serial = phase / KILN__CPU_PHASES;
     const int64_t deadline = kiln__deadline(timeout_ns);
@@ -335,7 +339,6 @@ static kiln_status cpu_wait(kiln_executor *executor, kiln__run *owner, int64_t t
 /* Nobody has a fence of this submission: no other thread can cancel it, or wait for it, but for one that found the
  * session free since the done hook and is about to submit again; it blocks until this place is left. */
 static kiln_status cpu_run(kiln_executor *executor, kiln__run *owner) {
-    kiln__cpu_pool *pool = pool_of(executor);
     kiln__cpu_run *run = owner->state;
     uint64_t serial;
     uint32_t turn = 0;
@@ -350,10 +353,10 @@ static kiln_status cpu_run(kiln_executor *executor, kiln__run *owner) {
     kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
     if (owner->tape->n_regions == 0)
         kiln__cpu_end(run, KILN_OK);
-    else if (pool->base.threads == 1)
-        (void)kiln__cpu_serial(run, KILN__NO_DEADLINE);
-    else
+    else if (kiln__cpu_pooled(cpu_of(executor)))
         kiln__cpu_run_here(run, serial);
+    else
+        (void)kiln__cpu_serial(run, KILN__NO_DEADLINE);
     kiln__leave_fp_mode(mode);
     leave_place(run);
     atomic_fetch_sub_explicit(&run->helpers, 1, memory_order_release);
@@ -382,36 +385,24 @@ static void cpu_cancel(kiln_executor *executor, kiln__run *owner) {
 
 /* ---- create and destroy ----------------------------------------------------------------------------- */
 
-/* Stops and joins the first `n` workers. */
-static void stop_workers(kiln__cpu_pool *pool, uint32_t n) {
-    pthread_mutex_lock(&pool->lock);
-    /* Relaxed: joining orders everything. */
-    atomic_store_explicit(&pool->stop, 1, memory_order_relaxed);
-    pthread_cond_broadcast(&pool->work);
-    pthread_mutex_unlock(&pool->lock);
-    for (uint32_t i = 0; i < n; i++)
-        pthread_join(pool->workers[i].thread, NULL);
-}
-
-static void pool_free(kiln__cpu_pool *pool) {
-    kiln_allocator a = pool->base.allocator;
-    kiln__fork_mark_free(&pool->fork_mark);
-    a.free(a.context, pool, pool->bytes);
+/* Takes the pool along if it was made for this executor. */
+static void executor_free(kiln__cpu_executor *cpu) {
+    kiln_allocator a = cpu->base.allocator;
+    if (cpu->own_pool)
+        (void)kiln_cpu_pool_destroy(cpu->pool, NULL); /* it has nobody else who could keep it */
+    a.free(a.context, cpu, sizeof *cpu);
 }
 
 static kiln_status cpu_destroy(kiln_executor *executor, kiln_error *error) {
-    kiln__cpu_pool *pool = pool_of(executor);
+    kiln__cpu_executor *cpu = cpu_of(executor);
     /* Relaxed: the caller orders prepare and release before this. */
-    uint32_t prepared = atomic_load_explicit(&pool->prepared, memory_order_relaxed);
+    uint32_t prepared = atomic_load_explicit(&cpu->prepared, memory_order_relaxed);
     if (prepared > 0)
         return kiln_error_set(error, KILN_ERROR_BUSY, "%u session(s) made on this executor still exist",
                               (unsigned)prepared);
-    if (!in_child(pool)) { /* there, the workers are gone, and the lock may be held for good */
-        stop_workers(pool, pool->base.threads - 1);
-        pthread_cond_destroy(&pool->work);
-        pthread_mutex_destroy(&pool->lock);
-    }
-    pool_free(pool);
+    /* Relaxed: the caller orders this before the pool's destruction. */
+    atomic_fetch_sub_explicit(&cpu->pool->executors, 1, memory_order_relaxed);
+    executor_free(cpu);
     return KILN_OK;
 }
 
@@ -427,30 +418,31 @@ static const kiln__executor_table cpu_table = {
     .destroy = cpu_destroy,
 };
 
-/* Starts the workers with all signals blocked, so that handlers run on the host's own threads. */
-static kiln_status start_workers(kiln__cpu_pool *pool, kiln_error *error) {
-    sigset_t all, before;
-    sigfillset(&all);
-    if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0)
-        return kiln_error_set(error, KILN_ERROR_SYSTEM, "the system refused to block signals");
-    int refused = 0;
-    uint32_t n = 0;
-    for (; n + 1 < pool->base.threads && refused == 0; n += refused == 0) {
-        pool->workers[n].pool = pool;
-        pool->workers[n].index = n + 1;
-        refused = pthread_create(&pool->workers[n].thread, NULL, kiln__cpu_worker_main, &pool->workers[n]);
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (refused == 0)
-        return KILN_OK;
-    stop_workers(pool, n);
-    return kiln_error_set(error, KILN_ERROR_SYSTEM, "worker %u of %u could not be started: error %d",
-                          (unsigned)n + 1, (unsigned)pool->base.threads - 1, refused);
+static kiln_status check_options(const kiln_cpu_options *o, kiln_error *error) {
+    if (o->threads > KILN__CPU_MAX_THREADS)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "%u threads asked for, at most %d possible",
+                              (unsigned)o->threads, (int)KILN__CPU_MAX_THREADS);
+    if (o->pool != NULL && o->parallel_for != NULL)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT,
+                              "a pool and parallel_for: threads come from one of them");
+    if ((o->spin_us > 0 || o->oversubscribe) && (o->pool != NULL || o->parallel_for != NULL))
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT,
+                              "spin_us and oversubscribe are for threads of the executor's own%s",
+                              o->pool != NULL ? ": give them to the pool" : "");
+    if (o->pool != NULL && kiln__cpu_in_child(o->pool))
+        return kiln_error_set(error, KILN_ERROR_SYSTEM, "the pool's threads did not survive the fork");
+    return KILN_OK;
 }
 
-static uint32_t online_processors(void) {
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n > KILN__CPU_MAX_THREADS ? KILN__CPU_MAX_THREADS : (uint32_t)n;
+/* The host's pool, or one of its own: with no other thread where parallel_for computes, for its lock alone. */
+static kiln_status find_pool(kiln__cpu_executor *cpu, const kiln_cpu_options *o, uint32_t threads,
+                             kiln_error *error) {
+    const kiln_cpu_pool_options own = {.threads = o->parallel_for != NULL ? 1 : threads,
+                                       .spin_us = o->spin_us,
+                                       .oversubscribe = o->oversubscribe};
+    cpu->pool = o->pool;
+    cpu->own_pool = o->pool == NULL;
+    return cpu->own_pool ? kiln_cpu_pool_create(&cpu->base.allocator, &own, &cpu->pool, error) : KILN_OK;
 }
 
 kiln_status kiln_cpu_executor_create(const kiln_allocator *allocator, const kiln_cpu_options *options,
@@ -459,43 +451,33 @@ kiln_status kiln_cpu_executor_create(const kiln_allocator *allocator, const kiln
     if (out == NULL)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "no place to put the executor");
     *out = NULL;
-    if (chosen.threads > KILN__CPU_MAX_THREADS)
-        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "%u threads asked for, at most %d possible",
-                              (unsigned)chosen.threads, (int)KILN__CPU_MAX_THREADS);
-    const uint32_t threads = chosen.threads > 0 ? chosen.threads : online_processors();
+    kiln_status status = check_options(&chosen, error);
+    if (status != KILN_OK)
+        return status;
+    const uint32_t most = chosen.pool != NULL ? kiln_cpu_pool_threads(chosen.pool) : KILN__CPU_MAX_THREADS;
+    uint32_t threads = chosen.threads > 0 ? chosen.threads : chosen.pool != NULL ? most : kiln__processors();
+    threads = threads < most ? threads : most;
     const kiln_allocator a = kiln__allocator_or_default(allocator);
-    const size_t bytes = sizeof(kiln__cpu_pool) + (threads - 1) * sizeof(kiln__cpu_worker);
-    kiln__cpu_pool *pool = a.alloc(a.context, bytes, KILN__LINE);
-    if (pool == NULL)
-        return kiln_error_set(error, KILN_ERROR_MEMORY, "out of memory: %zu bytes for an executor", bytes);
-    memset(pool, 0, bytes);
-    pool->features = kiln__cpu_features() & ~chosen.without;
-    pool->base = (kiln_executor){&cpu_table, a, threads, level_name(pool->features)};
-    pool->spin_ns = (int64_t)(chosen.spin_us > 0 ? chosen.spin_us : KILN__CPU_SPIN_US) * 1000;
-    pool->fork_mark = kiln__fork_mark_make();
-    pool->bytes = bytes;
-    atomic_init(&pool->n_active, 0);
-    atomic_init(&pool->stop, 0);
-    atomic_init(&pool->parked, 0);
-    atomic_init(&pool->prepared, 0);
-    kiln_status status = KILN_ERROR_SYSTEM;
-    if (pthread_mutex_init(&pool->lock, NULL) != 0) {
-        kiln_error_set(error, status, "the system refused a mutex");
-    } else {
-        if (!kiln__cond_init(&pool->work)) {
-            kiln_error_set(error, status, "the system refused a condition variable");
-        } else {
-            status = start_workers(pool, error);
-            if (status != KILN_OK)
-                pthread_cond_destroy(&pool->work);
-        }
-        if (status != KILN_OK)
-            pthread_mutex_destroy(&pool->lock);
-    }
+    kiln__cpu_executor *cpu = a.alloc(a.context, sizeof *cpu, KILN__LINE);
+    if (cpu == NULL)
+        return kiln_error_set(error, KILN_ERROR_MEMORY, "out of memory: %zu bytes for an executor",
+                              sizeof *cpu);
+    memset(cpu, 0, sizeof *cpu);
+    cpu->features = kiln__cpu_features() & ~chosen.without;
+    cpu->base = (kiln_executor){&cpu_table, a, threads, level_name(cpu->features)};
+    cpu->parallel_for = chosen.parallel_for;
+    cpu->parallel_for_context = chosen.parallel_for_context;
+    atomic_init(&cpu->prepared, 0);
+    status = find_pool(cpu, &chosen, threads, error);
     if (status != KILN_OK) {
-        pool_free(pool);
+        a.free(a.context, cpu, sizeof *cpu);
         return status;
     }
-    *out = &pool->base;
+    /* Who computes has a slot for itself: any of the pool's threads may, if not all at once. */
+    const uint32_t all = kiln_cpu_pool_threads(cpu->pool);
+    cpu->lanes = threads == 1 || all < threads ? threads : all;
+    /* Relaxed: the caller orders it before the pool's destruction. */
+    atomic_fetch_add_explicit(&cpu->pool->executors, 1, memory_order_relaxed);
+    *out = &cpu->base;
     return KILN_OK;
 }

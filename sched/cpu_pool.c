@@ -61,18 +61,43 @@ static bool claimable(kiln__cpu_run *run) {
     return (uint32_t)word < run->units[word >> 32];
 }
 
-/* Under the lock: gives up to `n` tokens; returns how many sleepers to signal. */
-static uint32_t give_tokens(kiln__cpu_pool *pool, uint32_t n) {
+/* Is there something for one more of the pool's threads? Under the lock, which they enter under. */
+static bool takeable(kiln__cpu_run *run) {
+    /* Relaxed: who leaves the run looks at it again before it sleeps. */
+    return claimable(run) && atomic_load_explicit(&run->inside, memory_order_relaxed) + 1 < run->threads;
+}
+
+static bool something_takeable(const kiln_cpu_pool *pool) {
+    kiln__cpu_run *run = pool->active;
+    if (run == NULL)
+        return false;
+    do {
+        if (takeable(run))
+            return true;
+        run = run->next;
+    } while (run != pool->active);
+    return false;
+}
+
+/* Under the lock: threads that are neither asleep nor about to be. */
+static uint32_t awake(const kiln_cpu_pool *pool) {
     /* Relaxed: only changed under the lock. */
-    uint32_t parked = atomic_load_explicit(&pool->parked, memory_order_relaxed);
+    return pool->present - atomic_load_explicit(&pool->parked, memory_order_relaxed);
+}
+
+/* Under the lock: gives up to `n` tokens; returns how many sleepers to signal. */
+static uint32_t give_tokens(kiln_cpu_pool *pool, uint32_t n) {
+    const uint32_t up = awake(pool), room = up < pool->awake_max ? pool->awake_max - up : 0;
+    const uint32_t parked = pool->present - up;
     n = n < parked ? n : parked;
-    atomic_store_explicit(&pool->parked, parked - n, memory_order_relaxed);
+    n = n < room ? n : room;
+    atomic_store_explicit(&pool->parked, parked - n, memory_order_relaxed); /* relaxed: under the lock */
     pool->tokens += n;
     return n;
 }
 
 /* Without the lock, so that those who wake do not queue for it. */
-static void signal_workers(kiln__cpu_pool *pool, uint32_t n) {
+static void signal_workers(kiln_cpu_pool *pool, uint32_t n) {
     if (n > 2)
         pthread_cond_broadcast(&pool->work); /* one system call; those without a token sleep on */
     else
@@ -82,7 +107,7 @@ static void signal_workers(kiln__cpu_pool *pool, uint32_t n) {
 
 /* After the claim word was published: finds up to `n` sleepers to share the region with. */
 static void wake(kiln__cpu_run *run, uint32_t n) {
-    kiln__cpu_pool *pool = run->pool;
+    kiln_cpu_pool *pool = run->pool;
     /* Sequentially consistent: the publisher's half of the handshake, for both kinds of sleepers. */
     bool caller = atomic_load_explicit(&run->caller_parked, memory_order_seq_cst) != 0;
     if (!caller && atomic_load_explicit(&pool->parked, memory_order_seq_cst) == 0)
@@ -99,19 +124,23 @@ static void wake(kiln__cpu_run *run, uint32_t n) {
     signal_workers(pool, n);
 }
 
-/* Makes region r claimable and wakes up to `n` threads (0: the publisher itself will come back to it). */
-static void publish(kiln__cpu_run *run, uint32_t r, uint32_t n) {
+void kiln__cpu_offer(kiln__cpu_run *run, uint32_t r) {
     /* Relaxed: the word below orders it. */
     atomic_store_explicit(&run->left, run->units[r], memory_order_relaxed);
     /* Sequentially consistent: as a release, it orders all results so far, `left` and the tape before any
      * claim in the region; beyond that it is the publisher's half of the handshake. */
     atomic_store_explicit(&run->claim, (uint64_t)r << 32, memory_order_seq_cst);
+}
+
+/* Makes region r claimable and wakes up to `n` threads (0: the publisher itself will come back to it). */
+static void publish(kiln__cpu_run *run, uint32_t r, uint32_t n) {
+    kiln__cpu_offer(run, r);
     if (n > 0)
         wake(run, n);
 }
 
 void kiln__cpu_enter(kiln__cpu_run *run, uint32_t region) {
-    kiln__cpu_pool *pool = run->pool;
+    kiln_cpu_pool *pool = run->pool;
     pthread_mutex_lock(&pool->lock);
     if (pool->active == NULL) {
         run->next = run->prev = pool->active = run;
@@ -122,7 +151,7 @@ void kiln__cpu_enter(kiln__cpu_run *run, uint32_t region) {
     }
     /* Relaxed: a hint for spinning workers; the ring itself is under the lock. */
     atomic_fetch_add_explicit(&pool->n_active, 1, memory_order_relaxed);
-    publish(run, region, 0);
+    kiln__cpu_offer(run, region);
     /* Last, so that no waiting thread finds the run half started; ending it takes the lock. */
     kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
     /* Sleepers look at the ring under the lock before they sleep, so no handshake is needed. Of a run that this
@@ -137,18 +166,34 @@ void kiln__cpu_enter(kiln__cpu_run *run, uint32_t region) {
 
 /* ---- computing -------------------------------------------------------------------------------------- */
 
-static bool others_active(const kiln__cpu_pool *pool) {
+static bool others_active(const kiln_cpu_pool *pool) {
     /* Relaxed: a hint, for fairness only. */
     return atomic_load_explicit(&pool->n_active, memory_order_relaxed) > 1;
 }
 
+/* Must the thread go, whatever there is to do? */
+static bool has_to_go(const kiln__cpu_lane *lane) {
+    /* Relaxed, both: they ask it to go, no data comes with it. */
+    switch (lane->role) {
+    case KILN__CPU_WORKER:
+        return atomic_load_explicit(&lane->pool->stop, memory_order_relaxed);
+    case KILN__CPU_GUEST:
+        if (atomic_load_explicit(&lane->pool->dismissals, memory_order_relaxed) != lane->dismissals)
+            return true;
+        break;
+    case KILN__CPU_CALLER:
+        break;
+    }
+    return kiln__expired(lane->deadline);
+}
+
 /* Must the thread stop here, although it could go on alone? */
 static bool leaving(kiln__cpu_lane *lane) {
-    if (lane->index == 0)
-        return kiln__expired(lane->deadline);
+    if (has_to_go(lane))
+        return true;
     if (lane->credit > 0)
         lane->credit--;
-    return lane->credit == 0 && others_active(lane->pool);
+    return lane->role != KILN__CPU_CALLER && lane->credit == 0 && others_active(lane->pool);
 }
 
 /* Regions to compute alone before looking up. */
@@ -166,7 +211,7 @@ static void advance(kiln__cpu_lane *lane, uint32_t r) {
             return;
         }
         if (leaving(lane)) {
-            publish(run, r, lane->index == 0 ? 1 : 0); /* a worker comes back to it; the caller does not */
+            publish(run, r, has_to_go(lane) ? 1 : 0); /* 0: it comes back to it */
             return;
         }
         if (run->wake[r] > 0)
@@ -182,8 +227,7 @@ static uint32_t share(uint32_t n, uint32_t threads, uint32_t grain) {
     return want < grain ? grain : want > most ? most : want;
 }
 
-/* Claims units and computes them. False: there are none at present. */
-static bool claim(kiln__cpu_lane *lane) {
+bool kiln__cpu_take(kiln__cpu_lane *lane, uint32_t *region, bool *done) {
     kiln__cpu_run *run = lane->run;
     /* Relaxed: only to see whether to try; what counts is what the addition returns. */
     uint64_t word = atomic_load_explicit(&run->claim, memory_order_relaxed);
@@ -192,8 +236,7 @@ static bool claim(kiln__cpu_lane *lane) {
         return false;
     const bool skip = kiln__cpu_cancelled(run);
     const uint32_t want =
-        skip ? KILN__CPU_DRAIN
-             : share(n - first, lane->pool->base.threads, run->run->tape->regions[word >> 32].grain);
+        skip ? KILN__CPU_DRAIN : share(n - first, run->threads, run->run->tape->regions[word >> 32].grain);
     /* Acquire: what the publisher wrote, and through it all results of the regions before. Additions by
      * others in between do not break that: they continue the publisher's release sequence. */
     word = atomic_fetch_add_explicit(&run->claim, want, memory_order_acquire);
@@ -215,132 +258,177 @@ static bool claim(kiln__cpu_lane *lane) {
         kiln__cpu_tiles(run, slot, r, first, first + count);
     /* Release: orders this thread's results and reports before the end of the region. Acquire: for the last
      * one, those of all the others. */
-    if (n == 1 || atomic_fetch_sub_explicit(&run->left, count, memory_order_acq_rel) == count)
-        advance(lane, r);
+    *done = n == 1 || atomic_fetch_sub_explicit(&run->left, count, memory_order_acq_rel) == count;
+    *region = r;
     return true;
 }
 
-/* One turn of a loop without work. False: it has lasted spin_ns. */
+/* Claims and computes, and goes on with the run when it has it for itself. */
+static bool claim(kiln__cpu_lane *lane) {
+    uint32_t r;
+    bool done;
+    if (!kiln__cpu_take(lane, &r, &done))
+        return false;
+    if (done)
+        advance(lane, r);
+    lane->idle_since = lane->looked = 0;
+    lane->worked = true;
+    return true;
+}
+
+/* One turn of a loop without work. False: it has lasted spin_ns, or the processor was taken away meanwhile, so somebody
+ * else needs it more. */
 static bool spin(kiln__cpu_lane *lane, uint32_t *polls) {
     kiln__pause();
-    if (++*polls % 16 != 0)
+    if (++*polls % KILN__CPU_POLLS != 0)
         return true;
     if (*polls % 4096 == 0)
         sched_yield(); /* a long spin by request: let those with tiles run */
-    int64_t now = kiln__now_ns();
+    const int64_t now = kiln__now_ns(), before = lane->looked;
+    lane->looked = now;
     if (lane->idle_since == 0)
         lane->idle_since = now;
-    if (now - lane->idle_since < lane->pool->spin_ns)
+    if (now - lane->idle_since < lane->pool->spin_ns && (before == 0 || now - before < KILN__CPU_LOST_NS))
         return true;
     sched_yield(); /* if somebody with tiles waits for this processor, that may save the sleep */
     return false;
 }
 
-/* ---- workers ---------------------------------------------------------------------------------------- */
+/* ---- workers and guests ----------------------------------------------------------------------------- */
 
-/* The next run to work for: the first on the ring with something to claim, else the next one to watch. NULL
- * when none is active. The worker counts as its helper. */
-static kiln__cpu_run *enter_next(kiln__cpu_pool *pool) {
+/* The next run to work for: the first on the ring with something to take, else the next one to watch. NULL
+ * when there is none that has room. The thread counts as its helper. */
+static kiln__cpu_run *enter_next(kiln_cpu_pool *pool) {
     pthread_mutex_lock(&pool->lock);
-    kiln__cpu_run *run = pool->active;
+    kiln__cpu_run *run = pool->active, *watch = NULL;
     if (run != NULL) {
-        while (!claimable(run) && run->next != pool->active)
+        do {
+            if (takeable(run))
+                break;
+            /* Relaxed: under the lock, which they enter under. */
+            if (watch == NULL && atomic_load_explicit(&run->inside, memory_order_relaxed) + 1 < run->threads)
+                watch = run;
             run = run->next;
-        if (!claimable(run))
-            run = pool->active;
+        } while (run != pool->active);
+        run = takeable(run) ? run : watch;
+    }
+    if (run != NULL) {
         pool->active = run->next;
         /* Relaxed: the run is on the ring, so it has not ended; who ends it takes the lock behind us. */
         atomic_fetch_add_explicit(&run->helpers, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&run->inside, 1, memory_order_relaxed);
     }
     pthread_mutex_unlock(&pool->lock);
     return run;
 }
 
-/* Works for one run until it ends, another's turn has come, or it gave nothing for too long. */
-static void work(kiln__cpu_lane *lane) {
+static void leave(kiln__cpu_run *run) {
+    atomic_fetch_sub_explicit(&run->inside, 1, memory_order_relaxed); /* relaxed: a count, no data */
+    /* Release: orders all reads of the run before its reuse or release. */
+    atomic_fetch_sub_explicit(&run->helpers, 1, memory_order_release);
+}
+
+/* Works for one run until it ends, another's turn has come, it gave nothing for too long, or the thread has to go.
+ * False: it is time to sleep. */
+static bool work(kiln__cpu_lane *lane) {
     kiln__cpu_run *run = lane->run;
     uint32_t polls = 0;
     lane->credit = KILN__CPU_QUANTUM;
     for (;;) {
         if (claim(lane)) {
-            lane->idle_since = 0;
             polls = 0;
+            if (has_to_go(lane)) {
+                if (claimable(run)) /* it may have been the only one awake */
+                    wake(run, 1);
+                return true;
+            }
             if (lane->credit == 0 && others_active(lane->pool))
-                return;
+                return true;
             continue;
         }
+        if (lane->brief)
+            return true;
         /* Relaxed: no data goes with "closed". */
         uint64_t word = atomic_load_explicit(&run->claim, memory_order_relaxed);
-        if (run->units[word >> 32] == 0 || !spin(lane, &polls))
-            return;
+        if (run->units[word >> 32] == 0)
+            return true;
+        if (!spin(lane, &polls))
+            return false;
         if (polls >= KILN__CPU_WATCH_POLLS && others_active(lane->pool))
-            return;
+            return true;
+        if (lane->role == KILN__CPU_GUEST && has_to_go(lane))
+            return true;
     }
 }
 
-static bool something_claimable(const kiln__cpu_pool *pool) {
-    kiln__cpu_run *run = pool->active;
-    if (run == NULL)
-        return false;
-    do {
-        if (claimable(run))
-            return true;
-        run = run->next;
-    } while (run != pool->active);
-    return false;
+/* Nothing to work for: polls for it. False: it is time to sleep. */
+static bool watch(kiln__cpu_lane *lane) {
+    const kiln_cpu_pool *pool = lane->pool;
+    /* Relaxed: a hint; the ring is looked at under the lock. */
+    const uint32_t active = atomic_load_explicit(&pool->n_active, memory_order_relaxed);
+    for (uint32_t polls = 0; polls < KILN__CPU_WATCH_POLLS || active == 0;) {
+        if (!spin(lane, &polls))
+            return false;
+        if (atomic_load_explicit(&pool->n_active, memory_order_relaxed) != active || has_to_go(lane))
+            break;
+    }
+    return true;
 }
 
-/* Sleeps until there is a token. */
-static void park(kiln__cpu_pool *pool) {
+/* Sleeps until there is a token, or it has to go. */
+static void park(const kiln__cpu_lane *lane) {
+    kiln_cpu_pool *pool = lane->pool;
     pthread_mutex_lock(&pool->lock);
+    const bool surplus = awake(pool) > pool->awake_max; /* what there is to do, others are awake for */
     /* Sequentially consistent: the sleeper's half of the handshake; the other reads are in claimable. */
     atomic_fetch_add_explicit(&pool->parked, 1, memory_order_seq_cst);
-    /* Relaxed: `stop` is set under the lock. */
-    if (something_claimable(pool) || atomic_load_explicit(&pool->stop, memory_order_relaxed)) {
+    if (has_to_go(lane) || (!surplus && something_takeable(pool))) {
         atomic_fetch_sub_explicit(&pool->parked, 1, memory_order_relaxed); /* relaxed: under the lock */
     } else {
-        while (pool->tokens == 0 && !atomic_load_explicit(&pool->stop, memory_order_relaxed))
-            pthread_cond_wait(&pool->work, &pool->lock);
+        while (pool->tokens == 0 && !has_to_go(lane))
+            kiln__cond_wait(&pool->work, &pool->lock, lane->deadline);
         if (pool->tokens > 0)
-            pool->tokens--; /* else it stops, and `parked` no longer matters */
+            pool->tokens--;
+        else
+            atomic_fetch_sub_explicit(&pool->parked, 1, memory_order_relaxed); /* relaxed: under the lock */
     }
     pthread_mutex_unlock(&pool->lock);
 }
 
-void *kiln__cpu_worker_main(void *context) {
-    const kiln__cpu_worker *worker = context;
-    kiln__cpu_pool *pool = worker->pool;
-    kiln__cpu_lane lane = {.pool = pool, .index = worker->index, .deadline = KILN__NO_DEADLINE};
-    kiln__enter_fp_mode();
-    /* Relaxed: nothing is read on the strength of it; destroy joins the thread. */
-    while (!atomic_load_explicit(&pool->stop, memory_order_relaxed)) {
-        uint32_t polls = 0;
-        bool tired = false;
-        lane.run = enter_next(pool);
-        if (lane.run != NULL) {
-            work(&lane);
-            /* Release: orders all reads of the run before its reuse or release. */
-            atomic_fetch_sub_explicit(&lane.run->helpers, 1, memory_order_release);
-            tired = lane.idle_since != 0 && kiln__now_ns() - lane.idle_since >= pool->spin_ns;
-        } else {
-            /* Relaxed: a hint; the ring is looked at under the lock. */
-            while (!tired && atomic_load_explicit(&pool->n_active, memory_order_relaxed) == 0 &&
-                   !atomic_load_explicit(&pool->stop, memory_order_relaxed))
-                tired = !spin(&lane, &polls);
+void kiln__cpu_live(kiln__cpu_lane *lane) {
+    while (!has_to_go(lane)) {
+        bool stay = true;
+        lane->worked = false;
+        lane->run = enter_next(lane->pool);
+        if (lane->run != NULL) {
+            stay = work(lane);
+            leave(lane->run);
+        } else if (!lane->brief) {
+            stay = watch(lane);
         }
-        if (tired) {
-            park(pool);
-            lane.idle_since = 0;
+        if (lane->brief && !lane->worked)
+            return;
+        if (!stay) {
+            park(lane);
+            lane->idle_since = lane->looked = 0;
         }
     }
-    return NULL;
+}
+
+void kiln__cpu_hand_over(kiln_cpu_pool *pool, uint32_t seat) {
+    pthread_mutex_lock(&pool->lock);
+    pool->seats[seat] = false;
+    pool->present--;
+    uint32_t n = something_takeable(pool) ? give_tokens(pool, 1) : 0;
+    pthread_mutex_unlock(&pool->lock);
+    signal_workers(pool, n);
 }
 
 /* ---- the waiting thread ----------------------------------------------------------------------------- */
 
 /* Sleeps until there is something to claim, the run is over, or the deadline. */
 static void park_caller(kiln__cpu_run *run, uint64_t serial, int64_t deadline) {
-    kiln__cpu_pool *pool = run->pool;
+    kiln_cpu_pool *pool = run->pool;
     pthread_mutex_lock(&pool->lock);
     /* Sequentially consistent: the sleeper's half of the handshake. */
     atomic_store_explicit(&run->caller_parked, 1, memory_order_seq_cst);
@@ -357,14 +445,16 @@ kiln_status kiln__cpu_help(kiln__cpu_run *run, uint64_t serial, int64_t deadline
     kiln__cpu_lane lane = {.pool = run->pool, .run = run, .deadline = deadline};
     uint32_t polls = 0;
     while (!kiln__cpu_over(run, serial)) {
-        if (kiln__expired(deadline))
+        if (kiln__expired(deadline)) {
+            if (claimable(run)) /* it may have been the only one awake */
+                wake(run, 1);
             return KILN_ERROR_TIMEOUT;
+        }
         if (claim(&lane)) {
-            lane.idle_since = 0;
             polls = 0;
         } else if (!spin(&lane, &polls)) {
             park_caller(run, serial, deadline);
-            lane.idle_since = 0;
+            lane.idle_since = lane.looked = 0;
         }
     }
     return KILN_OK;

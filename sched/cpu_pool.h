@@ -3,10 +3,12 @@
  *
  *     cpu_executor.c  the table: create, prepare, submit, wait, cancel, destroy
  *     cpu_pool.c      who computes what, and who sleeps: claims, regions, spinning, parking
+ *     cpu_threads.c   a pool's workers and guests: create, help, dismiss, destroy
+ *     cpu_host.c      regions computed through the host's parallel_for
  *     cpu_run.c       computing tiles and what comes of it: refresh, kernels' reports, the outcome
  */
-#ifndef KILN_CPU_POOL_H
-#define KILN_CPU_POOL_H
+#ifndef KILN_CPU_POOL_INTERNAL_H
+#define KILN_CPU_POOL_INTERNAL_H
 
 #include "executor.h"
 #include "fork_mark.h"
@@ -27,6 +29,8 @@ enum {
     KILN__CPU_STRETCH = 64, /* regions computed alone between two looks at whether others want the thread */
     KILN__CPU_GRAIN_MAX = 1024, /* tiles that a thread claims at once, when they are tiny */
     KILN__CPU_SPIN_US = 20,     /* as long as waking a parked thread takes */
+    KILN__CPU_POLLS = 16,       /* polls between two looks at the clock */
+    KILN__CPU_LOST_NS = 100000, /* that many polls never take that long: the processor was taken away */
     KILN__CPU_WATCH_POLLS = 64  /* polls of one idle run before looking at the next */
 };
 
@@ -52,8 +56,6 @@ enum { KILN__CPU_AT_REST, KILN__CPU_STARTING, KILN__CPU_RUNNING, KILN__CPU_CANCE
 /* Bits of kiln__cpu_run.trouble. */
 enum { KILN__CPU_FAILED = 1, KILN__CPU_BAD_INDEX = 2, KILN__CPU_SKIPPED = 4 };
 
-typedef struct kiln__cpu_pool kiln__cpu_pool;
-
 /* Where a thread that computes records one after another stands. */
 typedef struct kiln__cpu_place {
     uint32_t record;
@@ -62,8 +64,11 @@ typedef struct kiln__cpu_place {
 
 /* A prepared run: one allocation with its unit counts, its slots and their scratch behind it. */
 typedef struct kiln__cpu_run {
-    kiln__cpu_pool *pool;
+    struct kiln__cpu_executor *executor;
+    kiln_cpu_pool *pool;
     kiln__run *run;
+    uint32_t threads; /* that compute, the waiting one included */
+    uint32_t lanes;   /* that may: slots */
     /* [n_regions + 1]: what is claimed of a region: its tiles, or 1 when one thread computes it alone. The
      * last entry is 0: nothing left to claim. */
     uint32_t *units;
@@ -72,10 +77,10 @@ typedef struct kiln__cpu_run {
                               that follow it without a break */
     uint32_t *wake; /* [n_regions + 1]: sleepers to wake when the region begins; for a region that one thread
                               computes alone: for the next one that is shared */
-    kiln__cpu_slot *slots; /* [threads]: 0 is the waiting thread's, then the workers' */
+    kiln__cpu_slot *slots; /* [lanes]: 0 is the waiting thread's, then the workers', then the guests' */
     size_t bytes;          /* of the whole allocation */
 
-    uint32_t region; /* threads = 1: where the next wait goes on */
+    uint32_t region; /* without a pool's threads: where the next wait goes on */
     kiln__cpu_place at;
     bool unshared; /* only the thread that started it knows of it: on no ring, nothing published */
 
@@ -92,46 +97,75 @@ typedef struct kiln__cpu_run {
     _Atomic uint32_t blocked;                           /* others, that wait for its place or the end */
     _Atomic uint32_t users;                             /* threads inside wait */
     _Atomic uint32_t helpers; /* threads that may look at the tape: submit and release wait for 0 */
+    _Atomic uint32_t inside;  /* of them, the pool's: threads - 1 at most */
 
     _Alignas(KILN__LINE) _Atomic uint64_t claim; /* region << 32 | next unit */
     _Alignas(KILN__LINE) _Atomic uint32_t left;  /* units of the published region not yet done */
 } kiln__cpu_run;
 
 typedef struct kiln__cpu_worker {
-    kiln__cpu_pool *pool;
+    kiln_cpu_pool *pool;
     uint32_t index; /* from 1 */
     pthread_t thread;
 } kiln__cpu_worker;
 
-struct kiln__cpu_pool {
-    kiln_executor base;
-    uint32_t features;
+struct kiln_cpu_pool {
+    kiln_allocator allocator;
+    size_t bytes; /* of this allocation */
+    uint32_t n_workers, n_guests;
+    uint32_t awake_max; /* workers and guests that are woken to be awake at a time */
     int64_t spin_ns;
     kiln__fork_mark fork_mark; /* of the process that has the workers */
-    size_t bytes;              /* of this allocation */
 
     pthread_mutex_t lock;
-    pthread_cond_t work;   /* tokens, or stop */
-    kiln__cpu_run *active; /* ring; where the next worker looks first. lock */
-    uint32_t tokens;       /* wake-ups given and not yet taken. lock */
+    pthread_cond_t work;        /* tokens, dismissals, or stop */
+    kiln__cpu_run *active;      /* ring; where the next worker looks first. lock */
+    uint32_t tokens;            /* wake-ups given and not yet taken. lock */
+    uint32_t present;           /* workers, and guests that are inside. lock */
+    bool *seats;                /* [n_guests]: taken. lock */
+    _Atomic uint32_t executors; /* that were made on it */
 
     _Alignas(KILN__LINE) _Atomic uint32_t n_active; /* changed under the lock; spinning workers watch it */
     _Atomic uint32_t stop;
-    /* Sleeping workers without a token; changed under the lock. */
+    _Atomic uint32_t dismissals; /* changed under the lock */
+    /* Sleeping workers and guests without a token; changed under the lock. */
     _Alignas(KILN__LINE) _Atomic uint32_t parked;
-    _Atomic uint32_t prepared; /* runs that exist */
 
-    kiln__cpu_worker workers[]; /* [threads - 1] */
+    kiln__cpu_worker workers[]; /* [n_workers], then the seats */
 };
+
+typedef struct kiln__cpu_executor {
+    kiln_executor base;
+    kiln_cpu_pool *pool;
+    bool own_pool;  /* made with the executor, and goes with it */
+    uint32_t lanes; /* of its runs */
+    uint32_t features;
+    kiln_parallel_for parallel_for;
+    void *parallel_for_context;
+    _Atomic uint32_t prepared; /* runs that exist */
+} kiln__cpu_executor;
+
+/* Does the pool's threads' help count? Else the waiting thread alone computes, perhaps through parallel_for. */
+static inline bool kiln__cpu_pooled(const kiln__cpu_executor *executor) {
+    return executor->base.threads > 1 && executor->parallel_for == NULL;
+}
+
+/* The waiting thread computes while it waits; a worker for as long as the pool lives; a guest until it has to go. */
+typedef enum kiln__cpu_role { KILN__CPU_CALLER, KILN__CPU_WORKER, KILN__CPU_GUEST } kiln__cpu_role;
 
 /* One thread's view while it computes for a run. */
 typedef struct kiln__cpu_lane {
-    kiln__cpu_pool *pool;
+    kiln_cpu_pool *pool;
     kiln__cpu_run *run;
-    uint32_t index;     /* 0: the waiting thread */
-    uint32_t credit;    /* worker: claims it may still make while other runs wait */
-    int64_t deadline;   /* waiting thread: when to leave */
+    kiln__cpu_role role;
+    uint32_t index;      /* its slot in every run */
+    uint32_t credit;     /* not the caller: claims it may still make while other runs wait */
+    uint32_t dismissals; /* guest: how many there had been when it came */
+    bool brief;          /* guest: goes when there is nothing to do */
+    bool worked;
+    int64_t deadline;   /* when to leave */
     int64_t idle_since; /* 0: it has just computed */
+    int64_t looked;     /* at the clock, while idle */
 } kiln__cpu_lane;
 
 /* ---- cpu_run.c -------------------------------------------------------------------------------------- */
@@ -151,7 +185,8 @@ void kiln__cpu_tiles(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, 
  * cancel. Returns the last of them. */
 uint32_t kiln__cpu_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, uint32_t most);
 
-/* threads = 1: computes records in order until the run ended (true) or the deadline has passed (false). */
+/* Without a pool's threads: computes records in order, what is shared through parallel_for, until the run ended (true)
+ * or the deadline has passed (false). */
 bool kiln__cpu_serial(kiln__cpu_run *run, int64_t deadline);
 
 /* All units of the region are done, and this thread alone is left: calls the hook and decides whether the run
@@ -161,9 +196,26 @@ bool kiln__cpu_region_end(kiln__cpu_run *run, uint32_t region);
 /* Ends the run: outcome, done hook, off the ring, waiters woken. The calling thread counts as a helper. */
 void kiln__cpu_end(kiln__cpu_run *run, kiln_status status);
 
+/* ---- cpu_host.c ------------------------------------------------------------------------------------- */
+
+/* Computes a region of several units through the host's parallel_for. False: the deadline has passed with something
+ * left. */
+bool kiln__cpu_host_region(kiln__cpu_run *run, uint32_t region, int64_t deadline);
+
 /* ---- cpu_pool.c ------------------------------------------------------------------------------------- */
 
-void *kiln__cpu_worker_main(void *worker);
+/* A worker's or guest's life, until the pool stops or the guest has to go. */
+void kiln__cpu_live(kiln__cpu_lane *lane);
+
+/* Makes region r claimable, and wakes nobody. */
+void kiln__cpu_offer(kiln__cpu_run *run, uint32_t r);
+
+/* Claims units of the region that is claimable and computes them. *r: which; *done: all its units are, and this thread
+ * has the run for itself. False: there are none at present. */
+bool kiln__cpu_take(kiln__cpu_lane *lane, uint32_t *r, bool *done);
+
+/* A guest gets up from its seat, and wakes another thread for what it might have done. */
+void kiln__cpu_hand_over(kiln_cpu_pool *pool, uint32_t seat);
 
 /* Shows a run to the workers: on the ring, `region` published, phase set, as many woken as it can use. */
 void kiln__cpu_enter(kiln__cpu_run *run, uint32_t region);
@@ -175,6 +227,14 @@ void kiln__cpu_run_here(kiln__cpu_run *run, uint64_t serial);
 /* The waiting thread computes until submission `serial` is over (KILN_OK) or the deadline has passed
  * (KILN_ERROR_TIMEOUT). It holds the caller's place and counts as a helper. */
 kiln_status kiln__cpu_help(kiln__cpu_run *run, uint64_t serial, int64_t deadline);
+
+/* Waits until threads that are about to leave have left. */
+void kiln__cpu_until_left(_Atomic uint32_t *inside);
+
+/* Is this the child of the process that has the pool's threads? */
+static inline bool kiln__cpu_in_child(const kiln_cpu_pool *pool) {
+    return pool->n_workers + pool->n_guests > 0 && kiln__forked(&pool->fork_mark);
+}
 
 /* ---- small ------------------------------------------------------------------------------------------ */
 

@@ -65,7 +65,7 @@ static kiln_status refresh_region(kiln__tape *tape, kiln__region *region, uint32
 
 /* Is the work of a region too little to share it? */
 static bool is_solo(const kiln__cpu_run *run, const kiln__region *region) {
-    return run->pool->base.threads == 1 || region->tiles <= 1 || region->estimate < kiln__cpu_tuning.share_ns;
+    return run->threads == 1 || region->tiles <= 1 || region->estimate < kiln__cpu_tuning.share_ns;
 }
 
 /* Sleepers to wake for a region that is shared: as many as there is work for within a few times what waking takes,
@@ -81,6 +81,7 @@ static void find_wakes(kiln__cpu_run *run) {
             shared = kiln__plus(shared, run->units[end] > 1 ? regions[end].estimate : 0);
         }
         int64_t useful = shared / (2 * wake_ns), others = (int64_t)run->units[r] - 1;
+        others = others < run->threads - 1 ? others : run->threads - 1;
         run->wake[r] = (uint32_t)(useful < others ? useful : others);
         if (all == INT64_MAX ||
             shared == INT64_MAX) { /* no sums to take anything off: look anew from the next */
@@ -149,7 +150,7 @@ void kiln__cpu_reset(kiln__cpu_run *run) {
                               memory_order_relaxed); /* ordered by the start of the run */
     if (kiln__cpu_trouble(run) == 0)
         return;
-    for (uint32_t i = 0; i < run->pool->base.threads; i++)
+    for (uint32_t i = 0; i < run->lanes; i++)
         run->slots[i].failed = run->slots[i].bad_index = false;
     atomic_store_explicit(&run->trouble, 0, memory_order_relaxed); /* ordered by the start of the run */
 }
@@ -192,7 +193,7 @@ static void note_bad_index(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t re
 
 static void take_failure(const kiln__cpu_run *run, kiln__outcome *outcome) {
     const kiln__cpu_slot *best = &run->slots[0];
-    for (uint32_t i = 1; i < run->pool->base.threads; i++) {
+    for (uint32_t i = 1; i < run->lanes; i++) {
         const kiln__cpu_slot *s = &run->slots[i];
         if (s->failed && (!best->failed || s->fail_record < best->fail_record ||
                           (s->fail_record == best->fail_record && s->fail_tile < best->fail_tile)))
@@ -205,7 +206,7 @@ static void take_failure(const kiln__cpu_run *run, kiln__outcome *outcome) {
 
 static void take_bad_index(const kiln__cpu_run *run, kiln__outcome *outcome) {
     const kiln__cpu_slot *best = &run->slots[0];
-    for (uint32_t i = 1; i < run->pool->base.threads; i++) {
+    for (uint32_t i = 1; i < run->lanes; i++) {
         const kiln__cpu_slot *s = &run->slots[i];
         if (s->bad_index && (!best->bad_index || bad_index_before(s, best)))
             best = s;
@@ -310,7 +311,9 @@ bool kiln__cpu_serial(kiln__cpu_run *run, int64_t deadline) {
     const int64_t piece = deadline == KILN__NO_DEADLINE ? KILN__CPU_PIECE : KILN__CPU_CHUNK;
     for (;;) {
         const uint32_t last = run->serial_end[run->region] - 1;
-        if (!records_alone(run, &run->slots[0], &run->at, regions[last].last, piece, deadline))
+        if (run->units[last] > 1
+                ? !kiln__cpu_host_region(run, last, deadline)
+                : !records_alone(run, &run->slots[0], &run->at, regions[last].last, piece, deadline))
             return false;
         if (!kiln__cpu_region_end(run, last))
             return true;
@@ -347,7 +350,7 @@ bool kiln__cpu_region_end(kiln__cpu_run *run, uint32_t r) {
 }
 
 void kiln__cpu_end(kiln__cpu_run *run, kiln_status status) {
-    kiln__cpu_pool *pool = run->pool;
+    kiln_cpu_pool *pool = run->pool;
     const kiln__run_hooks *hooks = run->run->hooks;
     run->run->outcome.status = status;
     if (status == KILN_OK && (kiln__cpu_trouble(run) & KILN__CPU_BAD_INDEX))

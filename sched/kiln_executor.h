@@ -8,6 +8,7 @@
 #ifndef KILN_EXECUTOR_H
 #define KILN_EXECUTOR_H
 
+#include "kiln_cpu_pool.h"
 #include "kiln_op.h"
 
 #ifdef __cplusplus
@@ -16,27 +17,41 @@ extern "C" {
 
 typedef struct kiln_executor kiln_executor;
 
+/* The host's way to compute in parallel: calls body(arg, i) once for each 0 ≤ i < n, in any order, on any threads, and
+ * returns when all of these calls have. They never wait for each other, so it may as well make them one after
+ * another; no two calls of one i may overlap. `context` is from kiln_cpu_options. */
+typedef void (*kiln_parallel_for)(void *context, uint32_t n, void (*body)(void *arg, uint32_t i), void *arg);
+
 /* Zeroed fields mean the default. */
 typedef struct kiln_cpu_options {
-    /* Threads that compute, the one that waits included; 0: one per online processor. With 1 there is no
-     * pool: a submission makes progress inside kiln_wait only. */
+    /* Threads that compute, the one that waits included; 0: as many as the pool has, without a pool one per processor
+     * that this process may use. With 1 no other thread takes part: a submission makes progress inside kiln_wait
+     * only, which is also so with parallel_for. */
     uint32_t threads;
-    uint32_t spin_us; /* how long an idle worker spins before it parks; 0: a default of a few µs */
-    uint32_t without; /* KILN_CPU_* features not to use although the processor has them */
+    /* Of threads of its own, so not with a pool or parallel_for; as in kiln_cpu_pool_options. */
+    uint32_t spin_us;    /* how long an idle worker spins before it parks; 0: a default of a few µs */
+    bool oversubscribe;  /* more workers may be awake than there are processors for */
+    uint32_t without;    /* KILN_CPU_* features not to use although the processor has them */
+    kiln_cpu_pool *pool; /* whose threads compute; NULL: threads of its own. It must outlive the executor */
+    /* Instead of a pool: the host's threads compute what is worth sharing, one call for each region of this kind, from
+     * inside kiln_wait. NULL: not. */
+    kiln_parallel_for parallel_for;
+    void *parallel_for_context;
 } kiln_cpu_options;
 
-/* Starts threads - 1 workers, with all signals blocked. `options` and `allocator` may be NULL (malloc). The
- * allocator must outlive the executor; sessions take the memory of their runs from it too, when they are made
- * and destroyed, on the threads that do that: it must be thread-safe when these are several. Results do not
- * depend on the number of threads. *out is the caller's, for kiln_executor_destroy. Errors:
- * KILN_ERROR_ARGUMENT (out NULL, more than 1024 threads), KILN_ERROR_MEMORY, KILN_ERROR_SYSTEM (the system
- * refused a thread, a mutex or the like). Any thread. */
+/* Makes an executor; without a pool and parallel_for it starts threads - 1 workers, with all signals blocked.
+ * `options` and `allocator` may be NULL (malloc). The allocator must outlive the executor; sessions take the memory
+ * of their runs from it too, when they are made and destroyed, on the threads that do that: it must be thread-safe
+ * when these are several. Results do not depend on the number of threads, nor on whose they are. *out is the
+ * caller's, for kiln_executor_destroy. Errors: KILN_ERROR_ARGUMENT (out NULL, more than 1024 threads, a pool and
+ * parallel_for, or spin_us or oversubscribe with either), KILN_ERROR_MEMORY, KILN_ERROR_SYSTEM (the system refused a thread, a mutex or
+ * the like; the pool belongs to the parent of a fork). Any thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_cpu_executor_create(const kiln_allocator *allocator,
                                                               const kiln_cpu_options *options,
                                                               kiln_executor **out, kiln_error *error);
 
-/* Stops and joins the workers and frees the executor; NULL is allowed. KILN_ERROR_BUSY, and nothing happens,
- * while sessions made on it exist. One thread, while no other makes or destroys a session on it. */
+/* Frees the executor; if it has threads of its own, it stops and joins them. NULL is allowed. KILN_ERROR_BUSY, and
+ * nothing happens, while sessions made on it exist. One thread, while no other makes or destroys a session on it. */
 KILN_API kiln_status kiln_executor_destroy(kiln_executor *executor, kiln_error *error);
 
 /* "cpu"; "" for NULL. Static. Any thread. */

@@ -42,7 +42,7 @@ static void setup_threads(world *t, uint32_t threads) {
     kiln_set_rows(g, t->s, gated, (kiln_tensor){0, 0}, (kiln_set_rows_attrs){0});
     t->y = kiln_output(g, kiln_copy(g, gated, KILN_F32), "y");
     CHECK_OK(kiln_bake(g, NULL, &t->plan, error));
-    kiln_cpu_options options = {.threads = threads};
+    kiln_cpu_options options = {.threads = threads, .oversubscribe = true};
     CHECK_OK(kiln_cpu_executor_create(NULL, &options, &t->executor, error));
     CHECK_OK(kiln_session_create(t->plan, t->executor, NULL, &t->session, error));
 }
@@ -383,7 +383,7 @@ static void test_unfit_kernels(void **unused) {
          "node 'mine': op 'cust': the scratch of kernel k overflows"},
         {{.name = "k", .scratch = enormous},
          KILN_ERROR_OVERFLOW,
-         "node 'mine': 1 workers with 9223372036854775807 bytes of scratch each overflow"},
+         "node 'mine': 9223372036854775807 bytes of scratch for each of 1 thread(s) overflow"},
         {{.name = "k", .supports = never},
          KILN_ERROR_UNSUPPORTED,
          "node 'mine': op 'cust' has no CPU kernel for (f32) -> (f32) at level base (of 1)"},
@@ -466,7 +466,7 @@ static void test_bad_index_reaches_fence(void **unused) {
         kiln_plan *plan;
         kiln_executor *executor;
         kiln_session *session;
-        kiln_cpu_options options = {.threads = threads};
+        kiln_cpu_options options = {.threads = threads, .oversubscribe = true};
         CHECK_OK(kiln_bake(g, NULL, &plan, error));
         CHECK_OK(kiln_cpu_executor_create(NULL, &options, &executor, error));
         CHECK_OK(kiln_session_create(plan, executor, NULL, &session, error));

@@ -273,7 +273,7 @@ static inline bool job_complete(job *j) {
 static inline kiln_executor *executor_new(uint32_t threads, uint32_t spin_us) {
     kiln_executor *e;
     kiln_error error;
-    kiln_cpu_options options = {.threads = threads, .spin_us = spin_us};
+    kiln_cpu_options options = {.threads = threads, .spin_us = spin_us, .oversubscribe = true};
     if (kiln_cpu_executor_create(NULL, &options, &e, &error) != KILN_OK)
         fail_msg("create: %s", error.text);
     return e;
