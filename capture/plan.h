@@ -142,6 +142,9 @@ static inline bool kiln__session_knows(const kiln_session *s, uint32_t tag) {
     return tag == s->tag || tag == s->plan->program->tag;
 }
 
+/* profile.c: ends a profile, if there is one. */
+void kiln__profile_free(kiln_session *session);
+
 /* uses.c: fills plan->uses, and refuses accesses whose result would not be defined (the list is there). */
 kiln_status kiln__plan_check_uses(kiln_plan *plan, kiln_error *error);
 

@@ -364,7 +364,7 @@ static void put_session(kiln__json_writer *w, const kiln_session *s) {
         put_u64(w, "node", r->node);
         put_text(w, "kernel", ((const kiln_kernel *)r->kernel)->name);
         put_i64(w, "tiles", r->tiles);
-        if (s->tape.timed)
+        if (s->tape.timed & KILN__TIME_RECORDS)
             put_i64(w, "ns", atomic_load_explicit(&r->ns, memory_order_relaxed));
         kiln__json_end(w);
     }

@@ -133,6 +133,7 @@ static void destroy(kiln_session *s) {
     for (size_t i = 1; s->bindings != NULL && i < s->n_storages; i++)
         if (s->bindings[i].state != NULL)
             atomic_fetch_sub(&s->bindings[i].state->bound, 1);
+    kiln__profile_free(s);
     kiln__tape_free(s);
     kiln__free_array(&a, s->memory, s->memory_size, 1);
     KILN_DELETE(&a, s->observed_at, unsigned long long, s->plan->taps.count);

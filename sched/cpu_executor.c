@@ -120,7 +120,7 @@ static kiln__cpu_run *run_new(kiln__cpu_executor *cpu, kiln__run *owner, const l
     run->pool = cpu->pool;
     run->run = owner;
     run->threads = cpu->base.threads;
-    run->lanes = cpu->lanes;
+    run->lanes = cpu->base.lanes;
     run->bytes = (size_t)at->bytes;
     run->units = (uint32_t *)(void *)(block + at->units);
     run->serial_end = (uint32_t *)(void *)(block + at->serial);
@@ -158,16 +158,16 @@ static kiln_status cpu_prepare(kiln_executor *executor, kiln__run *owner, uint32
     kiln_status status = choose_kernels(cpu, tape, &scratch, at, error);
     if (status != KILN_OK)
         return status;
-    if (!lay_out(cpu->lanes, tape->n_regions, scratch, &place))
+    if (!lay_out(cpu->base.lanes, tape->n_regions, scratch, &place))
         return kiln_error_set(error, KILN_ERROR_OVERFLOW,
                               "%lld bytes of scratch for each of %u thread(s) overflow", (long long)scratch,
-                              (unsigned)cpu->lanes);
+                              (unsigned)cpu->base.lanes);
     *at = tape->n_records; /* no record's fault */
     kiln__cpu_run *run = run_new(cpu, owner, &place);
     if (run == NULL)
         return kiln_error_set(error, KILN_ERROR_MEMORY,
                               "out of memory: %lld bytes to prepare a run on %u threads",
-                              (long long)place.bytes, (unsigned)cpu->lanes);
+                              (long long)place.bytes, (unsigned)cpu->base.lanes);
     status = kiln__cpu_refresh(run, at);
     if (status != KILN_OK)
         kiln_error_set(error, status, "op '%s': %s", tape->records[*at].op->name,
@@ -234,6 +234,7 @@ static kiln_status start(kiln__cpu_run *run, uint64_t *serial) {
         kiln__cpu_set_phase(run, KILN__CPU_AT_REST);
         return status;
     }
+    run->number = (uint32_t)*serial;
     kiln__cpu_reset(run);
     /* This thread is a helper until it leaves: the run may end at any moment. Relaxed and release: as in
      * kiln__cpu_worker_main. */
@@ -383,6 +384,18 @@ static void cpu_cancel(kiln_executor *executor, kiln__run *owner) {
     }
 }
 
+static void cpu_lane_name(const kiln_executor *executor, uint32_t lane, char *text, size_t size) {
+    const kiln__cpu_executor *cpu = (const kiln__cpu_executor *)(const void *)executor;
+    if (lane == 0)
+        snprintf(text, size, "waiting");
+    else if (cpu->parallel_for != NULL)
+        snprintf(text, size, "call %u", (unsigned)lane);
+    else if (lane <= cpu->pool->n_workers)
+        snprintf(text, size, "worker %u", (unsigned)lane);
+    else
+        snprintf(text, size, "guest %u", (unsigned)(lane - cpu->pool->n_workers));
+}
+
 /* ---- create and destroy ----------------------------------------------------------------------------- */
 
 /* Takes the pool along if it was made for this executor. */
@@ -415,6 +428,7 @@ static const kiln__executor_table cpu_table = {
     .wait = cpu_wait,
     .is_done = cpu_is_done,
     .cancel = cpu_cancel,
+    .lane_name = cpu_lane_name,
     .destroy = cpu_destroy,
 };
 
@@ -464,7 +478,7 @@ kiln_status kiln_cpu_executor_create(const kiln_allocator *allocator, const kiln
                               sizeof *cpu);
     memset(cpu, 0, sizeof *cpu);
     cpu->features = kiln__cpu_features() & ~chosen.without;
-    cpu->base = (kiln_executor){&cpu_table, a, threads, level_name(cpu->features)};
+    cpu->base = (kiln_executor){&cpu_table, a, threads, 1, level_name(cpu->features)};
     cpu->parallel_for = chosen.parallel_for;
     cpu->parallel_for_context = chosen.parallel_for_context;
     atomic_init(&cpu->prepared, 0);
@@ -475,7 +489,7 @@ kiln_status kiln_cpu_executor_create(const kiln_allocator *allocator, const kiln
     }
     /* Who computes has a slot for itself: any of the pool's threads may, if not all at once. */
     const uint32_t all = kiln_cpu_pool_threads(cpu->pool);
-    cpu->lanes = threads == 1 || all < threads ? threads : all;
+    cpu->base.lanes = threads == 1 || all < threads ? threads : all;
     /* Relaxed: the caller orders it before the pool's destruction. */
     atomic_fetch_add_explicit(&cpu->pool->executors, 1, memory_order_relaxed);
     *out = &cpu->base;

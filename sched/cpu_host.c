@@ -35,7 +35,7 @@ bool kiln__cpu_host_region(kiln__cpu_run *run, uint32_t region, int64_t deadline
     atomic_init(&s.inside, 0);
     /* Relaxed: only waiting threads write it here, and they take turns. */
     if (atomic_load_explicit(&run->claim, memory_order_relaxed) >> 32 != region)
-        kiln__cpu_offer(run, region); /* else the last wait had to stop in the middle */
+        kiln__cpu_offer(run, region, 0); /* else the last wait had to stop in the middle */
     run->unshared = false;
     const uint32_t units = run->units[region];
     executor->parallel_for(executor->parallel_for_context, units < run->lanes ? units : run->lanes, host_body,

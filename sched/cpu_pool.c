@@ -124,7 +124,10 @@ static void wake(kiln__cpu_run *run, uint32_t n) {
     signal_workers(pool, n);
 }
 
-void kiln__cpu_offer(kiln__cpu_run *run, uint32_t r) {
+void kiln__cpu_offer(kiln__cpu_run *run, uint32_t r, uint32_t index) {
+    const kiln__tape *tape = run->run->tape;
+    if (tape->timed & KILN__TIME_PROFILE)
+        kiln__profile_opened(tape->profile, index, run->number, r);
     /* Relaxed: the word below orders it. */
     atomic_store_explicit(&run->left, run->units[r], memory_order_relaxed);
     /* Sequentially consistent: as a release, it orders all results so far, `left` and the tape before any
@@ -133,8 +136,9 @@ void kiln__cpu_offer(kiln__cpu_run *run, uint32_t r) {
 }
 
 /* Makes region r claimable and wakes up to `n` threads (0: the publisher itself will come back to it). */
-static void publish(kiln__cpu_run *run, uint32_t r, uint32_t n) {
-    kiln__cpu_offer(run, r);
+static void publish(kiln__cpu_lane *lane, uint32_t r, uint32_t n) {
+    kiln__cpu_run *run = lane->run;
+    kiln__cpu_offer(run, r, lane->index);
     if (n > 0)
         wake(run, n);
 }
@@ -151,7 +155,7 @@ void kiln__cpu_enter(kiln__cpu_run *run, uint32_t region) {
     }
     /* Relaxed: a hint for spinning workers; the ring itself is under the lock. */
     atomic_fetch_add_explicit(&pool->n_active, 1, memory_order_relaxed);
-    kiln__cpu_offer(run, region);
+    kiln__cpu_offer(run, region, 0); /* nobody else uses slot 0 now */
     /* Last, so that no waiting thread finds the run half started; ending it takes the lock. */
     kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
     /* Sleepers look at the ring under the lock before they sleep, so no handshake is needed. Of a run that this
@@ -207,11 +211,11 @@ static void advance(kiln__cpu_lane *lane, uint32_t r) {
     while (kiln__cpu_region_end(run, r)) {
         r++;
         if (run->units[r] > 1) {
-            publish(run, r, run->wake[r]);
+            publish(lane, r, run->wake[r]);
             return;
         }
         if (leaving(lane)) {
-            publish(run, r, has_to_go(lane) ? 1 : 0); /* 0: it comes back to it */
+            publish(lane, r, has_to_go(lane) ? 1 : 0); /* 0: it comes back to it */
             return;
         }
         if (run->wake[r] > 0)

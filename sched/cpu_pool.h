@@ -41,6 +41,7 @@ enum {
  * ends the run. */
 typedef struct kiln__cpu_slot {
     _Alignas(KILN__LINE) unsigned char *scratch;
+    uint64_t stamp;       /* profiled: when the last call ended, if nothing came in between, else 0 */
     kiln__tile_sink sink; /* of the present kernel call */
     bool failed, bad_index;
     uint32_t fail_record; /* the first failure in record order, then tile order */
@@ -69,6 +70,7 @@ typedef struct kiln__cpu_run {
     kiln__run *run;
     uint32_t threads; /* that compute, the waiting one included */
     uint32_t lanes;   /* that may: slots */
+    uint32_t number;  /* of the submission, as profiles count */
     /* [n_regions + 1]: what is claimed of a region: its tiles, or 1 when one thread computes it alone. The
      * last entry is 0: nothing left to claim. */
     uint32_t *units;
@@ -137,8 +139,7 @@ struct kiln_cpu_pool {
 typedef struct kiln__cpu_executor {
     kiln_executor base;
     kiln_cpu_pool *pool;
-    bool own_pool;  /* made with the executor, and goes with it */
-    uint32_t lanes; /* of its runs */
+    bool own_pool; /* made with the executor, and goes with it */
     uint32_t features;
     kiln_parallel_for parallel_for;
     void *parallel_for_context;
@@ -207,8 +208,8 @@ bool kiln__cpu_host_region(kiln__cpu_run *run, uint32_t region, int64_t deadline
 /* A worker's or guest's life, until the pool stops or the guest has to go. */
 void kiln__cpu_live(kiln__cpu_lane *lane);
 
-/* Makes region r claimable, and wakes nobody. */
-void kiln__cpu_offer(kiln__cpu_run *run, uint32_t r);
+/* Makes region r claimable, and wakes nobody. `index`: of the calling thread's slot. */
+void kiln__cpu_offer(kiln__cpu_run *run, uint32_t r, uint32_t index);
 
 /* Claims units of the region that is claimable and computes them. *r: which; *done: all its units are, and this thread
  * has the run for itself. False: there are none at present. */

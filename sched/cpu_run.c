@@ -145,7 +145,7 @@ void kiln__cpu_reset(kiln__cpu_run *run) {
     run->run->outcome = (kiln__outcome){0};
     run->region = 0;
     run->at = (kiln__cpu_place){tape->n_regions > 0 ? tape->regions[0].first : 0, 0};
-    for (uint32_t i = 0; tape->timed && i < tape->n_records; i++)
+    for (uint32_t i = 0; (tape->timed & KILN__TIME_RECORDS) && i < tape->n_records; i++)
         atomic_store_explicit(&tape->records[i].ns, 0,
                               memory_order_relaxed); /* ordered by the start of the run */
     if (kiln__cpu_trouble(run) == 0)
@@ -230,17 +230,35 @@ static void take_reports(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t reco
     slot->sink.reports = 0;
 }
 
+/* The same as calling the kernel, with a look at the time. */
+static kiln_status timed_call(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t index, kiln_tile *tile) {
+    const kiln__tape *tape = run->run->tape;
+    kiln__record *record = &tape->records[index];
+    const kiln_kernel *kernel = record->kernel;
+    kiln__profile *profile = tape->timed & KILN__TIME_PROFILE ? tape->profile : NULL;
+    const int64_t since = tape->timed & KILN__TIME_RECORDS ? kiln__now_ns() : 0;
+    const uint64_t start = profile == NULL ? 0 : slot->stamp != 0 ? slot->stamp : kiln__ticks(profile);
+    kiln_status status = kernel->run(&record->args, tile);
+    if (profile != NULL) {
+        slot->stamp = kiln__ticks(profile);
+        kiln__profile_note(profile, (uint32_t)(slot - run->slots),
+                           (kiln__profile_event){start, slot->stamp, run->number, index,
+                                                 (uint32_t)tile->first,
+                                                 (uint32_t)(tile->last - tile->first)});
+    }
+    if (tape->timed & KILN__TIME_RECORDS) /* relaxed: read after the region is done */
+        atomic_fetch_add_explicit(&record->ns, kiln__now_ns() - since, memory_order_relaxed);
+    return status;
+}
+
 /* One kernel call: tiles first ≤ i < last of one record. */
 static inline void call(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t index, int64_t first,
                         int64_t last) {
     kiln__record *record = &run->run->tape->records[index];
     const kiln_kernel *kernel = record->kernel;
     kiln_tile tile = {first, last, slot->scratch, &slot->sink};
-    const bool timed = run->run->tape->timed;
-    const int64_t start = timed ? kiln__now_ns() : 0;
-    kiln_status status = kernel->run(&record->args, &tile);
-    if (timed) /* relaxed: read after the region is done */
-        atomic_fetch_add_explicit(&record->ns, kiln__now_ns() - start, memory_order_relaxed);
+    kiln_status status =
+        run->run->tape->timed == 0 ? kernel->run(&record->args, &tile) : timed_call(run, slot, index, &tile);
     if (status != KILN_OK || slot->sink.reports != 0)
         take_reports(run, slot, index, first, status);
 }
@@ -261,6 +279,7 @@ static uint32_t record_of(const kiln__tape *tape, const kiln__region *region, in
 
 void kiln__cpu_tiles(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, int64_t first, int64_t last) {
     const kiln__tape *tape = run->run->tape;
+    slot->stamp = 0;
     for (uint32_t i = record_of(tape, &tape->regions[region], first); first < last; i++) {
         const kiln__record *record = &tape->records[i];
         int64_t end = record->first_tile + record->tiles < last ? record->first_tile + record->tiles : last;
@@ -276,6 +295,7 @@ void kiln__cpu_tiles(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, 
 static bool records_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, kiln__cpu_place *at, uint32_t last,
                           int64_t piece, int64_t deadline) {
     const kiln__record *records = run->run->tape->records;
+    slot->stamp = 0;
     for (; at->record < last; at->record++, at->tile = 0) {
         const int64_t tiles = records[at->record].tiles;
         while (at->tile < tiles) {

@@ -57,6 +57,8 @@ typedef struct kiln__executor_table {
     /* Asks a running run to end with KILN_ERROR_CANCELLED;
      * without effect when it is not running. Any thread. */
     void (*cancel)(kiln_executor *executor, kiln__run *run);
+    /* Whose notes those of a lane in a profile are: "waiting", "worker 3". */
+    void (*lane_name)(const kiln_executor *executor, uint32_t lane, char *text, size_t size);
     kiln_status (*destroy)(kiln_executor *executor, kiln_error *error);
 } kiln__executor_table;
 
@@ -65,6 +67,7 @@ struct kiln_executor {
     const kiln__executor_table *table;
     kiln_allocator allocator;
     uint32_t threads;  /* that compute, the waiting one included: at least 1 */
+    uint32_t lanes;    /* different threads that may, at one time or another: at least that many */
     const char *level; /* what kernels run at; static, "" where there are no levels */
 };
 

@@ -17,6 +17,7 @@
 #define KILN_RECORD_H
 
 #include "kiln_op.h"
+#include "profile.h"
 
 typedef struct kiln__record {
     kiln_args args; /* pointers into the block */
@@ -40,12 +41,19 @@ typedef struct kiln__region {
     uint32_t grain;       /* tiles that a thread claims at least; the executor's */
 } kiln__region;
 
+/* Bits of kiln__tape.timed. */
+enum {
+    KILN__TIME_RECORDS = 1, /* sum up the time in kernels per record */
+    KILN__TIME_PROFILE = 2  /* note all calls in the profile */
+};
+
 typedef struct kiln__tape {
     kiln__record *records;
     kiln__region *regions;
     uint32_t n_records, n_regions;
     uint32_t stale; /* 1: some record is stale */
-    uint32_t timed; /* 1: measure kernel time per record */
+    uint32_t timed; /* KILN__TIME_* */
+    kiln__profile *profile;
 } kiln__tape;
 
 #endif

@@ -429,6 +429,14 @@ for file in records.json times.json; do
 done
 usage '--time is for --plan FILE' run g.json --time
 usage "stdout is for" run g.json --plan -
+expect 0 run g.json -w $model -i tokens=random:1:200 --trace trace.json
+grep -q '"kiln.trace"' trace.json && grep -q '"thread_name"' trace.json || problem "$command: no trace"
+expect 0 generate $model -p "" -n 4 --trace trace2.json
+grep -q '"ph":"X"' trace2.json || problem "$command: no slices"
+usage "stdout is for" run g.json --trace -
+usage "stdout is for" generate $model --trace -
+failure 'is the input' run g.json -w $model --trace g.json
+failure 'two outputs would be written' run g.json -w $model --plan both --trace both
 failure 'is the input' run g.json -w $model --plan g.json
 failure 'two outputs would be written' run g.json -w $model -o logits=both --plan both
 failure 'run g.json\|has no data' run g.json

@@ -12,6 +12,7 @@ typedef struct options {
     int64_t steps, chunk, context, threads;
     int cache;
     bool quiet;
+    const char *trace;
     plan_args plan;
 } options;
 
@@ -80,7 +81,7 @@ static int make_decoder(generation *g) {
     if (kiln_llama_decoder_create(g->model.llama, &o, g->executor, NULL, &g->decoder, &error) != KILN_OK)
         return fail(&error, error.status == KILN_ERROR_MEMORY ? "try a smaller --chunk or -n" : NULL);
     g->baked_ns = now_ns() - start;
-    return EXIT_OK;
+    return g->opt.trace != NULL ? trace_begin(kiln_llama_decoder_session(g->decoder)) : EXIT_OK;
 }
 
 static int32_t best(const float *logits, int64_t n) {
@@ -173,6 +174,10 @@ static void print_statistics(const generation *g) {
 static int run(generation *g, const char *path) {
     kiln_error error;
     int code = model_open(&g->model, path);
+    if (code == EXIT_OK && g->opt.trace != NULL && strcmp(g->opt.trace, "-") == 0)
+        code = args_usage("generate", "--trace is '-'; stdout is for the text");
+    if (code == EXIT_OK)
+        code = refuse_model(g->opt.trace, g->model.gguf);
     if (code != EXIT_OK)
         return code;
     if (kiln_tok_create(g->model.gguf, (kiln_allocator){0}, &g->tok, &error) != KILN_OK)
@@ -180,6 +185,8 @@ static int run(generation *g, const char *path) {
     if ((code = encode_prompt(g)) != EXIT_OK || (code = make_decoder(g)) != EXIT_OK)
         return code;
     code = generate(g);
+    if (g->opt.trace != NULL && g->decoder != NULL && code == EXIT_OK)
+        code = trace_write(kiln_llama_decoder_session(g->decoder), g->opt.trace);
     if (!g->opt.quiet && g->decoder != NULL && code == EXIT_OK)
         print_statistics(g);
     return code;
@@ -201,6 +208,7 @@ int cmd_generate(int argc, char **argv) {
          &o->cache, 0, 0, cache_names},
         THREADS_OPTION(o->threads),
         PLAN_OPTIONS(o->plan),
+        TRACE_OPTION(o->trace),
         {"quiet", 'q', ARG_FLAG, NULL, "no statistics", &o->quiet, 0, 0, NULL},
     };
     const arg_spec spec = {

@@ -12,7 +12,7 @@
 #include <string.h>
 
 typedef struct options {
-    const char *weights, *dump;
+    const char *weights, *dump, *trace;
     arg_list inputs, outputs, slots;
     int64_t threads;
     plan_args plan;
@@ -559,7 +559,9 @@ static int check_outputs(const runner *r, const char *graph) {
     }
     if (code == EXIT_OK && r->opt->dump != NULL)
         code = check_target(r, r->opt->dump, graph, r->opt->outputs.count);
-    return code;
+    if (code == EXIT_OK && r->opt->trace != NULL)
+        code = check_target(r, r->opt->trace, graph, r->opt->outputs.count);
+    return code == EXIT_OK ? refuse_both(r->opt->trace, r->opt->dump) : code;
 }
 
 static int dump_plan(const runner *r) {
@@ -588,6 +590,8 @@ static int run(runner *r, const char *path) {
         return code;
     if (r->opt->plan.time && kiln_session_observe(r->session, KILN_WATCH_TIME, NULL, NULL, &error) != KILN_OK)
         return fail(&error, NULL);
+    if (r->opt->trace != NULL && (code = trace_begin(r->session)) != EXIT_OK)
+        return code;
     int64_t start = now_ns();
     if (kiln_run(r->session, &error) != KILN_OK)
         return fail(&error,
@@ -596,6 +600,8 @@ static int run(runner *r, const char *path) {
                         : NULL);
     fprintf(stderr, "kiln: ran once in %.3f ms\n", (double)(now_ns() - start) / 1e6);
     code = r->opt->dump != NULL ? dump_plan(r) : EXIT_OK;
+    if (code == EXIT_OK && r->opt->trace != NULL)
+        code = trace_write(r->session, r->opt->trace);
     return code == EXIT_OK ? outputs(r) : code;
 }
 
@@ -637,6 +643,7 @@ int cmd_run(int argc, char **argv) {
         {"time", 0, ARG_FLAG, NULL,
          "and the time each record took; tensors with names\nare then computed on their own, not fused away",
          &o.plan.time, 0, 0, NULL},
+        TRACE_OPTION(o.trace),
         THREADS_OPTION(o.threads),
         PLAN_OPTIONS(o.plan),
     };
@@ -657,6 +664,8 @@ int cmd_run(int argc, char **argv) {
         code = args_usage("run", "--time is for --plan FILE, which has the times");
     if (code == ARGS_GO_ON && o.dump != NULL && strcmp(o.dump, "-") == 0)
         code = args_usage("run", "--plan is '-'; stdout is for the lines about outputs");
+    if (code == ARGS_GO_ON && o.trace != NULL && strcmp(o.trace, "-") == 0)
+        code = args_usage("run", "--trace is '-'; stdout is for the lines about outputs");
     if (code == ARGS_GO_ON) {
         runner r = {.opt = &o};
         code = run(&r, path);

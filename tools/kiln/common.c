@@ -1,6 +1,7 @@
 #include "common.h"
 #include "kiln_ops.h"
 #include "kiln_plan_json.h"
+#include "kiln_profile.h"
 #include "tools/gguf/out_file.h"
 
 #include <errno.h>
@@ -301,6 +302,35 @@ int write_json(const char *path, kiln_status status, kiln_json_text *text, const
     bool ok = write_file(path, text->data, text->size);
     kiln_json_text_free(text);
     return ok ? EXIT_OK : EXIT_FAILED;
+}
+
+enum {
+    TRACE_CALLS = 1 << 18
+}; /* 8 MiB a thread: some thousand tokens of a small model, and some hundred of a large */
+
+int trace_begin(kiln_session *session) {
+    kiln_error error;
+    return kiln_session_profile(session, TRACE_CALLS, &error) == KILN_OK ? EXIT_OK : fail(&error, NULL);
+}
+
+static bool trace_skip(void *context, const kiln_profile_call *call) {
+    (void)context;
+    (void)call;
+    return true;
+}
+
+int trace_write(const kiln_session *session, const char *path) {
+    kiln_json_text text = {0};
+    kiln_error error;
+    uint64_t dropped = 0;
+    kiln_status status = kiln_session_profile_read(session, trace_skip, NULL, &dropped, &error);
+    if (status == KILN_OK)
+        status = kiln_session_profile_trace(session, &(kiln_json_options){.compact = true}, &text, &error);
+    int code = write_json(path, status, &text, &error);
+    if (code == EXIT_OK && dropped > 0)
+        fprintf(stderr, "kiln: %llu kernel calls came after the trace was full\n",
+                (unsigned long long)dropped);
+    return code;
 }
 
 void print_plan_summary(FILE *file, const char *prefix, const kiln_plan *plan) {

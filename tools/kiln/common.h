@@ -104,6 +104,20 @@ kiln_status bake_plan(const kiln_graph *graph, const char *dump, size_t size, co
 /* Writes what a function that makes JSON made, and frees it, or says why it failed. */
 int write_json(const char *path, kiln_status status, kiln_json_text *text, const kiln_error *error);
 
+/* ---- traces ----------------------------------------------------------------------------------------- */
+
+/* Profiles the session's runs from now on, and writes what was noted for ui.perfetto.dev. Exit codes, after having
+ * said why. */
+int trace_begin(kiln_session *session);
+int trace_write(const kiln_session *session, const char *path);
+#define TRACE_OPTION(path)                                                                                   \
+    {                                                                                                        \
+        "trace", 0, ARG_TEXT, "FILE",                                                                        \
+            "write when each thread computed which node, and when it\n"                                      \
+            "waited, as JSON for ui.perfetto.dev or chrome://tracing",                                       \
+            &(path), 0, 0, NULL                                                                              \
+    }
+
 /* One or two lines about a plan, each with `prefix` in front. */
 void print_plan_summary(FILE *file, const char *prefix, const kiln_plan *plan);
 
