@@ -274,6 +274,49 @@ KILN_API void kiln_cancel(kiln_fence fence);
  * the session's thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_run(kiln_session *session, kiln_error *error);
 
+/* ---- warming up ------------------------------------------------------------------------------------- */
+
+/* Zeroed fields mean the default. */
+typedef struct kiln_warm_options {
+    uint32_t runs; /* most of them, the first included; 0: 8 */
+    int64_t
+        max_ns;    /* no further run is begun when these have passed; 0: a second. There is always a first. */
+    bool no_runs;  /* kernels are not called: weights are touched only */
+    bool no_touch; /* weights are not touched beyond what the runs read */
+} kiln_warm_options;
+
+typedef struct kiln_warm_report {
+    uint32_t runs;     /* done; 0 with no_runs, or where nothing says what a node would touch */
+    int64_t first_ns;  /* the first of them: what the first call would have taken; 0 without runs */
+    int64_t steady_ns; /* median of the last half of them (of 32 at most); 0 for fewer than two */
+    int64_t touched;   /* bytes of weights, of whose pages each was read, after the runs */
+    int64_t touch_ns;  /* how long that took */
+} kiln_warm_report;
+
+/* Pays now for what would make the first run slow, and says how slow: runs the plan a few times at the present slot
+ * values (so set them as for a run that is typical), then reads a byte of every page bound as weights that the plan
+ * reads. Workers are woken, code, records, arena and scratch are touched, files mapped as weights are read in.
+ *
+ * Nothing that the caller can see changes. Weights, inputs and states are read as they are bound, and must be good
+ * to read, as for a run. Outputs, and states where a node writes them, are replaced by memory of the session's
+ * allocator for as long as it lasts; what is read of a state is the bound one's. (That memory is as large as these
+ * storages, but of a state's only pages that the runs write are touched, unless a node both reads and writes it: an
+ * allocator that hands out untouched pages, as malloc does, has little to give.) Slot values, dirty marks, what taps
+ * saw and the last submission's outcome stay; observers are not called. Kernels of custom ops are called, as by a
+ * run, with such memory as outputs; with a node in the plan that declares no accesses there are no runs, as nothing
+ * says what it would change. Memory bound for outputs and states is not touched for the sake of it: its pages are
+ * the caller's.
+ *
+ * `options` and `report` may be NULL; *report is zeroed on failure. An index out of range is no failure here, as
+ * inputs need not hold anything yet. Errors: KILN_ERROR_ARGUMENT (session is NULL, max_ns < 0), KILN_ERROR_KERNEL (a
+ * kernel failed), KILN_ERROR_MEMORY, and those of kiln_submit; KILN_ERROR_BUSY also while another session's run writes
+ * a state that is bound here. After each the session is as before. Not to be cancelled: a run that has begun is
+ * finished. While it lasts, kiln_wait on the session's earlier fence, in another thread, answers
+ * KILN_ERROR_ARGUMENT. From the session's thread. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_session_warm(kiln_session *session,
+                                                       const kiln_warm_options *options,
+                                                       kiln_warm_report *report, kiln_error *error);
+
 /* ---- observers -------------------------------------------------------------------------------------- */
 
 typedef struct kiln_observation {

@@ -137,6 +137,18 @@ kiln_status kiln__session_refuse_busy(const kiln_session *session, const char *w
  * what is bound. */
 bool kiln__session_overlap(kiln_session *session, uint32_t *x, uint32_t *y);
 
+/* submit.c: makes a submission of the session's: it is busy, its bindings are checked and its states taken (to be read
+ * only, if the caller just wants to `look`), and fences of before are no longer those of the last submission. `what`
+ * begins texts. The executor's done hook ends it, or, where it comes to no run with hooks, kiln__session_end. */
+kiln_status kiln__session_begin(kiln_session *session, const char *what, bool look, kiln_fence *fence,
+                                kiln_error *error);
+void kiln__session_end(kiln_session *session, bool look);
+/* Says that the executor did not take it; returns `status`. */
+kiln_status kiln__session_refused(const kiln_session *session, const char *what, kiln_status status,
+                                  kiln_error *error);
+/* What came of the last run, in words. */
+kiln_status kiln__session_outcome(const kiln_session *session, kiln_error *error);
+
 /* Is a handle with this tag one of the session's? */
 static inline bool kiln__session_knows(const kiln_session *s, uint32_t tag) {
     return tag == s->tag || tag == s->plan->program->tag;

@@ -95,15 +95,15 @@ static kiln_status check_bindings(kiln_session *s, kiln_error *error) {
 
 /* ---- submit ----------------------------------------------------------------------------------------- */
 
-static kiln_status acquire_states(kiln_session *s, kiln_error *error) {
+static kiln_status acquire_states(kiln_session *s, bool look, kiln_error *error) {
     for (size_t i = 0; i < s->n_holds; i++) {
         const kiln__hold *h = &s->holds[i];
-        kiln_status status =
-            kiln__state_acquire(h->state, h->write, KILN__STORAGE_LABEL(s->plan->program, h->storage), error);
+        kiln_status status = kiln__state_acquire(h->state, h->write && !look,
+                                                 KILN__STORAGE_LABEL(s->plan->program, h->storage), error);
         if (status == KILN_OK)
             continue;
         while (i-- > 0)
-            kiln__state_release(s->holds[i].state, s->holds[i].write, false);
+            kiln__state_release(s->holds[i].state, s->holds[i].write && !look, false);
         return status;
     }
     return KILN_OK;
@@ -120,8 +120,8 @@ static unsigned long long retire_fences(kiln_session *s) {
     return sequence;
 }
 
-/* Makes a submission of the session's: its own from now on, all checked and taken. `what` begins texts. */
-static kiln_status begin(kiln_session *s, const char *what, kiln_fence *fence, kiln_error *error) {
+kiln_status kiln__session_begin(kiln_session *s, const char *what, bool look, kiln_fence *fence,
+                                kiln_error *error) {
     unsigned idle = 0;
     /* Acquire: pairs with the release in run_done. */
     if (!atomic_compare_exchange_strong_explicit(&s->busy, &idle, 1, memory_order_acquire,
@@ -136,7 +136,7 @@ static kiln_status begin(kiln_session *s, const char *what, kiln_fence *fence, k
     if (status == KILN_OK && !s->bindings_checked)
         status = check_bindings(s, error);
     if (status == KILN_OK)
-        status = acquire_states(s, error);
+        status = acquire_states(s, look, error);
     if (status != KILN_OK) {
         atomic_store_explicit(&s->busy, 0, memory_order_release);
         return status;
@@ -145,11 +145,14 @@ static kiln_status begin(kiln_session *s, const char *what, kiln_fence *fence, k
     return KILN_OK;
 }
 
-/* The executor did not take it. */
-static kiln_status refused(kiln_session *s, const char *what, kiln_status status, kiln_error *error) {
+void kiln__session_end(kiln_session *s, bool look) {
     for (size_t i = 0; i < s->n_holds; i++)
-        kiln__state_release(s->holds[i].state, s->holds[i].write, false);
+        kiln__state_release(s->holds[i].state, s->holds[i].write && !look, false);
     atomic_store_explicit(&s->busy, 0, memory_order_release);
+}
+
+kiln_status kiln__session_refused(const kiln_session *s, const char *what, kiln_status status,
+                                  kiln_error *error) {
     return kiln_error_set(error, status, "%s: the %s executor refused: %s", what,
                           kiln_executor_name(s->executor), kiln_status_text(status));
 }
@@ -157,16 +160,19 @@ static kiln_status refused(kiln_session *s, const char *what, kiln_status status
 kiln_status kiln_submit(kiln_session *s, kiln_fence *fence, kiln_error *error) {
     if (s == NULL || fence == NULL)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_submit: session or fence is NULL");
-    kiln_status status = begin(s, "kiln_submit", fence, error);
+    kiln_status status = kiln__session_begin(s, "kiln_submit", false, fence, error);
     if (status != KILN_OK)
         return status;
     status = s->executor->table->submit(s->executor, &s->run);
-    return status == KILN_OK ? KILN_OK : refused(s, "kiln_submit", status, error);
+    if (status == KILN_OK)
+        return KILN_OK;
+    kiln__session_end(s, false);
+    return kiln__session_refused(s, "kiln_submit", status, error);
 }
 
 /* ---- waiting ---------------------------------------------------------------------------------------- */
 
-static kiln_status outcome_error(const kiln_session *s, kiln_error *error) {
+kiln_status kiln__session_outcome(const kiln_session *s, kiln_error *error) {
     const kiln__outcome *o = &s->run.outcome;
     const kiln_graph *p = s->plan->program;
     if (o->status == KILN_OK)
@@ -217,7 +223,7 @@ kiln_status kiln_wait(kiln_fence fence, int64_t timeout_ns, kiln_error *error) {
     kiln_session *s = fence.session;
     kiln_status status = s->executor->table->wait(s->executor, &s->run, timeout_ns);
     if (status == KILN_OK)
-        status = outcome_error(s, error);
+        status = kiln__session_outcome(s, error);
     else if (status == KILN_ERROR_TIMEOUT)
         kiln_error_set(error, status, "kiln_wait: not done after %lld ns; the run goes on",
                        (long long)timeout_ns);
@@ -246,13 +252,18 @@ kiln_status kiln_run(kiln_session *s, kiln_error *error) {
     kiln_fence fence;
     if (s == NULL)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_run: session is NULL");
-    kiln_status status = begin(s, "kiln_run", &fence, error);
+    kiln_status status = kiln__session_begin(s, "kiln_run", false, &fence, error);
     if (status != KILN_OK)
         return status;
     /* Held like a fence: the session is free again before the outcome has been read here. */
     atomic_fetch_add(&s->users, 1);
     status = s->executor->table->run(s->executor, &s->run);
-    status = status == KILN_OK ? outcome_error(s, error) : refused(s, "kiln_run", status, error);
+    if (status == KILN_OK) {
+        status = kiln__session_outcome(s, error);
+    } else {
+        kiln__session_end(s, false);
+        status = kiln__session_refused(s, "kiln_run", status, error);
+    }
     drop_fence(fence);
     return status;
 }
