@@ -429,6 +429,7 @@ static const kiln__executor_table cpu_table = {
     .is_done = cpu_is_done,
     .cancel = cpu_cancel,
     .lane_name = cpu_lane_name,
+    .describe = kiln__cpu_describe,
     .destroy = cpu_destroy,
 };
 

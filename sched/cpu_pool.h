@@ -6,6 +6,7 @@
  *     cpu_threads.c   a pool's workers and guests: create, help, dismiss, destroy
  *     cpu_host.c      regions computed through the host's parallel_for
  *     cpu_run.c       computing tiles and what comes of it: refresh, kernels' reports, the outcome
+ *     cpu_describe.c  what was decided, for dumps
  */
 #ifndef KILN_CPU_POOL_INTERNAL_H
 #define KILN_CPU_POOL_INTERNAL_H
@@ -202,6 +203,11 @@ void kiln__cpu_end(kiln__cpu_run *run, kiln_status status);
 /* Computes a region of several units through the host's parallel_for. False: the deadline has passed with something
  * left. */
 bool kiln__cpu_host_region(kiln__cpu_run *run, uint32_t region, int64_t deadline);
+
+/* ---- cpu_describe.c --------------------------------------------------------------------------------- */
+
+/* As kiln__executor_table.describe. */
+void kiln__cpu_describe(const kiln__run *run, uint32_t region, kiln__region_info *out);
 
 /* ---- cpu_pool.c ------------------------------------------------------------------------------------- */
 

@@ -35,6 +35,20 @@ struct kiln__run {
     void *state;                  /* the executor's, made by prepare */
 };
 
+/* What an executor decided about a region when it last looked at the counts: at the latest run, or, before there is one,
+ * at the symbols' maxima. For dumps. */
+typedef struct kiln__region_info {
+    bool shared; /* its tiles are for all threads; false: one thread computes it, and nobody is waited for */
+    int64_t estimate; /* ns that it takes one thread, roughly */
+    int64_t tiles;
+    uint32_t grain; /* tiles that a thread takes at least, when it is shared */
+    uint32_t
+        wakes; /* sleepers woken when it begins, at most; for itself or for the next region that is shared */
+    /* Of the first of regions that one thread computes one after another, no barrier between them: how many these are,
+     * and their records. Else 0. */
+    uint32_t serial_regions, serial_records;
+} kiln__region_info;
+
 typedef struct kiln__executor_table {
     const char *name;
     /* Chooses kernels for all records at the present (maximal) counts, and allocates all that running will
@@ -59,6 +73,8 @@ typedef struct kiln__executor_table {
     void (*cancel)(kiln_executor *executor, kiln__run *run);
     /* Whose notes those of a lane in a profile are: "waiting", "worker 3". */
     void (*lane_name)(const kiln_executor *executor, uint32_t lane, char *text, size_t size);
+    /* Looks at a prepared run that is not running; region < n_regions. */
+    void (*describe)(const kiln__run *run, uint32_t region, kiln__region_info *out);
     kiln_status (*destroy)(kiln_executor *executor, kiln_error *error);
 } kiln__executor_table;
 
