@@ -12,8 +12,10 @@ extern "C" {
 
 /* Writes a plan: the graph it was baked from (so that kiln_graph_from_json takes the text too), the options,
  * and the plan: program, fusions, order, regions, every access box, every barrier with the hazards that cause
- * it, arena places and lives. With a session (may be NULL, must not be running) also its records: kernels,
- * tiles at the present slot values, and the nanoseconds of the last run where KILN_WATCH_TIME was on.
+ * it, arena places and lives. With a session (may be NULL, must not be running) also what its executor made of that:
+ * which regions are shared by the threads and which are serial runs of one, and its records: kernels, tiles at the
+ * slot values of the last run (before there is one, at the symbols' maxima), and the nanoseconds of that run where
+ * KILN_WATCH_TIME was on.
  * `options` may be NULL. *out is the caller's to free with kiln_json_text_free; zeroed on failure.
  * Errors: KILN_ERROR_ARGUMENT (plan or out NULL, a session of
  * another plan; an enum attribute holds a value without a name), KILN_ERROR_BUSY (the session is running),

@@ -179,6 +179,13 @@ kiln_status kiln__observe_region(kiln__run *run, uint32_t region);
 kiln_status kiln__state_acquire(kiln_state_buffer *state, bool write, const char *name, kiln_error *error);
 void kiln__state_release(kiln_state_buffer *state, bool write, bool failed);
 
+/* What the session's executor decided about a region. Not while it runs. */
+static inline kiln__region_info kiln__session_region(const kiln_session *s, uint32_t region) {
+    kiln__region_info info;
+    s->executor->table->describe(&s->run, region, &info);
+    return info;
+}
+
 static inline kiln_session *kiln__session_of(kiln__run *run) {
     return (kiln_session *)(void *)((unsigned char *)run - offsetof(kiln_session, run));
 }

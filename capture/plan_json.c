@@ -352,11 +352,36 @@ kiln_status kiln__plan_put_json(kiln__json_writer *w, const kiln_plan *plan, kil
     return status;
 }
 
+static void put_session_regions(kiln__json_writer *w, const kiln_session *s) {
+    begin_list(w, "regions", KILN_JSON_LINES);
+    for (uint32_t i = 0; i < s->tape.n_regions; i++) {
+        const kiln__region_info r = kiln__session_region(s, i);
+        kiln__json_begin_object(w, KILN_JSON_INLINE);
+        put_text(w, "threads", r.shared ? "shared" : "one");
+        put_i64(w, "tiles", r.tiles);
+        put_i64(w, "estimate_ns", r.estimate);
+        if (r.shared)
+            put_u64(w, "grain", r.grain);
+        if (r.wakes > 0)
+            put_u64(w, "wakes", r.wakes);
+        if (r.serial_regions > 0) {
+            kiln__json_key(w, "serial_run");
+            kiln__json_begin_object(w, KILN_JSON_INLINE);
+            put_u64(w, "records", r.serial_records);
+            put_u64(w, "regions", r.serial_regions);
+            kiln__json_end(w);
+        }
+        kiln__json_end(w);
+    }
+    kiln__json_end(w);
+}
+
 static void put_session(kiln__json_writer *w, const kiln_session *s) {
     kiln__json_begin_object(w, KILN_JSON_LINES);
     put_text(w, "executor", kiln_executor_name(s->executor));
     put_text(w, "level", kiln_executor_level(s->executor));
     put_u64(w, "threads", kiln_executor_threads(s->executor));
+    put_session_regions(w, s);
     begin_list(w, "records", KILN_JSON_LINES);
     for (uint32_t i = 0; i < s->tape.n_records; i++) {
         const kiln__record *r = &s->tape.records[i];

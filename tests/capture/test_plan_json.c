@@ -87,6 +87,105 @@ static void test_session_part(void **unused) {
     CHECK_OK(kiln_executor_destroy(executor, error));
 }
 
+static size_t count(const char *data, const char *what) {
+    size_t n = 0;
+    for (; (data = strstr(data, what)) != NULL; data++)
+        n++;
+    return n;
+}
+
+/* How it is prepared for so many threads; the "session" object alone. The plan must be the one dumped without it. */
+static char *session_text(kiln_plan *p, uint32_t threads) {
+    kiln_executor *executor;
+    kiln_session *session;
+    kiln_json_text bare, t;
+    CHECK_OK(kiln_cpu_executor_create(NULL, &(kiln_cpu_options){.threads = threads}, &executor, error));
+    CHECK_OK(kiln_session_create(p, executor, NULL, &session, error));
+    CHECK_OK(kiln_plan_to_json(p, NULL, NULL, &bare, error));
+    CHECK_OK(kiln_plan_to_json(p, session, NULL, &t, error));
+    CHECK_OK(check(t.data, t.size, error));
+    const char *at = strstr(t.data, ",\n  \"session\":");
+    assert_non_null(at);
+    assert_memory_equal(t.data, bare.data, (size_t)(at - t.data));
+    assert_string_equal(bare.data + (at - t.data), "\n}\n");
+    char *copy = malloc(strlen(at) + 1);
+    assert_non_null(copy);
+    strcpy(copy, at);
+    kiln_json_text_free(&t);
+    kiln_json_text_free(&bare);
+    CHECK_OK(kiln_session_destroy(session, error));
+    CHECK_OK(kiln_executor_destroy(executor, error));
+    return copy;
+}
+
+/* Tiny regions on both sides of a large one: 2 + 2 + 1 + 1 + 1 records, the matrix, `tail` records. */
+static kiln_plan *bake_mixed(int tail) {
+    kiln_graph *g;
+    kiln_plan *p;
+    CHECK_OK(kiln_graph_create(NULL, &g, error));
+    kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(512)));
+    kiln_tensor w = kiln_weight(g, "w", KILN_F32, KILN_SHAPE(kiln_n(512), kiln_n(512)));
+    kiln_tensor a = kiln_silu(g, x), b = kiln_gelu(g, x, false);
+    a = kiln_silu(g, a);
+    b = kiln_gelu(g, b, false);
+    kiln_tensor y = kiln_silu(g, kiln_silu(g, kiln_add(g, a, b)));
+    y = kiln_matmul(g, w, y);
+    for (int i = 0; i < tail; i++)
+        y = kiln_silu(g, y);
+    kiln_output(g, y, "y");
+    kiln_bake_options options = {.precision = KILN_PRECISION_EXACT};
+    CHECK_OK(kiln_bake(g, &options, &p, error));
+    kiln_graph_destroy(g);
+    return p;
+}
+
+static void test_serial_runs(void **unused) {
+    (void)unused;
+    kiln_plan *p = bake_mixed(3);
+    char *two = session_text(p, 2), *one = session_text(p, 1);
+    assert_int_equal(count(two, "\"serial_run\""), 2);
+    assert_non_null(strstr(two, "\"serial_run\": {\"records\": 7, \"regions\": 5}"));
+    assert_non_null(strstr(two, "\"serial_run\": {\"records\": 3, \"regions\": 3}"));
+    assert_int_equal(count(two, "\"threads\": \"one\""), 8);
+    assert_int_equal(count(two, "\"threads\": \"shared\""), 1);
+    assert_int_equal(count(two, "\"grain\": "), 1);
+    assert_int_equal(count(two, "\"estimate_ns\": "), 9);
+    assert_int_equal(count(one, "\"serial_run\""), 1);
+    assert_non_null(strstr(one, "\"serial_run\": {\"records\": 11, \"regions\": 9}"));
+    assert_int_equal(count(one, "\"threads\": \"one\""), 9);
+    assert_int_equal(count(one, "\"wakes\""), 0);
+    free(one);
+    free(two);
+    kiln_plan_release(p);
+}
+
+/* Somebody is woken in the middle of a long serial run, well before the region that is shared: that takes the thread a
+ * moment, but no barrier, and so the run is still one. */
+static void test_woken_early(void **unused) {
+    (void)unused;
+    enum { TINY = 2000 };
+    kiln_graph *g;
+    kiln_plan *p;
+    CHECK_OK(kiln_graph_create(NULL, &g, error));
+    kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(512))), y = x;
+    kiln_tensor w = kiln_weight(g, "w", KILN_F32, KILN_SHAPE(kiln_n(8192), kiln_n(512)));
+    for (int i = 0; i < TINY; i++)
+        y = kiln_silu(g, y);
+    kiln_output(g, kiln_matmul(g, w, y), "y");
+    kiln_bake_options options = {.precision = KILN_PRECISION_EXACT};
+    CHECK_OK(kiln_bake(g, &options, &p, error));
+    char *two = session_text(p, 2);
+    assert_int_equal(count(two, "\"serial_run\""), 1);
+    assert_non_null(strstr(two, "\"serial_run\": {\"records\": 2000, \"regions\": 2000}"));
+    const char *woken = strstr(two, "\"wakes\": 1"), *shared = strstr(two, "\"shared\"");
+    const char *first = strstr(two, "\"threads\": \"one\"");
+    assert_true(first != NULL && woken != NULL && shared != NULL && woken < shared);
+    assert_true(strchr(first, '\n') < woken); /* not at its beginning */
+    free(two);
+    kiln_plan_release(p);
+    kiln_graph_destroy(g);
+}
+
 /* Replaces the first `from` behind `anchor`; the texts have equal lengths. */
 static void tampered(const char *anchor, const char *from, const char *to, const char *place) {
     char *copy = malloc(text.size + 1);
@@ -253,8 +352,10 @@ static void test_truncation(void **unused) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_session_part),
-                                       cmocka_unit_test(test_tampering),  cmocka_unit_test(test_texts),
-                                       cmocka_unit_test(test_cost),       cmocka_unit_test(test_truncation)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_session_part),
+        cmocka_unit_test(test_tampering),   cmocka_unit_test(test_serial_runs),
+        cmocka_unit_test(test_woken_early), cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_cost),        cmocka_unit_test(test_truncation)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
