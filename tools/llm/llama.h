@@ -111,6 +111,13 @@ KILN_MUST_CHECK kiln_status kiln_llama_step(kiln_llama_decoder *decoder, const i
 KILN_MUST_CHECK kiln_status kiln_llama_eval(kiln_llama_decoder *decoder, const int32_t *tokens, int64_t n,
                                             int64_t position, const float **logits, kiln_error *error);
 
+/* Warms up as kiln_session_warm does, for runs of one token at position 0 with its logits; caches and results of before
+ * stay. Before the first step: its tokens are whatever the input holds, at first token 0. Errors: those of
+ * kiln_session_warm. */
+KILN_MUST_CHECK kiln_status kiln_llama_decoder_warm(kiln_llama_decoder *decoder,
+                                                    const kiln_warm_options *options,
+                                                    kiln_warm_report *report, kiln_error *error);
+
 /* What it is made of, to look at and to observe; they stay the decoder's. */
 kiln_plan *kiln_llama_decoder_plan(const kiln_llama_decoder *decoder);
 kiln_session *kiln_llama_decoder_session(const kiln_llama_decoder *decoder);

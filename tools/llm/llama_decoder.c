@@ -177,6 +177,12 @@ kiln_status kiln_llama_eval(kiln_llama_decoder *d, const int32_t *tokens, int64_
     return status;
 }
 
+kiln_status kiln_llama_decoder_warm(kiln_llama_decoder *d, const kiln_warm_options *options,
+                                    kiln_warm_report *report, kiln_error *error) {
+    kiln_status status = set_slots(d, 1, 0, 1, error);
+    return status == KILN_OK ? kiln_session_warm(d->session, options, report, error) : status;
+}
+
 kiln_plan *kiln_llama_decoder_plan(const kiln_llama_decoder *d) {
     return d->plan;
 }
