@@ -423,10 +423,37 @@ grep -q '"kernel": "[a-z]' records.json || problem "$command: no records"
 ! grep -q '"ns": ' records.json || problem "$command: times though not asked for"
 expect 0 run g.json -w $model -i tokens=random:1:200 --plan times.json --time
 [ "$(grep -c '"kernel": .*"ns": [1-9]' times.json)" -gt 20 ] || problem "$command: no times"
+err_has 'kiln: executor: cpu, .* serial run of [0-9]* record'
 for file in records.json times.json; do
     expect 0 check $file -m exact
     expect 0 run $file -w $model -i tokens=random:1:200
 done
+# What an executor makes of a plan; the plan is the same for all.
+expect 0 dump g.json -m exact --threads 1
+out_has '^executor: cpu, .*, 1 thread$'
+out_has '^  regions 0 to [0-9]*: serial run of [0-9]* records, about'
+expect 0 dump g.json -m exact --threads 2 --plan session.json --dot session.dot
+expect 0 check session.json -m exact
+expect 0 dump g.json -m exact --plan bare.json
+grep -q '"serial_run": {"records": ' session.json || problem 'no serial run in the dump'
+sed '/^  "session": {/,$d' session.json | sed '$s/,$//' >before
+sed '$d' bare.json | cmp - before || problem 'the plan depends on the executor'
+grep -q 'cluster_serial_0 {' session.dot || problem 'no frame around a serial run'
+grep -q 'label="serial run of [0-9]* record' session.dot || problem 'the frame has no label'
+[ "$(grep -o '{' session.dot | wc -l)" = "$(grep -o '}' session.dot | wc -l)" ] || problem 'frames are left open'
+if command -v dot >/dev/null; then dot -Tsvg session.dot >/dev/null || problem 'Graphviz refuses the frames'; fi
+usage 'threads' dump g.json --threads 0
+# Warmed up: the same output, and two times.
+expect 0 run g.json -w $model -i tokens=random:1:200 --set n_tokens=1
+cp out cold
+expect 0 run g.json -w $model -i tokens=random:1:200 --set n_tokens=1 --warm
+cmp -s out cold || problem "$command: warming changed the result"
+err_has '^kiln: warmed: first call [0-9.]* ms, steady [0-9.]* ms ([0-9]* runs), then .* of weights touched in'
+expect 0 generate $model -n 8
+cp out cold
+expect 0 generate $model -n 8 --warm
+cmp -s out cold || problem "$command: warming changed the text"
+err_has '^kiln: warmed: first call'
 usage '--time is for --plan FILE' run g.json --time
 usage "stdout is for" run g.json --plan -
 expect 0 run g.json -w $model -i tokens=random:1:200 --trace trace.json

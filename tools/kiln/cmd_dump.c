@@ -3,13 +3,14 @@
 #include "common.h"
 #include "dot.h"
 #include "kiln_plan_json.h"
+#include "regions.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct options {
     const char *graph, *plan, *dot;
-    int64_t chunk, context;
+    int64_t chunk, context, threads; /* threads 0: no session */
     plan_args bake;
 } options;
 
@@ -52,12 +53,12 @@ static void list_parts(const kiln_gguf *gguf) {
 
 /* ---- graphs and plans ------------------------------------------------------------------------------- */
 
-static int write_picture(const char *path, const kiln_plan *plan) {
+static int write_picture(const char *path, const kiln_plan *plan, const kiln_session *session) {
     char *text = NULL;
     size_t size = 0;
     FILE *memory = open_memstream(&text, &size);
     if (memory != NULL)
-        dot_write(memory, plan);
+        dot_write(memory, plan, session);
     if (memory == NULL || fclose(memory) != 0) {
         free(text);
         return fail_text(NULL, "out of memory for the picture");
@@ -79,6 +80,38 @@ static int refuse_outputs(const options *o, const char *input, const kiln_gguf *
     return code;
 }
 
+/* To show what an executor would make of the plan; it is never run. */
+static int prepare(const options *o, kiln_plan *plan, kiln_executor **executor, kiln_session **session) {
+    kiln_cpu_options cpu = {.threads = (uint32_t)o->threads};
+    kiln_error error;
+    if (o->threads == 0 || (kiln_cpu_executor_create(NULL, &cpu, executor, &error) == KILN_OK &&
+                            kiln_session_create(plan, *executor, NULL, session, &error) == KILN_OK))
+        return EXIT_OK;
+    return fail(&error, "without --threads, the plan alone is shown");
+}
+
+static int show_plan(const options *o, kiln_plan *plan) {
+    kiln_executor *executor = NULL;
+    kiln_session *session = NULL;
+    kiln_json_text text = {0};
+    kiln_error error;
+    int code = prepare(o, plan, &executor, &session);
+    if (code == EXIT_OK && o->plan != NULL) {
+        kiln_status status = kiln_plan_to_json(plan, session, NULL, &text, &error);
+        code = write_json(o->plan, status, &text, &error);
+    }
+    if (code == EXIT_OK && o->dot != NULL)
+        code = write_picture(o->dot, plan, session);
+    if (code == EXIT_OK && o->graph == NULL && o->plan == NULL && o->dot == NULL) {
+        print_plan_summary(stdout, "", plan);
+        if (session != NULL)
+            print_regions(stdout, session);
+    }
+    (void)kiln_session_destroy(session, NULL); /* it has not been run */
+    (void)kiln_executor_destroy(executor, NULL);
+    return code;
+}
+
 /* `dump` (may be NULL) is a plan dump whose options are to be those of the plan. */
 static int dump_graph(const options *o, const kiln_graph *graph, const char *dump, size_t size) {
     kiln_error error;
@@ -91,14 +124,8 @@ static int dump_graph(const options *o, const kiln_graph *graph, const char *dum
     }
     if (code == EXIT_OK && bake_plan(graph, dump, size, &o->bake, &plan, &error) != KILN_OK)
         code = fail(&error, NULL);
-    if (code == EXIT_OK && o->plan != NULL) {
-        kiln_status status = kiln_plan_to_json(plan, NULL, NULL, &text, &error);
-        code = write_json(o->plan, status, &text, &error);
-    }
-    if (code == EXIT_OK && o->dot != NULL)
-        code = write_picture(o->dot, plan);
-    if (code == EXIT_OK && o->graph == NULL && o->plan == NULL && o->dot == NULL)
-        print_plan_summary(stdout, "", plan);
+    if (code == EXIT_OK)
+        code = show_plan(o, plan);
     kiln_plan_release(plan);
     return code;
 }
@@ -152,6 +179,9 @@ int cmd_dump(int argc, char **argv) {
          NULL},
         {"context", 0, ARG_INT, "N", "models: positions in the KV caches (default: the\nmodel's)", &o.context,
          1, INT32_MAX, NULL},
+        {"threads", 't', ARG_INT, "T",
+         "show also what an executor of T threads makes of it:\nwhat is shared, serial runs, kernels",
+         &o.threads, 1, 1024, NULL},
         PLAN_OPTIONS(o.bake),
     };
     const arg_spec spec = {

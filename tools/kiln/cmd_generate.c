@@ -11,7 +11,7 @@ typedef struct options {
     const char *prompt;
     int64_t steps, chunk, context, threads;
     int cache;
-    bool quiet;
+    bool warm, quiet;
     const char *trace;
     plan_args plan;
 } options;
@@ -29,6 +29,7 @@ typedef struct generation {
     int64_t steps; /* positions to run; fewer than n_prompt where there is nothing to predict */
     int64_t made, prompt_ns, made_ns;
     int64_t baked_ns; /* building, baking and preparing */
+    kiln_warm_report warmed;
 } generation;
 
 static int encode_prompt(generation *g) {
@@ -81,6 +82,8 @@ static int make_decoder(generation *g) {
     if (kiln_llama_decoder_create(g->model.llama, &o, g->executor, NULL, &g->decoder, &error) != KILN_OK)
         return fail(&error, error.status == KILN_ERROR_MEMORY ? "try a smaller --chunk or -n" : NULL);
     g->baked_ns = now_ns() - start;
+    if (g->opt.warm && kiln_llama_decoder_warm(g->decoder, NULL, &g->warmed, &error) != KILN_OK)
+        return fail(&error, NULL);
     return g->opt.trace != NULL ? trace_begin(kiln_llama_decoder_session(g->decoder)) : EXIT_OK;
 }
 
@@ -164,6 +167,8 @@ static void print_statistics(const generation *g) {
             kiln_executor_level(g->executor), kiln_executor_threads(g->executor),
             kiln_executor_threads(g->executor) == 1 ? "" : "s", mode_names[g->opt.plan.exact],
             (double)g->baked_ns / 1e6, (unsigned long long)kiln_llama_decoder_replays(g->decoder));
+    if (g->opt.warm)
+        print_warm_report(stderr, &g->warmed);
     fprintf(stderr, "kiln: prompt: %zu tokens in %.1f ms (%.0f/s)\n", g->n_prompt, (double)g->prompt_ns / 1e6,
             (double)g->n_prompt * 1e9 / (double)(g->prompt_ns + 1));
     fprintf(stderr, "kiln: generated: %lld tokens in %.1f ms (%.0f/s)\n", (long long)g->made,
@@ -209,6 +214,8 @@ int cmd_generate(int argc, char **argv) {
         THREADS_OPTION(o->threads),
         PLAN_OPTIONS(o->plan),
         TRACE_OPTION(o->trace),
+        {"warm", 0, ARG_FLAG, NULL, "warm up first, and say what the first step and later\nones take",
+         &o->warm, 0, 0, NULL},
         {"quiet", 'q', ARG_FLAG, NULL, "no statistics", &o->quiet, 0, 0, NULL},
     };
     const arg_spec spec = {

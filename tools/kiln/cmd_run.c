@@ -4,6 +4,7 @@
 #include "half.h"
 #include "kiln_ops.h"
 #include "kiln_plan_json.h"
+#include "regions.h"
 #include "tools/npy/npy.h"
 
 #include <float.h>
@@ -15,6 +16,7 @@ typedef struct options {
     const char *weights, *dump, *trace;
     arg_list inputs, outputs, slots;
     int64_t threads;
+    bool warm;
     plan_args plan;
 } options;
 
@@ -571,6 +573,15 @@ static int dump_plan(const runner *r) {
     return write_json(r->opt->dump, status, &text, &error);
 }
 
+static int warm(const runner *r) {
+    kiln_warm_report report;
+    kiln_error error;
+    if (kiln_session_warm(r->session, NULL, &report, &error) != KILN_OK)
+        return fail(&error, NULL);
+    print_warm_report(stderr, &report);
+    return EXIT_OK;
+}
+
 static int run(runner *r, const char *path) {
     kiln_error error;
     int code = prepare(r, path);
@@ -588,6 +599,8 @@ static int run(runner *r, const char *path) {
         code = feed(r);
     if (code != EXIT_OK)
         return code;
+    if (r->opt->warm && (code = warm(r)) != EXIT_OK)
+        return code;
     if (r->opt->plan.time && kiln_session_observe(r->session, KILN_WATCH_TIME, NULL, NULL, &error) != KILN_OK)
         return fail(&error, NULL);
     if (r->opt->trace != NULL && (code = trace_begin(r->session)) != EXIT_OK)
@@ -599,6 +612,8 @@ static int run(runner *r, const char *path) {
                         ? "an input holds an index that is out of range; random:SEED:LIMIT bounds them"
                         : NULL);
     fprintf(stderr, "kiln: ran once in %.3f ms\n", (double)(now_ns() - start) / 1e6);
+    if (r->opt->dump != NULL)
+        print_regions_summary(stderr, "kiln: ", r->session);
     code = r->opt->dump != NULL ? dump_plan(r) : EXIT_OK;
     if (code == EXIT_OK && r->opt->trace != NULL)
         code = trace_write(r->session, r->opt->trace);
@@ -644,6 +659,8 @@ int cmd_run(int argc, char **argv) {
          "and the time each record took; tensors with names\nare then computed on their own, not fused away",
          &o.plan.time, 0, 0, NULL},
         TRACE_OPTION(o.trace),
+        {"warm", 0, ARG_FLAG, NULL,
+         "warm up before the run, and say what the first call\nand later ones take", &o.warm, 0, 0, NULL},
         THREADS_OPTION(o.threads),
         PLAN_OPTIONS(o.plan),
     };

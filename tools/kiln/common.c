@@ -345,6 +345,16 @@ void print_plan_summary(FILE *file, const char *prefix, const kiln_plan *plan) {
             bytes_text(s.arena_bytes, arena), bytes_text(s.sum_bytes, sum), bytes_text(s.lower_bound, bound));
 }
 
+void print_warm_report(FILE *file, const kiln_warm_report *report) {
+    char bytes[32];
+    fprintf(file, "kiln: warmed: ");
+    if (report->runs > 0)
+        fprintf(file, "first call %.3f ms, steady %.3f ms (%u runs), then ", (double)report->first_ns / 1e6,
+                (double)report->steady_ns / 1e6, report->runs);
+    fprintf(file, "%s of weights touched in %.1f ms\n", bytes_text(report->touched, bytes),
+            (double)report->touch_ns / 1e6);
+}
+
 /* ---- models ----------------------------------------------------------------------------------------- */
 
 const char *gguf_hint(const kiln_error *error) {

@@ -121,6 +121,9 @@ int trace_write(const kiln_session *session, const char *path);
 /* One or two lines about a plan, each with `prefix` in front. */
 void print_plan_summary(FILE *file, const char *prefix, const kiln_plan *plan);
 
+/* A line about what warming a session up has shown. */
+void print_warm_report(FILE *file, const kiln_warm_report *report);
+
 /* ---- models ----------------------------------------------------------------------------------------- */
 
 /* A model file, open and checked. Zero it first; `model_close` may always be called. */

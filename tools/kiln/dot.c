@@ -1,5 +1,6 @@
 #include "dot.h"
 #include "plan.h"
+#include "regions.h"
 
 #include <string.h>
 
@@ -49,14 +50,13 @@ static void put_region(FILE *file, const kiln_plan *plan, uint32_t r) {
     fputs("  }\n", file);
 }
 
-/* The barrier behind region r, and why it is there. */
-static void put_barrier(FILE *file, const kiln_plan *plan, uint32_t r) {
+/* The barrier behind region r, and why it is there; pale when one thread computes on both sides of it. */
+static void put_barrier(FILE *file, const kiln_plan *plan, uint32_t r, bool pale) {
     const kiln__schedule *s = &plan->schedule;
     const kiln__barrier *b = &s->barriers[r];
     char from[KILN__LABEL_SIZE], to[KILN__LABEL_SIZE];
-    fprintf(file,
-            "  b%u [shape=box, style=filled, fillcolor=\"#c0392b\", fontcolor=white, height=0.2, label=\"",
-            r);
+    fprintf(file, "  b%u [shape=box, style=filled, fillcolor=\"%s\", fontcolor=%s, height=0.2, label=\"", r,
+            pale ? "#f2d7d5" : "#c0392b", pale ? "black" : "white");
     fprintf(file, "barrier %u: %s", r, kiln__barrier_cause_names[b->cause]);
     if (b->hazard != KILN__NO_HAZARD) {
         const kiln__hazard *h = &plan->hazards.items[b->hazard];
@@ -78,7 +78,34 @@ static void put_barrier(FILE *file, const kiln_plan *plan, uint32_t r) {
         fprintf(file, "  b%u -> n%u [style=invis, weight=10];\n", r, s->order[i]);
 }
 
-void dot_write(FILE *file, const kiln_plan *plan) {
+/* Regions and the barriers behind them, from top to bottom, those of a serial run in its frame. */
+static void put_regions(FILE *file, const kiln_plan *plan, const kiln_session *session) {
+    const kiln__schedule *s = &plan->schedule;
+    uint32_t last = 0; /* of the serial run that r is in */
+    bool inside = false;
+    for (uint32_t r = 0; r < s->n_regions; r++) {
+        const kiln__region_info info =
+            session != NULL ? kiln__session_region(session, r) : (kiln__region_info){.shared = true};
+        if (info.serial_regions > 0) {
+            char text[48];
+            inside = true;
+            last = r + info.serial_regions - 1;
+            fprintf(file,
+                    "  subgraph cluster_serial_%u {\n  label=\"%s\"; style=\"rounded,dashed\"; "
+                    "color=\"#2e7d32\";\n",
+                    r, serial_run_text(info.serial_records, text));
+        }
+        put_region(file, plan, r);
+        bool ends = inside && r == last;
+        if (ends)
+            fputs("  }\n", file);
+        inside = inside && !ends;
+        if (r < s->n_barriers)
+            put_barrier(file, plan, r, inside);
+    }
+}
+
+void dot_write(FILE *file, const kiln_plan *plan, const kiln_session *session) {
     const kiln__schedule *s = &plan->schedule;
     const kiln__hazards *h = &plan->hazards;
     fprintf(file,
@@ -89,10 +116,7 @@ void dot_write(FILE *file, const kiln_plan *plan) {
             "fontsize=10];\n"
             "  edge [color=\"#606060\"];\n  rankdir=TB; newrank=true;\n",
             s->n_nodes, s->n_regions, s->n_barriers, s->barriers_avoided);
-    for (uint32_t r = 0; r < s->n_regions; r++)
-        put_region(file, plan, r);
-    for (uint32_t r = 0; r < s->n_barriers; r++)
-        put_barrier(file, plan, r);
+    put_regions(file, plan, session);
     for (size_t i = 0; i < h->count; i++)
         fprintf(file, "  n%u -> n%u%s;\n", h->items[i].from, h->items[i].to,
                 h->items[i].kind == KILN__RAW ? "" : " [style=dashed, color=\"#a0a0a0\"]");
