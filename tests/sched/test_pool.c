@@ -239,7 +239,7 @@ static void shared_by_executors(void **state) {
 }
 
 /* An executor for 2 threads on a pool of 6: never more than one of the pool's at a time. */
-static atomic_int at_once, most_at_once;
+static atomic_int at_once, most_at_once, awaited;
 
 static void count_in(node *n, int64_t tile) {
     (void)tile;
@@ -250,7 +250,8 @@ static void count_in(node *n, int64_t tile) {
     }
     for (volatile int i = 0; i < 20000; i++) {
     }
-    sched_yield();
+    while (atomic_load(&most_at_once) < atomic_load(&awaited))
+        sched_yield();
     atomic_fetch_sub(&at_once, 1);
 }
 
@@ -268,6 +269,7 @@ static void limited(void **state) {
     for (int which = 0; which < 2; which++) {
         kiln_executor *e = which == 0 ? two : all;
         atomic_store(&most_at_once, 0);
+        atomic_store(&awaited, which == 0 ? 0 : 2);
         prepare(e, j);
         for (int again = 0; again < 20; again++) {
             job_reset(j);
