@@ -243,8 +243,11 @@ static atomic_int at_once, most_at_once, awaited;
 
 static void count_in(node *n, int64_t tile) {
     (void)tile;
-    if (pthread_equal(pthread_self(), n->thread))
+    if (pthread_equal(pthread_self(), n->thread)) {
+        while (atomic_load(&most_at_once) < atomic_load(&awaited))
+            sched_yield();
         return;
+    }
     int now = atomic_fetch_add(&at_once, 1) + 1, most = atomic_load(&most_at_once);
     while (now > most && !atomic_compare_exchange_weak(&most_at_once, &most, now)) {
     }
