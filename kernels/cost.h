@@ -39,17 +39,20 @@ static inline kiln_cost kiln__cost_plain(const kiln_args *args) {
     return cost;
 }
 
+/* What it takes to begin with rows, tables or lists, before the first element. */
+enum { KILN__COST_START = 1000 };
+
 /* An exponential, a root or a few steps for every element of the first operand. */
 static inline kiln_cost kiln__cost_function(const kiln_args *args) {
     kiln_cost cost = kiln__cost_plain(args);
-    cost.ops = kiln__times(8, kiln__elements(&args->in[0]));
+    cost.ops = kiln__plus(kiln__times(32, kiln__elements(&args->in[0])), KILN__COST_START);
     return cost;
 }
 
 /* Rows are sorted or searched. */
 static inline kiln_cost kiln__cost_sort(const kiln_args *args) {
     kiln_cost cost = kiln__cost_plain(args);
-    cost.ops = kiln__times(64, kiln__elements(&args->in[0]));
+    cost.ops = kiln__plus(kiln__times(64, kiln__elements(&args->in[0])), 6 * KILN__COST_START);
     return cost;
 }
 
@@ -63,7 +66,7 @@ static inline kiln_cost kiln__cost_outputs(const kiln_args *args) {
 static inline kiln_cost kiln__cost_append(const kiln_args *args) {
     int64_t n = kiln__elements(&args->in[1]);
     return (kiln_cost){kiln__plus(kiln__bytes_of(&args->in[1], n), kiln__bytes_of(&args->out[0], n)),
-                       kiln__times(8, n)};
+                       kiln__plus(kiln__times(64, n), 2 * KILN__COST_START)};
 }
 
 #endif

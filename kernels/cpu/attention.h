@@ -38,7 +38,10 @@ static inline kiln__att_grid kiln__att_grid_of(const kiln_args *args) {
     return g;
 }
 
-/* Every query against the keys before it, or all: a score and a share of a row of v each. */
+enum { KILN__ATT_SCORE_OPS = 120, KILN__ATT_CONVERT_OPS = 400 }; /* beside the products: measured for rows of 8 */
+
+/* Every query against the keys before it, or all: a score and a share of a row of v each. Rows that are not f32 are
+ * converted. */
 static inline kiln_cost kiln__att_cost(const kiln_args *args) {
     const kiln_operand *q = &args->in[0], *k = &args->in[1], *v = &args->in[2];
     const kiln_attention_attrs *attrs = args->attrs;
@@ -49,9 +52,12 @@ static inline kiln_cost kiln__att_cost(const kiln_args *args) {
         keys = attrs->window;
     int64_t rows = kiln__times(kiln__times(q->ne[0], q->ne[1]), q->ne[2]);
     int64_t heads = kiln__times(kiln__times(k->ne[0], k->ne[1]), keys);
+    int64_t ops = kiln__times(kiln__times(rows, keys), q->ne[3] + v->ne[3] + KILN__ATT_SCORE_OPS);
+    if (k->dtype != KILN_F32)
+        ops = kiln__plus(ops, kiln__times(heads, KILN__ATT_CONVERT_OPS));
     return (kiln_cost){kiln__plus(kiln__bytes_of(k, kiln__times(heads, k->ne[3])),
                                   kiln__bytes_of(v, kiln__times(heads, v->ne[3]))),
-                       kiln__times(kiln__times(rows, keys), q->ne[3] + v->ne[3] + 8)};
+                       ops};
 }
 
 /* Scratch, in f32 values: query rows, scores, output rows, a block of k and of v converted, and five values

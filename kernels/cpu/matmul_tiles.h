@@ -95,9 +95,12 @@ static inline int64_t kiln__matmul_scratch(const kiln_args *args) {
     return kiln__mm_scratch(&m, kiln__mm_gathers(&m));
 }
 
-/* Integer dot products do about four multiply-adds in the time of one in f32. */
+/* Integer dot products do about four multiply-adds in the time of one in f32. With few tokens each result has its own way
+ * through a row of W, whose beginning and end cost as much as some hundred multiply-adds. */
 static inline int64_t kiln__mm_ops(const kiln__mm *m) {
-    return kiln__times(kiln__times(m->n, m->k), m->tokens) / (m->integer ? 4 : 1);
+    const int64_t row = m->tokens < kiln__cpu_tuning.panel_tokens ? 300 : 8;
+    int64_t results = kiln__times(m->n, m->tokens);
+    return kiln__plus(kiln__times(results, m->k) / (m->integer ? 4 : 1), kiln__times(results, row));
 }
 
 static inline kiln_cost kiln__matmul_cost(const kiln_args *args) {
