@@ -94,12 +94,18 @@ typedef struct kiln__range {
 } kiln__range;
 
 struct kiln_session {
+    /* What every run looks at comes first, side by side: after a pause each line of memory costs. */
+    kiln_executor *executor;
+    atomic_uint busy;       /* 1 from submit until the run is done */
+    atomic_uint users;      /* threads inside a call on a fence of the last submission */
+    atomic_ullong sequence; /* of the last submission; the first is 1 */
+    size_t n_holds;         /* good when bindings_checked */
+    bool bindings_checked, prepared;
+    kiln__tape tape;
+    kiln__run run;
+
     kiln_allocator allocator;
     kiln_plan *plan;
-    kiln_executor *executor;
-    kiln__run run;
-    kiln__tape tape;
-    bool prepared;
     uint32_t tag; /* of the graph whose handles it takes beside the plan's own: of a capture's latest */
 
     void *tape_memory; /* records, regions and operand block, one allocation */
@@ -117,13 +123,7 @@ struct kiln_session {
     kiln__binding *bindings;        /* [n_storages] */
     kiln__range *ranges;            /* [n_storages + 1], for the check */
     kiln__hold *holds;              /* [n_holds], of n_storages */
-    size_t n_holds;                 /* good when bindings_checked */
-    bool bindings_checked;
-
-    atomic_uint busy;       /* 1 from submit until the run is done */
-    atomic_uint users;      /* threads inside a call on a fence of the last submission */
-    atomic_ullong sequence; /* of the last submission; the first is 1 */
-    uint32_t watch;         /* KILN_WATCH_* switched on */
+    uint32_t watch;                 /* KILN_WATCH_* switched on */
     kiln_status (*callback)(void *context, const kiln_observation *observation);
     void *callback_context;
     kiln_observation *observed;      /* [plan->taps.count] */

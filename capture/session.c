@@ -73,7 +73,7 @@ static kiln_status bind_initial(kiln_session *s, kiln_error *error) {
 
 /* ---- life ------------------------------------------------------------------------------------------- */
 
-static void run_done(kiln__run *run) {
+KILN__HOT static void run_done(kiln__run *run) {
     kiln_session *s = kiln__session_of(run);
     kiln_status status = run->outcome.status;
     bool failed = status != KILN_OK && status != KILN_ERROR_INDEX; /* after INDEX everything has run */

@@ -95,7 +95,7 @@ static kiln_status check_bindings(kiln_session *s, kiln_error *error) {
 
 /* ---- submit ----------------------------------------------------------------------------------------- */
 
-static kiln_status acquire_states(kiln_session *s, bool look, kiln_error *error) {
+KILN__HOT static kiln_status acquire_states(kiln_session *s, bool look, kiln_error *error) {
     for (size_t i = 0; i < s->n_holds; i++) {
         const kiln__hold *h = &s->holds[i];
         kiln_status status = kiln__state_acquire(h->state, h->write && !look,
@@ -111,7 +111,7 @@ static kiln_status acquire_states(kiln_session *s, bool look, kiln_error *error)
 
 /* Waits for threads that still look at the last submission: it is over, so they are about to leave. Those
  * that come now find that their fence is no longer the last one. */
-static unsigned long long retire_fences(kiln_session *s) {
+KILN__HOT static unsigned long long retire_fences(kiln_session *s) {
     /* Sequentially consistent, both, and in hold_fence the other way round:
      * either it sees the new number, or this sees it. */
     unsigned long long sequence = atomic_fetch_add(&s->sequence, 1) + 1;
@@ -120,8 +120,8 @@ static unsigned long long retire_fences(kiln_session *s) {
     return sequence;
 }
 
-kiln_status kiln__session_begin(kiln_session *s, const char *what, bool look, kiln_fence *fence,
-                                kiln_error *error) {
+KILN__HOT kiln_status kiln__session_begin(kiln_session *s, const char *what, bool look, kiln_fence *fence,
+                                          kiln_error *error) {
     unsigned idle = 0;
     /* Acquire: pairs with the release in run_done. */
     if (!atomic_compare_exchange_strong_explicit(&s->busy, &idle, 1, memory_order_acquire,
@@ -211,7 +211,7 @@ static bool hold_fence(kiln_fence fence) {
     return false;
 }
 
-static void drop_fence(kiln_fence fence) {
+KILN__HOT static void drop_fence(kiln_fence fence) {
     /* Release: what was read of the outcome is read before the next submission writes it. */
     atomic_fetch_sub_explicit(&fence.session->users, 1, memory_order_release);
 }
@@ -248,7 +248,7 @@ void kiln_cancel(kiln_fence fence) {
     drop_fence(fence);
 }
 
-kiln_status kiln_run(kiln_session *s, kiln_error *error) {
+KILN__HOT kiln_status kiln_run(kiln_session *s, kiln_error *error) {
     kiln_fence fence;
     if (s == NULL)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_run: session is NULL");
@@ -259,7 +259,7 @@ kiln_status kiln_run(kiln_session *s, kiln_error *error) {
     atomic_fetch_add(&s->users, 1);
     status = s->executor->table->run(s->executor, &s->run);
     if (status == KILN_OK) {
-        status = kiln__session_outcome(s, error);
+        status = s->run.outcome.status == KILN_OK ? KILN_OK : kiln__session_outcome(s, error);
     } else {
         kiln__session_end(s, false);
         status = kiln__session_refused(s, "kiln_run", status, error);

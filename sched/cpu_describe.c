@@ -9,15 +9,15 @@ void kiln__cpu_describe(const kiln__run *owner, uint32_t region, kiln__region_in
     const kiln__tape *tape = owner->tape;
     const kiln__region *r = &tape->regions[region];
     const uint32_t others = run->threads - 1;
-    *out = (kiln__region_info){.shared = run->units[region] > 1,
+    *out = (kiln__region_info){.shared = run->steps[region].units > 1,
                                .estimate = r->estimate,
                                .tiles = r->tiles,
-                               .grain = r->grain,
-                               .wakes = run->wake[region] < others ? run->wake[region] : others};
-    if (out->shared || (region > 0 && run->units[region - 1] <= 1))
+                               .grain = run->steps[region].grain,
+                               .wakes = run->steps[region].wake < others ? run->steps[region].wake : others};
+    if (out->shared || (region > 0 && run->steps[region - 1].units <= 1))
         return;
     uint32_t end = region;
-    while (end < tape->n_regions && run->units[end] <= 1)
+    while (end < tape->n_regions && run->steps[end].units <= 1)
         end++;
     out->serial_regions = end - region;
     out->serial_records = tape->regions[end - 1].last - r->first;

@@ -90,20 +90,17 @@ static kiln_status choose_kernels(const kiln__cpu_executor *cpu, kiln__tape *tap
     return KILN_OK;
 }
 
-/* [run | units | serial ends | wakes | slots | scratch of slot 0 | of slot 1 | …], each part a multiple of KILN__LINE, so that no
- * two workers share a line. */
+/* [run | steps | slots | scratch of slot 0 | of slot 1 | …], each part a multiple of KILN__LINE, so that no two workers
+ * share a line. */
 typedef struct layout {
-    int64_t units, serial, wake, slots, scratch, stride, bytes;
+    int64_t steps, slots, scratch, stride, bytes;
 } layout;
 
 static bool lay_out(uint32_t lanes, uint32_t n_regions, int64_t scratch, layout *out) {
-    int64_t units, all;
-    out->units = (int64_t)sizeof(kiln__cpu_run);
-    if (!kiln__mul((int64_t)n_regions + 1, sizeof(uint32_t), &units))
-        return false;
-    out->serial = out->units + units;
-    out->wake = out->serial + units;
-    return kiln__align_up(out->wake + units, KILN__LINE, &out->slots) &&
+    int64_t steps, all;
+    out->steps = (int64_t)sizeof(kiln__cpu_run);
+    return kiln__mul((int64_t)n_regions + 1, sizeof(kiln__cpu_step), &steps) &&
+           kiln__align_up(out->steps + steps, KILN__LINE, &out->slots) &&
            kiln__mul(lanes, (int64_t)sizeof(kiln__cpu_slot), &all) &&
            kiln__add(out->slots, all, &out->scratch) && kiln__align_up(scratch, KILN__LINE, &out->stride) &&
            kiln__mul(out->stride, lanes, &all) && kiln__add(out->scratch, all, &out->bytes);
@@ -122,12 +119,10 @@ static kiln__cpu_run *run_new(kiln__cpu_executor *cpu, kiln__run *owner, const l
     run->threads = cpu->base.threads;
     run->lanes = cpu->base.lanes;
     run->bytes = (size_t)at->bytes;
-    run->units = (uint32_t *)(void *)(block + at->units);
-    run->serial_end = (uint32_t *)(void *)(block + at->serial);
-    run->wake = (uint32_t *)(void *)(block + at->wake);
+    run->steps = (kiln__cpu_step *)(void *)(block + at->steps);
     run->slots = (kiln__cpu_slot *)(void *)(block + at->slots);
     for (uint32_t r = 0; r < owner->tape->n_regions; r++)
-        run->units[r] = owner->tape->regions[r].grain = 1; /* regions without records stay so */
+        run->steps[r] = (kiln__cpu_step){.units = 1, .grain = 1}; /* regions without records stay so */
     for (uint32_t i = 0; i < run->lanes; i++)
         run->slots[i].scratch = block + at->scratch + i * at->stride;
     atomic_init(&run->phase, KILN__CPU_AT_REST);
@@ -187,7 +182,7 @@ static kiln_status cpu_prepare(kiln_executor *executor, kiln__run *owner, uint32
     return KILN_OK;
 }
 
-void kiln__cpu_until_left(_Atomic uint32_t *inside) {
+KILN__HOT void kiln__cpu_until_left(_Atomic uint32_t *inside) {
     uint32_t turn = 0;
     /* Sequentially consistent: as an acquire, orders what they did before the reuse; and with the phase
      * written before, one of us and a thread that enters by the door of wait sees the other
@@ -216,7 +211,7 @@ static void cpu_release(kiln_executor *executor, kiln__run *owner) {
 /* ---- a submission ----------------------------------------------------------------------------------- */
 
 /* A new submission: the run is nobody's, its tape is up to date and its reports are forgotten. *serial: its number. */
-static kiln_status start(kiln__cpu_run *run, uint64_t *serial) {
+KILN__HOT static kiln_status start(kiln__cpu_run *run, uint64_t *serial) {
     if (in_child(run->executor))
         return KILN_ERROR_SYSTEM;
     uint64_t phase = atomic_load_explicit(&run->phase, memory_order_relaxed);
@@ -229,7 +224,7 @@ static kiln_status start(kiln__cpu_run *run, uint64_t *serial) {
         return KILN_ERROR_BUSY;
     kiln__cpu_until_left(&run->helpers);
     uint32_t at;
-    kiln_status status = kiln__cpu_refresh(run, &at);
+    kiln_status status = run->run->tape->stale ? kiln__cpu_refresh(run, &at) : KILN_OK;
     if (status != KILN_OK) {
         kiln__cpu_set_phase(run, KILN__CPU_AT_REST);
         return status;
@@ -295,7 +290,7 @@ static void block(kiln__cpu_run *run, uint64_t serial, int64_t deadline) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-static void leave_place(kiln__cpu_run *run) {
+KILN__HOT static void leave_place(kiln__cpu_run *run) {
     /* Sequentially consistent: see block; as a release, hands slot 0 over to the next in this place. */
     atomic_store_explicit(&run->caller_taken, 0, memory_order_seq_cst);
     if (atomic_load_explicit(&run->blocked, memory_order_seq_cst) == 0)
@@ -339,7 +334,7 @@ static kiln_status cpu_wait(kiln_executor *executor, kiln__run *owner, int64_t t
 
 /* Nobody has a fence of this submission: no other thread can cancel it, or wait for it, but for one that found the
  * session free since the done hook and is about to submit again; it blocks until this place is left. */
-static kiln_status cpu_run(kiln_executor *executor, kiln__run *owner) {
+KILN__HOT static kiln_status cpu_run(kiln_executor *executor, kiln__run *owner) {
     kiln__cpu_run *run = owner->state;
     uint64_t serial;
     uint32_t turn = 0;
@@ -364,7 +359,7 @@ static kiln_status cpu_run(kiln_executor *executor, kiln__run *owner) {
     return KILN_OK;
 }
 
-static bool cpu_is_done(kiln_executor *executor, kiln__run *owner) {
+KILN__HOT static bool cpu_is_done(kiln_executor *executor, kiln__run *owner) {
     (void)executor;
     kiln__cpu_run *run = owner->state;
     /* Acquire: as in cpu_wait. */

@@ -37,7 +37,7 @@ bool kiln__cpu_host_region(kiln__cpu_run *run, uint32_t region, int64_t deadline
     if (atomic_load_explicit(&run->claim, memory_order_relaxed) >> 32 != region)
         kiln__cpu_offer(run, region, 0); /* else the last wait had to stop in the middle */
     run->unshared = false;
-    const uint32_t units = run->units[region];
+    const uint32_t units = run->steps[region].units;
     executor->parallel_for(executor->parallel_for_context, units < run->lanes ? units : run->lanes, host_body,
                            &s);
     /* A host that leaves calls out, or returns while some are under way, loses time and nothing else. */

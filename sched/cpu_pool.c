@@ -58,7 +58,7 @@
 static bool claimable(kiln__cpu_run *run) {
     /* Sequentially consistent: the sleeper's half of the handshake described above. */
     uint64_t word = atomic_load_explicit(&run->claim, memory_order_seq_cst);
-    return (uint32_t)word < run->units[word >> 32];
+    return (uint32_t)word < run->steps[word >> 32].units;
 }
 
 /* Is there something for one more of the pool's threads? Under the lock, which they enter under. */
@@ -124,12 +124,12 @@ static void wake(kiln__cpu_run *run, uint32_t n) {
     signal_workers(pool, n);
 }
 
-void kiln__cpu_offer(kiln__cpu_run *run, uint32_t r, uint32_t index) {
+KILN__HOT void kiln__cpu_offer(kiln__cpu_run *run, uint32_t r, uint32_t index) {
     const kiln__tape *tape = run->run->tape;
     if (tape->timed & KILN__TIME_PROFILE)
         kiln__profile_opened(tape->profile, index, run->number, r);
     /* Relaxed: the word below orders it. */
-    atomic_store_explicit(&run->left, run->units[r], memory_order_relaxed);
+    atomic_store_explicit(&run->left, run->steps[r].units, memory_order_relaxed);
     /* Sequentially consistent: as a release, it orders all results so far, `left` and the tape before any
      * claim in the region; beyond that it is the publisher's half of the handshake. */
     atomic_store_explicit(&run->claim, (uint64_t)r << 32, memory_order_seq_cst);
@@ -160,9 +160,9 @@ void kiln__cpu_enter(kiln__cpu_run *run, uint32_t region) {
     kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
     /* Sleepers look at the ring under the lock before they sleep, so no handshake is needed. Of a run that this
      * thread computes itself it takes a share; else even a region for one thread wakes one: nobody may ever wait. */
-    uint32_t n = give_tokens(pool, run->unshared           ? run->wake[region]
-                                   : run->wake[region] > 0 ? run->wake[region]
-                                                           : 1);
+    uint32_t n = give_tokens(pool, run->unshared                 ? run->steps[region].wake
+                                   : run->steps[region].wake > 0 ? run->steps[region].wake
+                                                                 : 1);
     run->unshared = false;
     pthread_mutex_unlock(&pool->lock);
     signal_workers(pool, n);
@@ -206,20 +206,20 @@ static uint32_t stretch(const kiln__cpu_lane *lane) {
 }
 
 /* Region r is done, and this thread has the run for itself: on to the next region to share, or to the end. */
-static void advance(kiln__cpu_lane *lane, uint32_t r) {
+KILN__HOT static void advance(kiln__cpu_lane *lane, uint32_t r) {
     kiln__cpu_run *run = lane->run;
     while (kiln__cpu_region_end(run, r)) {
         r++;
-        if (run->units[r] > 1) {
-            publish(lane, r, run->wake[r]);
+        if (run->steps[r].units > 1) {
+            publish(lane, r, run->steps[r].wake);
             return;
         }
         if (leaving(lane)) {
             publish(lane, r, has_to_go(lane) ? 1 : 0); /* 0: it comes back to it */
             return;
         }
-        if (run->wake[r] > 0)
-            wake(run, run->wake[r]);
+        if (run->steps[r].wake > 0)
+            wake(run, run->steps[r].wake);
         r = kiln__cpu_alone(run, &run->slots[lane->index], r, stretch(lane));
     }
 }
@@ -231,21 +231,21 @@ static uint32_t share(uint32_t n, uint32_t threads, uint32_t grain) {
     return want < grain ? grain : want > most ? most : want;
 }
 
-bool kiln__cpu_take(kiln__cpu_lane *lane, uint32_t *region, bool *done) {
+KILN__HOT bool kiln__cpu_take(kiln__cpu_lane *lane, uint32_t *region, bool *done) {
     kiln__cpu_run *run = lane->run;
     /* Relaxed: only to see whether to try; what counts is what the addition returns. */
     uint64_t word = atomic_load_explicit(&run->claim, memory_order_relaxed);
-    uint32_t n = run->units[word >> 32], first = (uint32_t)word;
+    uint32_t n = run->steps[word >> 32].units, first = (uint32_t)word;
     if (first >= n)
         return false;
     const bool skip = kiln__cpu_cancelled(run);
     const uint32_t want =
-        skip ? KILN__CPU_DRAIN : share(n - first, run->threads, run->run->tape->regions[word >> 32].grain);
+        skip ? KILN__CPU_DRAIN : share(n - first, run->threads, run->steps[word >> 32].grain);
     /* Acquire: what the publisher wrote, and through it all results of the regions before. Additions by
      * others in between do not break that: they continue the publisher's release sequence. */
     word = atomic_fetch_add_explicit(&run->claim, want, memory_order_acquire);
     uint32_t r = (uint32_t)(word >> 32);
-    n = run->units[r];
+    n = run->steps[r].units;
     first = (uint32_t)word;
     if (first >= n)
         return false;
@@ -268,7 +268,7 @@ bool kiln__cpu_take(kiln__cpu_lane *lane, uint32_t *region, bool *done) {
 }
 
 /* Claims and computes, and goes on with the run when it has it for itself. */
-static bool claim(kiln__cpu_lane *lane) {
+KILN__HOT static bool claim(kiln__cpu_lane *lane) {
     uint32_t r;
     bool done;
     if (!kiln__cpu_take(lane, &r, &done))
@@ -354,7 +354,7 @@ static bool work(kiln__cpu_lane *lane) {
             return true;
         /* Relaxed: no data goes with "closed". */
         uint64_t word = atomic_load_explicit(&run->claim, memory_order_relaxed);
-        if (run->units[word >> 32] == 0)
+        if (run->steps[word >> 32].units == 0)
             return true;
         if (!spin(lane, &polls))
             return false;
@@ -445,7 +445,7 @@ static void park_caller(kiln__cpu_run *run, uint64_t serial, int64_t deadline) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-kiln_status kiln__cpu_help(kiln__cpu_run *run, uint64_t serial, int64_t deadline) {
+KILN__HOT kiln_status kiln__cpu_help(kiln__cpu_run *run, uint64_t serial, int64_t deadline) {
     kiln__cpu_lane lane = {.pool = run->pool, .run = run, .deadline = deadline};
     uint32_t polls = 0;
     while (!kiln__cpu_over(run, serial)) {
@@ -464,11 +464,11 @@ kiln_status kiln__cpu_help(kiln__cpu_run *run, uint64_t serial, int64_t deadline
     return KILN_OK;
 }
 
-void kiln__cpu_run_here(kiln__cpu_run *run, uint64_t serial) {
+KILN__HOT void kiln__cpu_run_here(kiln__cpu_run *run, uint64_t serial) {
     uint32_t r = 0;
-    while (run->units[r] == 1) {
-        if (run->wake[r] > 0)
-            wake(run, run->wake[r]);
+    while (run->steps[r].units == 1) {
+        if (run->steps[r].wake > 0)
+            wake(run, run->steps[r].wake);
         r = kiln__cpu_alone(run, &run->slots[0], r, UINT32_MAX);
         if (!kiln__cpu_region_end(run, r))
             return;

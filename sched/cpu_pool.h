@@ -42,14 +42,15 @@ enum {
  * ends the run. */
 typedef struct kiln__cpu_slot {
     _Alignas(KILN__LINE) unsigned char *scratch;
-    uint64_t stamp;       /* profiled: when the last call ended, if nothing came in between, else 0 */
-    kiln__tile_sink sink; /* of the present kernel call */
+    uint64_t stamp; /* profiled: when the last call ended, if nothing came in between, else 0 */
     bool failed, bad_index;
+    kiln__tile_sink
+        sink; /* of the present kernel call; only where something is wrong, more than its first member */
     uint32_t fail_record; /* the first failure in record order, then tile order */
     int64_t fail_tile;
-    char fail_text[256];
     uint32_t bad_record; /* the first bad index in record order, then row, then tile */
     int64_t bad_row, bad_tile, bad_value, bad_limit;
+    char fail_text[256];
 } kiln__cpu_slot;
 
 /* A run's phase, in the low bits of its phase word; the rest counts submissions. */
@@ -64,35 +65,38 @@ typedef struct kiln__cpu_place {
     int64_t tile;
 } kiln__cpu_place;
 
+/* How a region is computed, found from the costs whenever counts have changed. */
+typedef struct kiln__cpu_step {
+    uint32_t units; /* that can be claimed: its tiles, or 1 when one thread computes it alone */
+    uint32_t grain; /* tiles that a thread claims at least */
+    uint32_t
+        serial_end; /* one thread computes it alone: one past the last region that follows it without a break */
+    uint32_t
+        wake; /* sleepers to wake when it begins; one thread computes it alone: for the next one that is shared */
+} kiln__cpu_step;
+
 /* A prepared run: one allocation with its unit counts, its slots and their scratch behind it. */
 typedef struct kiln__cpu_run {
-    struct kiln__cpu_executor *executor;
-    kiln_cpu_pool *pool;
-    kiln__run *run;
-    uint32_t threads; /* that compute, the waiting one included */
-    uint32_t lanes;   /* that may: slots */
-    uint32_t number;  /* of the submission, as profiles count */
-    /* [n_regions + 1]: what is claimed of a region: its tiles, or 1 when one thread computes it alone. The
-     * last entry is 0: nothing left to claim. */
-    uint32_t *units;
-    uint32_t *
-        serial_end; /* [n_regions + 1]: of a region that one thread computes alone: one past the last of those
-                              that follow it without a break */
-    uint32_t *wake; /* [n_regions + 1]: sleepers to wake when the region begins; for a region that one thread
-                              computes alone: for the next one that is shared */
+    /* Mostly read. */
+    _Alignas(KILN__LINE) _Atomic uint64_t phase; /* submissions × KILN__CPU_PHASES + phase */
+    _Atomic uint32_t trouble;
+    uint32_t threads;      /* that compute, the waiting one included */
+    kiln__cpu_step *steps; /* [n_regions + 1]; the last has no units: nothing left to claim */
     kiln__cpu_slot *slots; /* [lanes]: 0 is the waiting thread's, then the workers', then the guests' */
-    size_t bytes;          /* of the whole allocation */
+    kiln__run *run;
+    kiln_cpu_pool *pool;
+    struct kiln__cpu_executor *executor;
+    uint32_t lanes;  /* threads that may compute, at one time or another: slots */
+    uint32_t number; /* of the submission, as profiles count */
+    size_t bytes;    /* of the whole allocation */
 
-    uint32_t region; /* without a pool's threads: where the next wait goes on */
+    /* Without a pool's threads: where the next wait goes on. */
     kiln__cpu_place at;
+    uint32_t region;
     bool unshared; /* only the thread that started it knows of it: on no ring, nothing published */
 
     struct kiln__cpu_run *next, *prev; /* ring of active runs; pool->lock */
     pthread_cond_t changed;            /* with pool->lock: ended, or the caller's place or work is free */
-
-    /* Mostly read. */
-    _Alignas(KILN__LINE) _Atomic uint64_t phase; /* submissions × KILN__CPU_PHASES + phase */
-    _Atomic uint32_t trouble;
 
     /* Of the waiting threads. */
     _Alignas(KILN__LINE) _Atomic uint32_t caller_taken; /* one of them computes */

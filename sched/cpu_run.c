@@ -57,7 +57,6 @@ static kiln_status refresh_region(kiln__tape *tape, kiln__region *region, uint32
     }
     region->tiles = sum;
     region->estimate = time;
-    region->grain = grain_of(region);
     for (uint32_t i = region->first; i < region->last; i++)
         tape->records[i].stale = 0;
     return KILN_OK;
@@ -78,18 +77,18 @@ static void find_wakes(kiln__cpu_run *run) {
     for (uint32_t r = 0, end = 0; r < n; r++) {
         for (; end < n && all < 4 * wake_ns; end++) {
             all = kiln__plus(all, regions[end].estimate);
-            shared = kiln__plus(shared, run->units[end] > 1 ? regions[end].estimate : 0);
+            shared = kiln__plus(shared, run->steps[end].units > 1 ? regions[end].estimate : 0);
         }
-        int64_t useful = shared / (2 * wake_ns), others = (int64_t)run->units[r] - 1;
+        int64_t useful = shared / (2 * wake_ns), others = (int64_t)run->steps[r].units - 1;
         others = others < run->threads - 1 ? others : run->threads - 1;
-        run->wake[r] = (uint32_t)(useful < others ? useful : others);
+        run->steps[r].wake = (uint32_t)(useful < others ? useful : others);
         if (all == INT64_MAX ||
             shared == INT64_MAX) { /* no sums to take anything off: look anew from the next */
             all = shared = 0;
             end = r + 1;
         } else if (end > r) {
             all -= regions[r].estimate;
-            shared -= run->units[r] > 1 ? regions[r].estimate : 0;
+            shared -= run->steps[r].units > 1 ? regions[r].estimate : 0;
         }
     }
 }
@@ -101,25 +100,23 @@ static void find_serial_runs(kiln__cpu_run *run) {
     int64_t until = 0;     /* from region r + 1 to the next one that is shared */
     uint32_t sleepers = 0; /* still to be woken for that one */
     for (uint32_t r = tape->n_regions; r-- > 0;) {
-        if (run->units[r] > 1) {
-            run->serial_end[r] = r + 1;
+        if (run->steps[r].units > 1) {
+            run->steps[r].serial_end = r + 1;
             until = 0;
-            sleepers = run->wake[r];
+            sleepers = run->steps[r].wake;
             continue;
         }
-        bool last = r + 1 == tape->n_regions || run->units[r + 1] > 1 || tape->regions[r].observed;
-        bool woken = !last && run->wake[r + 1] > 0; /* there is the break */
-        run->serial_end[r] = last || woken ? r + 1 : run->serial_end[r + 1];
+        bool last = r + 1 == tape->n_regions || run->steps[r + 1].units > 1 || tape->regions[r].observed;
+        bool woken = !last && run->steps[r + 1].wake > 0; /* there is the break */
+        run->steps[r].serial_end = last || woken ? r + 1 : run->steps[r + 1].serial_end;
         until = kiln__plus(until, tape->regions[r].estimate);
-        run->wake[r] = until >= kiln__cpu_tuning.wake_ns || r == 0 ? sleepers : 0;
-        sleepers = run->wake[r] > 0 ? 0 : sleepers;
+        run->steps[r].wake = until >= kiln__cpu_tuning.wake_ns || r == 0 ? sleepers : 0;
+        sleepers = run->steps[r].wake > 0 ? 0 : sleepers;
     }
 }
 
 kiln_status kiln__cpu_refresh(kiln__cpu_run *run, uint32_t *at) {
     kiln__tape *tape = run->run->tape;
-    if (!tape->stale)
-        return KILN_OK;
     for (uint32_t r = 0; r < tape->n_regions; r++) {
         kiln__region *region = &tape->regions[r];
         uint32_t i = region->first;
@@ -130,7 +127,8 @@ kiln_status kiln__cpu_refresh(kiln__cpu_run *run, uint32_t *at) {
         kiln_status status = refresh_region(tape, region, at);
         if (status != KILN_OK)
             return status; /* its records stay stale, so the next submit comes here again */
-        run->units[r] = is_solo(run, region) ? 1 : (uint32_t)region->tiles;
+        run->steps[r].units = is_solo(run, region) ? 1 : (uint32_t)region->tiles;
+        run->steps[r].grain = grain_of(region);
     }
     find_wakes(run);
     find_serial_runs(run);
@@ -140,9 +138,13 @@ kiln_status kiln__cpu_refresh(kiln__cpu_run *run, uint32_t *at) {
 
 /* ---- reports ---------------------------------------------------------------------------------------- */
 
-void kiln__cpu_reset(kiln__cpu_run *run) {
+KILN__HOT void kiln__cpu_reset(kiln__cpu_run *run) {
     const kiln__tape *tape = run->run->tape;
-    run->run->outcome = (kiln__outcome){0};
+    kiln__outcome *outcome = &run->run->outcome;
+    outcome->status = KILN_OK;
+    outcome->record = 0;
+    outcome->row = outcome->index = outcome->limit = 0;
+    outcome->text[0] = '\0'; /* what is behind it is many lines of memory */
     run->region = 0;
     run->at = (kiln__cpu_place){tape->n_regions > 0 ? tape->regions[0].first : 0, 0};
     for (uint32_t i = 0; (tape->timed & KILN__TIME_RECORDS) && i < tape->n_records; i++)
@@ -277,7 +279,8 @@ static uint32_t record_of(const kiln__tape *tape, const kiln__region *region, in
     return low;
 }
 
-void kiln__cpu_tiles(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, int64_t first, int64_t last) {
+KILN__HOT void kiln__cpu_tiles(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, int64_t first,
+                               int64_t last) {
     const kiln__tape *tape = run->run->tape;
     slot->stamp = 0;
     for (uint32_t i = record_of(tape, &tape->regions[region], first); first < last; i++) {
@@ -292,8 +295,8 @@ void kiln__cpu_tiles(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, 
 /* Computes records up to `last` from where run->record and run->tile stand, in pieces of at most `piece` tiles, until
  * one fails, the run is cancelled (then what is left counts as skipped) or the deadline has passed with something
  * left. True: nothing is left to do for this thread. */
-static bool records_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, kiln__cpu_place *at, uint32_t last,
-                          int64_t piece, int64_t deadline) {
+KILN__HOT static bool records_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, kiln__cpu_place *at,
+                                    uint32_t last, int64_t piece, int64_t deadline) {
     const kiln__record *records = run->run->tape->records;
     slot->stamp = 0;
     for (; at->record < last; at->record++, at->tile = 0) {
@@ -316,9 +319,9 @@ static bool records_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, kiln__cpu_pl
     return true;
 }
 
-uint32_t kiln__cpu_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, uint32_t most) {
+KILN__HOT uint32_t kiln__cpu_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, uint32_t most) {
     const kiln__region *regions = run->run->tape->regions;
-    uint32_t end = run->serial_end[region];
+    uint32_t end = run->steps[region].serial_end;
     if (end - region > most)
         end = region + most;
     kiln__cpu_place at = {regions[region].first, 0};
@@ -326,12 +329,12 @@ uint32_t kiln__cpu_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t regi
     return end - 1;
 }
 
-bool kiln__cpu_serial(kiln__cpu_run *run, int64_t deadline) {
+KILN__HOT bool kiln__cpu_serial(kiln__cpu_run *run, int64_t deadline) {
     const kiln__region *regions = run->run->tape->regions;
     const int64_t piece = deadline == KILN__NO_DEADLINE ? KILN__CPU_PIECE : KILN__CPU_CHUNK;
     for (;;) {
-        const uint32_t last = run->serial_end[run->region] - 1;
-        if (run->units[last] > 1
+        const uint32_t last = run->steps[run->region].serial_end - 1;
+        if (run->steps[last].units > 1
                 ? !kiln__cpu_host_region(run, last, deadline)
                 : !records_alone(run, &run->slots[0], &run->at, regions[last].last, piece, deadline))
             return false;
@@ -346,7 +349,7 @@ bool kiln__cpu_serial(kiln__cpu_run *run, int64_t deadline) {
 
 /* ---- ends ------------------------------------------------------------------------------------------- */
 
-bool kiln__cpu_region_end(kiln__cpu_run *run, uint32_t r) {
+KILN__HOT bool kiln__cpu_region_end(kiln__cpu_run *run, uint32_t r) {
     const kiln__tape *tape = run->run->tape;
     const kiln__run_hooks *hooks = run->run->hooks;
     kiln_status status = KILN_OK;
@@ -369,7 +372,7 @@ bool kiln__cpu_region_end(kiln__cpu_run *run, uint32_t r) {
     return false;
 }
 
-void kiln__cpu_end(kiln__cpu_run *run, kiln_status status) {
+KILN__HOT void kiln__cpu_end(kiln__cpu_run *run, kiln_status status) {
     kiln_cpu_pool *pool = run->pool;
     const kiln__run_hooks *hooks = run->run->hooks;
     run->run->outcome.status = status;

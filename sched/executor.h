@@ -31,8 +31,8 @@ typedef struct kiln__outcome {
 struct kiln__run {
     kiln__tape *tape;             /* set by the session before prepare */
     const kiln__run_hooks *hooks; /* set by the session before prepare; its functions may be NULL */
-    kiln__outcome outcome;        /* final when wait has returned anything but KILN_ERROR_TIMEOUT */
     void *state;                  /* the executor's, made by prepare */
+    kiln__outcome outcome;        /* final when wait has returned anything but KILN_ERROR_TIMEOUT */
 };
 
 /* What an executor decided about a region when it last looked at the counts: at the latest run, or, before there is one,

@@ -38,7 +38,6 @@ typedef struct kiln__region {
     int64_t tiles;        /* the sum over its records; the executor's */
     int64_t estimate;     /* the sum over its records */
     uint32_t observed;    /* 1: call hooks->region_done when it is finished */
-    uint32_t grain;       /* tiles that a thread claims at least; the executor's */
 } kiln__region;
 
 /* Bits of kiln__tape.timed. */

@@ -38,7 +38,10 @@ static inline kiln__att_grid kiln__att_grid_of(const kiln_args *args) {
     return g;
 }
 
-enum { KILN__ATT_SCORE_OPS = 120, KILN__ATT_CONVERT_OPS = 400 }; /* beside the products: measured for rows of 8 */
+enum {
+    KILN__ATT_SCORE_OPS = 120,
+    KILN__ATT_CONVERT_OPS = 400
+}; /* beside the products: measured for rows of 8 */
 
 /* Every query against the keys before it, or all: a score and a share of a row of v each. Rows that are not f32 are
  * converted. */
