@@ -245,8 +245,7 @@ static kiln_status cpu_submit(kiln_executor *executor, kiln__run *owner) {
         return status;
     run->unshared = false;
     if (owner->tape->n_regions == 0) {
-        kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
-        kiln__cpu_end(run, KILN_OK);
+        kiln__cpu_end(run, KILN_OK); /* never shown as running: a thread that waits would compute, too */
     } else if (kiln__cpu_pooled(cpu_of(executor))) {
         kiln__cpu_enter(run, 0);
     } else {

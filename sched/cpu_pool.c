@@ -155,15 +155,16 @@ void kiln__cpu_enter(kiln__cpu_run *run, uint32_t region) {
     }
     /* Relaxed: a hint for spinning workers; the ring itself is under the lock. */
     atomic_fetch_add_explicit(&pool->n_active, 1, memory_order_relaxed);
+    const bool taking_part = run->unshared;
+    run->unshared = false;
     kiln__cpu_offer(run, region, 0); /* nobody else uses slot 0 now */
-    /* Last, so that no waiting thread finds the run half started; ending it takes the lock. */
+    /* Last, so that no waiting thread finds the run half started; taking it off the ring needs the lock. */
     kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
     /* Sleepers look at the ring under the lock before they sleep, so no handshake is needed. Of a run that this
      * thread computes itself it takes a share; else even a region for one thread wakes one: nobody may ever wait. */
-    uint32_t n = give_tokens(pool, run->unshared                 ? run->steps[region].wake
+    uint32_t n = give_tokens(pool, taking_part                   ? run->steps[region].wake
                                    : run->steps[region].wake > 0 ? run->steps[region].wake
                                                                  : 1);
-    run->unshared = false;
     pthread_mutex_unlock(&pool->lock);
     signal_workers(pool, n);
 }
