@@ -7,39 +7,49 @@
  *       finish without it, and it does no harm when it comes back, be it runs later.
  *   P3  Nobody waits for a sleeper: whoever is awake goes on. Nobody sleeps while there is work that nobody
  *       awake is going to take.
- *   P4  Consecutive regions for one thread cost no atomic read-modify-write, no barrier and no waking.
- *   P5  Several runs share the workers by turns.
+ *   P4  What is not worth sharing costs no atomic read-modify-write, no barrier and no waking, and a run of
+ *       which nothing is worth sharing is not even shown to other threads.
+ *   P5  Several runs share the threads by turns.
+ *   P6  Nobody keeps a processor from those who could use it: no more threads are woken than there are
+ *       processors, and one that finds that its processor was taken away while it had nothing to do sleeps.
  *
  * Problem. A token of a language model is some hundred regions of a few to a few hundred µs each. What is
  * paid per region (handing tiles out, knowing that all are done, starting the next) is paid hundreds of times
  * per token, while waking a parked thread takes 15-25 µs and a cache line takes 0.1 µs from core to core.
  *
  * Method
- *   Claiming. One 64-bit word per run holds (region << 32 | next unit); a unit is a tile, or the whole of
- *     a region that one thread computes alone. To claim, a thread loads the word, sees whether units are
- *     left, and adds how many it wants. The value that the addition returns, not the one loaded, says which
- *     units of which region they are: always a consistent pair, even if the region, or the run, has changed
- *     in between (P2). Adding only after having seen units bounds how far the word runs past the end:
- *     threads × one claim, which must stay below the 2^31 that KILN__CPU_MAX_TILES leaves free. The word is
- *     replaced only when every unit of its region is done, hence claimed; a claim that falls before the
- *     replacement found nothing, one that falls behind it belongs to the new region (P1).
+ *   Deciding. Kernels say what a record costs (bytes, operations), kernels/tuning.h what that takes; so a
+ *     region has an estimate in ns whenever counts change. A region below share_ns is one unit, computed by
+ *     one thread; others are as many units as they have tiles, claimed in portions of claim_ns. Consecutive
+ *     regions of one unit are a serial run: one loop over their records (P4). Sleepers are woken only for
+ *     work that lasts longer than their waking, and as much before it as that takes (cpu_run.c).
+ *   Claiming. One 64-bit word per run holds (region << 32 | next unit). To claim, a thread loads the word,
+ *     sees whether units are left, and adds how many it wants. The value that the addition returns, not the
+ *     one loaded, says which units of which region they are: always a consistent pair, even if the region,
+ *     or the run, has changed in between (P2). Adding only after having seen units bounds how far the word
+ *     runs past the end: threads × one claim, which must stay below the 2^31 that KILN__CPU_MAX_TILES leaves
+ *     free. The word is replaced only when every unit of its region is done, hence claimed; a claim that
+ *     falls before the replacement found nothing, one that falls behind it belongs to the new region (P1).
  *   Finishing. `left` counts units not yet done. Who takes it to 0 has the run for itself: no other thread
- *     computes for it until a new word is published. It calls the observer's hook, computes single-unit
- *     regions one after another (P4), and publishes the first region with several units, or ends the run.
- *   Sleeping. A worker without work polls for a while (spin_us, as long as a wake-up takes, so never
- *     worse than twice the best choice), then parks. Publishing hands out wake-up tokens for parked
- *     threads, as many as there are units it cannot take itself; a region for one thread wakes nobody. A
- *     thread with a token counts as awake, so that none is signalled twice. No wake-up is lost: the
- *     publisher writes the claim word, then reads `parked`; the worker writes `parked`, then reads the
- *     claim words. All four are sequentially consistent, so at least one sees the other's write. The worker
- *     does its part under the lock, which tokens are given under too, up to its wait. The waiting thread is
- *     a worker of its own run only, with `caller_parked` in the place of `parked`.
- *   Leaving. `helpers` counts the threads that may look at a run; workers enter under the lock while the
+ *     computes for it until a new word is published. It calls the observer's hook, computes serial runs,
+ *     and publishes the next region with several units, or ends the run.
+ *   Starting. kiln_run computes by itself up to the first region worth sharing, and only then shows the run
+ *     to others. kiln_submit shows it at once, as perhaps nobody will wait.
+ *   Sleeping. A thread without work polls for a while (spin_us, as long as a wake-up takes, so never
+ *     worse than twice the best choice), then parks; at once, when the clock says that its processor was taken
+ *     away between two polls (P6). Publishing hands out wake-up tokens for parked threads. A thread with a
+ *     token counts as awake, so that none is signalled twice, and tokens are given up to awake_max. No wake-up
+ *     is lost: the publisher writes the claim word, then reads `parked`; the sleeper writes `parked`, then
+ *     reads the claim words. All four are sequentially consistent, so at least one sees the other's write. The
+ *     sleeper does its part under the lock, which tokens are given under too, up to its wait. A thread beyond
+ *     awake_max may sleep in spite of work, since awake_max others are awake and each looks before it sleeps.
+ *     The waiting thread is a worker of its own run only, with `caller_parked` in the place of `parked`.
+ *   Leaving. `helpers` counts the threads that may look at a run; the pool's enter under the lock while the
  *     run is on the ring of active runs, and leave when its claim word says closed. Submit and release wait
- *     for 0.
- *   Taking turns. A worker that has made KILN__CPU_QUANTUM claims in one run while others are active goes
- *     on to the next on the ring (P5); if it was computing regions alone, it publishes the next one as a
- *     single unit.
+ *     for 0. Who leaves for good (a wait that times out, a guest) wakes another thread for what it leaves: it
+ *     may have been the only one awake (P3).
+ *   Taking turns. A thread that has made KILN__CPU_QUANTUM claims in one run while others are active goes
+ *     on to the next on the ring (P5); if it was computing alone, it publishes the next region as a single unit.
  *
  * Alternatives
  *   A barrier after each region (ggml, OpenMP): simple, but every thread must arrive: one that lost its
@@ -50,6 +60,8 @@
  *   A deque per worker with stealing: better with hundreds of cores; one word per region is enough for
  *     the sizes and core counts meant here, and it is the region order that matters.
  *   A futex per worker: not portable; the condition variable is only touched on the slow path.
+ *   A pool per executor: simpler by the ring of runs, but hosts with several models would have several times
+ *     as many threads as processors.
  */
 #include "cpu_pool.h"
 
