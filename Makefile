@@ -87,7 +87,7 @@ ifneq ($(filter deps,$(MAKECMDGOALS)),)
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential bench-executor mutate fuzz \
+.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential bench-executor bench-static mutate fuzz \
         lint format format-check includes install uninstall clean
 
 help:  ## this list
@@ -132,8 +132,15 @@ $(KILN): $(KILN_SRC:%.c=$(BUILD)/%.o) $(LLM_LIB) $(GGUF_LIB) $(LIB)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(SUP_LIB) $(LLM_LIB) $(GGUF_LIB) $(LIB)
 	$(call say,LD,$@) $(call link,$(TEST_LIBS))
 
-$(BUILD)/tests/bench/bench_executor: $(BENCH_SRC:%.c=$(BUILD)/%.o) $(LIB)
+BENCH_OBJ = $(BENCH_SRC:%.c=$(BUILD)/%.o)
+$(BUILD)/tests/bench/bench_executor: $(BENCH_OBJ) $(SUP_LIB) $(LLM_LIB) $(GGUF_LIB) $(LIB)
 	$(call say,LD,$@) $(call link,$(if $(filter Linux,$(OS)),-ldl))
+# The same for machines where nothing can be installed: without a peer, which would have to be loaded.
+$(BUILD)/static/peer.o: tests/bench/peer.c
+	@mkdir -p $(@D)
+	$(call say,CC,$< (none)) $(CC) $(ALL_CFLAGS) $(EXTRA_tests) -DBENCH_WITHOUT_PEER -c $< -o $@
+$(BUILD)/static/bench_executor: $(filter-out %/peer.o,$(BENCH_OBJ)) $(BUILD)/static/peer.o $(SUP_LIB) $(LLM_LIB) $(GGUF_LIB) $(LIB)
+	$(call say,LD,$@) $(CC) $(SANFLAGS) $(LDFLAGS) -static -o $@ $(filter %.o,$^) $(filter %.a,$^) -lxxhash -lm -lpthread
 
 # Examples see what users see: the installed headers and nothing else.
 $(BUILD)/include/kiln/stamp: $(HEADERS)
@@ -204,6 +211,8 @@ differential: $(BUILD)/tests/capture/test_differential  ## 20,000 random graphs,
 
 bench-executor: $(BUILD)/tests/bench/bench_executor  ## what the CPU executor costs, beside ggml's where there is a network (a few minutes)
 	@$< --peer "$$(sh tests/bench/fetch_peer.sh $(BUILD)/peer)" --json $(BUILD)/bench-executor.json
+
+bench-static: $(BUILD)/static/bench_executor  ## the same program without shared libraries, to take to another machine: build/static/bench_executor
 
 mutate: deps  ## break sched/ and capture/ on purpose, one line at a time: tests must notice each
 	@sh tests/mutate.sh

@@ -37,6 +37,17 @@ void bench_sleep_us(int64_t us) {
     nanosleep(&t, NULL);
 }
 
+double bench_idle_share(int64_t us) {
+    struct timespec t[2];
+    bench_sleep_us(100000);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t[0]);
+    int64_t start = bench_now();
+    bench_sleep_us(us);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t[1]);
+    double used = (double)(t[1].tv_sec - t[0].tv_sec) * 1e9 + (double)(t[1].tv_nsec - t[0].tv_nsec);
+    return used / (double)(bench_now() - start);
+}
+
 /* ---- samples ---------------------------------------------------------------------------------------- */
 
 static bench_series *series_make(bench *b, const char *unit, const char *format, va_list args) {

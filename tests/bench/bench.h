@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { BENCH_SAMPLES = 512, BENCH_SERIES = 256, BENCH_BARS = 32, BENCH_NAME = 96 };
+enum { BENCH_SAMPLES = 1024, BENCH_SERIES = 256, BENCH_BARS = 32, BENCH_NAME = 96 };
 
 typedef struct bench_series {
     char name[BENCH_NAME];
@@ -64,6 +64,10 @@ void bench_bar_add(bench *b, const char *id, bool ok, const char *target, const 
 
 /* Median round trip of a cache line between two threads, ns; 0 when there is one processor. */
 double bench_round_trip(void);
+
+/* The process's processor time as a share of one processor, while this thread sleeps for `us` (and a moment before, in
+ * which who still spins may park). */
+double bench_idle_share(int64_t us);
 
 /* Prints the bars, writes the report (path NULL: none) and frees the series. False: the file could not be written. */
 bool bench_finish(bench *b, const char *json_path);

@@ -8,7 +8,8 @@
 static const struct {
     const char *name;
     void (*run)(bench *b, const peer *p, const bench_options *o);
-} cases[] = {{"nodes", bench_nodes}, {"wake", bench_wake}, {"bake", bench_bake}};
+} cases[] = {{"nodes", bench_nodes},   {"wake", bench_wake},   {"bake", bench_bake},     {"branch", bench_branch},
+             {"decode", bench_decode}, {"crowd", bench_crowd}, {"cancel", bench_cancel}, {"many", bench_many}};
 
 static int usage(FILE *to, int code) {
     fputs("Usage: bench_executor [--peer FOLDER] [--rounds N] [--json FILE] [CASE...]\n"
@@ -24,7 +25,7 @@ static int usage(FILE *to, int code) {
 
 int main(int argc, char **argv) {
     static bench b;
-    bench_options o = {.rounds = 21};
+    bench_options o = {.rounds = BENCH_ROUNDS};
     const char *json = NULL, *folder = NULL;
     int i = 1;
     for (; i < argc && argv[i][0] == '-'; i++) {

@@ -53,3 +53,24 @@ void bench_ours_close(bench_ours *o) {
     kiln_plan_release(o->plan);
     kiln_graph_destroy(o->graph);
 }
+
+void bench_rig_open(bench_rig *r, kiln_plan *plan, uint32_t threads) {
+    kiln_error error;
+    const kiln_cpu_options cpu = {.threads = threads};
+    bench_must(kiln_cpu_executor_create(NULL, &cpu, &r->executor, &error), &error);
+    bench_must(kiln_session_create(plan, r->executor, NULL, &r->session, &error), &error);
+}
+
+void bench_rig_close(bench_rig *r) {
+    kiln_error error;
+    bench_must(kiln_session_destroy(r->session, &error), &error);
+    bench_must(kiln_executor_destroy(r->executor, &error), &error);
+}
+
+double bench_run_ns(kiln_session *session, int reps) {
+    kiln_error error;
+    int64_t start = bench_now();
+    for (int i = 0; i < reps; i++)
+        bench_must(kiln_run(session, &error), &error);
+    return (double)(bench_now() - start) / reps;
+}

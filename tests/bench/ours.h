@@ -26,6 +26,18 @@ extern const kiln_bake_options bench_unfused;
 void bench_ours_open(bench_ours *o, int n, int width, bool chain);
 void bench_ours_close(bench_ours *o);
 
+/* A session of a plan, on an executor of its own. */
+typedef struct bench_rig {
+    kiln_executor *executor;
+    kiln_session *session;
+} bench_rig;
+
+void bench_rig_open(bench_rig *r, kiln_plan *plan, uint32_t threads);
+void bench_rig_close(bench_rig *r);
+
+/* Nanoseconds of one run, the mean of `reps` one behind the other. */
+double bench_run_ns(kiln_session *session, int reps);
+
 /* Numbers that add up without rounding to the same in any order that is not in order: what inputs are filled with. */
 float bench_value(size_t i);
 

@@ -2,6 +2,23 @@
 
 #include "peer.h"
 
+#ifdef BENCH_WITHOUT_PEER
+
+#include <stdio.h>
+
+/* Linked statically: nothing can be loaded. */
+const peer *peer_open(const char *folder) {
+    (void)folder;
+    puts("peer: none in a statically linked build; running alone");
+    return NULL;
+}
+
+void peer_rest(const peer *p) {
+    (void)p;
+}
+
+#else
+
 #include "cpu_features.h"
 #include "kiln_op.h"
 
@@ -136,3 +153,5 @@ void peer_rest(const peer *p) {
     struct timespec t = {0, 300000};
     nanosleep(&t, NULL);
 }
+
+#endif
