@@ -84,7 +84,7 @@ void bench_bake(bench *b, const peer *p, const bench_options *options) {
             for (int r = 0; r < rounds; r++)
                 bench_add(s, bake_ms(g, &bytes));
             bench_show(s);
-            printf("  %-58s %10.0f bytes a node\n", "  its plan", (double)bytes / n);
+            printf("  %-66s %10.0f bytes a node\n", "  its plan", (double)bytes / n);
             medians[large] = bench_stats_of(s).median;
             per_node = large || (double)bytes / n < per_node ? per_node : (double)bytes / n;
             kiln_graph_destroy(g);

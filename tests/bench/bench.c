@@ -100,7 +100,7 @@ bench_series *bench_ratio(bench *b, const bench_series *x, const bench_series *y
 
 void bench_show(const bench_series *s) {
     bench_stats t = bench_stats_of(s);
-    printf("  %-58s %10.4g [%.4g … %.4g] %s, p99 %.4g, n %zu\n", s->name, t.median, t.q1, t.q3, s->unit,
+    printf("  %-66s %10.4g [%.4g … %.4g] %s, p99 %.4g, n %zu\n", s->name, t.median, t.q1, t.q3, s->unit,
            t.p99, s->n);
     fflush(stdout);
 }
