@@ -53,7 +53,7 @@ GGUF_SRC    := $(wildcard tools/gguf/*.c)
 LLM_SRC     := $(wildcard tools/llm/*.c tools/npy/*.c)
 KILN_SRC    := $(wildcard tools/kiln/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
-BENCH_SRC   := $(wildcard tests/bench/*.c)
+BENCH_SRC   := $(filter-out tests/bench/sweep.c,$(wildcard tests/bench/*.c))
 TEST_SRC    := $(wildcard tests/*/test_*.c)
 SHELL_TESTS := $(wildcard tests/*/test_*.sh)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
@@ -87,7 +87,7 @@ ifneq ($(filter deps,$(MAKECMDGOALS)),)
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential bench-executor bench-static mutate fuzz \
+.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential bench-executor bench-static bench-tuning mutate fuzz \
         lint format format-check includes install uninstall clean
 
 help:  ## this list
@@ -141,6 +141,14 @@ $(BUILD)/static/peer.o: tests/bench/peer.c
 	$(call say,CC,$< (none)) $(CC) $(ALL_CFLAGS) $(EXTRA_tests) -DBENCH_WITHOUT_PEER -c $< -o $@
 $(BUILD)/static/bench_executor: $(filter-out %/peer.o,$(BENCH_OBJ)) $(BUILD)/static/peer.o $(SUP_LIB) $(LLM_LIB) $(GGUF_LIB) $(LIB)
 	$(call say,LD,$@) $(CC) $(SANFLAGS) $(LDFLAGS) -static -o $@ $(filter %.o,$^) $(filter %.a,$^) -lxxhash -lm -lpthread
+
+# An executor whose tuning numbers are a variable: the library's is not taken, as all of its symbols are there already.
+$(BUILD)/tuning/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$< (tuning)) $(CC) $(ALL_CFLAGS) -include tests/bench/variable_tuning.h -c $< -o $@
+$(BUILD)/tuning/sweep: $(patsubst %.c,$(BUILD)/tuning/%.o,$(wildcard sched/cpu_*.c)) \
+    $(addprefix $(BUILD)/tests/bench/,sweep.o bench.o ours.o product.o roof.o work.o) $(LIB)
+	$(call say,LD,$@) $(call link)
 
 # Examples see what users see: the installed headers and nothing else.
 $(BUILD)/include/kiln/stamp: $(HEADERS)
@@ -213,6 +221,9 @@ bench-executor: $(BUILD)/tests/bench/bench_executor  ## what the CPU executor co
 	@$< --peer "$$(sh tests/bench/fetch_peer.sh $(BUILD)/peer)" --json $(BUILD)/bench-executor.json
 
 bench-static: $(BUILD)/static/bench_executor  ## the same program without shared libraries, to take to another machine: build/static/bench_executor
+
+bench-tuning: $(BUILD)/tuning/sweep  ## what the numbers in kernels/tuning.h stand for, measured (a minute, on a machine at rest)
+	@$<
 
 mutate: deps  ## break sched/ and capture/ on purpose, one line at a time: tests must notice each
 	@sh tests/mutate.sh

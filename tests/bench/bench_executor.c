@@ -8,8 +8,9 @@
 static const struct {
     const char *name;
     void (*run)(bench *b, const peer *p, const bench_options *o);
-} cases[] = {{"nodes", bench_nodes},   {"wake", bench_wake},   {"bake", bench_bake},     {"branch", bench_branch},
-             {"decode", bench_decode}, {"crowd", bench_crowd}, {"cancel", bench_cancel}, {"many", bench_many}};
+} cases[] = {{"nodes", bench_nodes},   {"wake", bench_wake},     {"bake", bench_bake},
+             {"branch", bench_branch}, {"decode", bench_decode}, {"crowd", bench_crowd},
+             {"cancel", bench_cancel}, {"many", bench_many}};
 
 static int usage(FILE *to, int code) {
     fputs("Usage: bench_executor [--peer FOLDER] [--rounds N] [--json FILE] [CASE...]\n"

@@ -77,8 +77,7 @@ static double reading(bench *b, const bench_options *options, bench_shape shape)
     bench_product_open(&p, shape, threads, 2);
     for (int n = 1; n <= 2; n++) {
         rate[n] = bench_series_new(b, "GB/s", "%s, %d thread%s", shape.name, n, n == 1 ? "" : "s");
-        roof[n] =
-            bench_series_new(b, "GB/s", "%s: what %d thread%s read", shape.name, n, n == 1 ? "" : "s");
+        roof[n] = bench_series_new(b, "GB/s", "%s: what %d thread%s read", shape.name, n, n == 1 ? "" : "s");
     }
     const double bytes = (double)bench_product_read(&p);
     int64_t next = 0;

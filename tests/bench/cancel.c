@@ -137,6 +137,6 @@ void bench_cancel(bench *b, const peer *p, const bench_options *options) {
     bench_work_watch(false);
     kiln_plan_release(plan);
     bench_bar_add(b, "9", p99 < 1000, "99th percentile < 1 ms with tiles of <= 100 us",
-                  "%.2f ms, %d cancels of each kind; longest tile of a run %.0f us, the worst of all %.0f us", p99 / 1e3,
-                  samples, typical, tile);
+                  "%.2f ms, %d cancels of each kind; longest tile of a run %.0f us, the worst of all %.0f us",
+                  p99 / 1e3, samples, typical, tile);
 }

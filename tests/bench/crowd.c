@@ -113,7 +113,8 @@ void bench_crowd(bench *b, const peer *p, const bench_options *options) {
         bench_rig_close(&rig[i]);
     kiln_plan_release(plan);
     double share = bench_stats_of(ratio[1]).median, rest = bench_stats_of(idle).max;
-    bench_bar_add(b, "8", share >= 0.8 && rest < 0.1,
-                  "8 threads on 2 processors >= 0.8x of 2 threads beside a busy process; parked < 0.1% of one",
-                  "%.2fx; %.3f%%", share, rest);
+    bench_bar_add(
+        b, "8", share >= 0.8 && rest < 0.1,
+        "8 threads on 2 processors >= 0.8x of 2 threads beside a busy process; parked < 0.1% of one",
+        "%.2fx; %.3f%%", share, rest);
 }

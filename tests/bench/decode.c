@@ -63,8 +63,9 @@ static void open_decoders(model *m, kiln_precision precision) {
     kiln_error error;
     for (int n = 1; n <= 2; n++) {
         kiln_llama_decoder_destroy(m->decoder[n]);
-        bench_must(kiln_llama_decoder_create(m->llama, &options, m->executor[n], NULL, &m->decoder[n], &error),
-                   &error);
+        bench_must(
+            kiln_llama_decoder_create(m->llama, &options, m->executor[n], NULL, &m->decoder[n], &error),
+            &error);
     }
 }
 
@@ -229,7 +230,8 @@ static parts round_of(model *m, bare *l, float *before) {
         parts least = {0};
         memcpy(before, logits, bytes);
         for (int k = 0; k < REPS; k++) {
-            (void)step(m, 1, i > 0 ? i - 1 : 1); /* so that the slots do change, as they do from token to token */
+            (void)step(m, 1,
+                       i > 0 ? i - 1 : 1); /* so that the slots do change, as they do from token to token */
             int64_t start = bench_now();
             logits = step(m, 1, i);
             keep_least(&least.step, (double)(bench_now() - start));

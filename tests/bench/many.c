@@ -87,7 +87,8 @@ static double experts(bench *b, const bench_options *options, bench_shape shape)
     bench_product_open(&p, shape, counts, COUNTS);
     for (int c = 0; c < COUNTS; c++) {
         us[c] = bench_series_new(b, "us", "%s, %u threads", shape.name, counts[c]);
-        roof[c] = bench_series_new(b, "x", "%s: what %u threads of arithmetic alone gain", shape.name, counts[c]);
+        roof[c] =
+            bench_series_new(b, "x", "%s: what %u threads of arithmetic alone gain", shape.name, counts[c]);
     }
     for (int r = 0; r < options->rounds; r++) {
         double one = bench_arithmetic_ns(1);
@@ -174,9 +175,8 @@ void bench_many(bench *b, const peer *p, const bench_options *options) {
     for (int i = 0; i < 2; i++)
         gain[i] = experts(b, options, shapes[i]);
     adds(b, options, &ratio, &spread, &rest);
-    bench_bar_add(b, "10",
-                  barrier <= 1500 && gain[0] >= 13 && ratio <= 1 + spread && rest < 0.1,
+    bench_bar_add(b, "10", barrier <= 1500 && gain[0] >= 13 && ratio <= 1 + spread && rest < 0.1,
                   "16 threads: barrier <= 1.5 us; experts >= 13x; tiny chain no slower than 1; parked < 0.1%",
-                  "barrier %.2f us; %.1fx (4 times the tokens, twice the rows: %.1fx); %.3fx; %.3f%%", barrier / 1e3,
-                  gain[0], gain[1], ratio, rest);
+                  "barrier %.2f us; %.1fx (4 times the tokens, twice the rows: %.1fx); %.3fx; %.3f%%",
+                  barrier / 1e3, gain[0], gain[1], ratio, rest);
 }

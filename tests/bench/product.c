@@ -34,8 +34,8 @@ static kiln_tensor weight(kiln_graph *g, const bench_shape *s, const char *name,
                           size_t bytes) {
     kiln_dim matrix[] = {kiln_n(s->n), kiln_n(s->k)};
     kiln_dim stack[] = {kiln_n(s->experts), kiln_n(s->n), kiln_n(s->k)};
-    kiln_tensor w = s->experts > 0 ? kiln_weight(g, name, s->dtype, 3, stack)
-                                   : kiln_weight(g, name, s->dtype, 2, matrix);
+    kiln_tensor w =
+        s->experts > 0 ? kiln_weight(g, name, s->dtype, 3, stack) : kiln_weight(g, name, s->dtype, 2, matrix);
     kiln_storage_data(g, kiln_storage_of(g, w), data, (int64_t)bytes, 1);
     return w;
 }
@@ -43,8 +43,7 @@ static kiln_tensor weight(kiln_graph *g, const bench_shape *s, const char *name,
 static void build(bench_product *p) {
     const bench_shape *s = &p->shape;
     kiln_graph *g = p->graph;
-    kiln_dim rows[] = {kiln_n(s->tokens), kiln_n(s->k)},
-             choice[] = {kiln_n(s->tokens), kiln_n(s->chosen)};
+    kiln_dim rows[] = {kiln_n(s->tokens), kiln_n(s->k)}, choice[] = {kiln_n(s->tokens), kiln_n(s->chosen)};
     kiln_tensor x = kiln_input(g, "x", KILN_F32, 2, rows);
     if (s->experts > 0) {
         kiln_tensor w = weight(g, s, "w", p->weights, p->bytes);
@@ -91,8 +90,8 @@ static void check(bench_product *p) {
 
 void bench_product_open(bench_product *p, bench_shape shape, const uint32_t *threads, uint32_t n_threads) {
     kiln_error error;
-    const kiln_bake_options bake = {.precision = shape.dtype == KILN_F32 ? KILN_PRECISION_EXACT
-                                                                         : KILN_PRECISION_FAST};
+    const kiln_bake_options bake = {.precision =
+                                        shape.dtype == KILN_F32 ? KILN_PRECISION_EXACT : KILN_PRECISION_FAST};
     void *memory = NULL;
     memset(p, 0, sizeof *p);
     p->shape = shape;

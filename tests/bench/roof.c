@@ -99,7 +99,8 @@ static void read_share(void *context, unsigned index, unsigned threads) {
 
 double bench_read_ns(const void *data, size_t bytes, unsigned threads) {
     const uintptr_t at = (uintptr_t)data, aligned = (at + 63) & ~(uintptr_t)63;
-    stretch s = {.data = (const unsigned char *)data + (aligned - at), .bytes = bytes - (size_t)(aligned - at)};
+    stretch s = {.data = (const unsigned char *)data + (aligned - at),
+                 .bytes = bytes - (size_t)(aligned - at)};
     return bench_together(threads, read_share, &s);
 }
 
