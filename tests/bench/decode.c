@@ -214,45 +214,70 @@ typedef struct parts {
     double step, run, kernels, loop, empty; /* ns per record, over all positions */
 } parts;
 
-static void keep_least(double *least, double now) {
-    *least = *least == 0 || now < *least ? now : *least;
+/* What is timed, each with a stack of its own depth: whether buffers on the stack and operands fall on the same lines of a
+ * cache is worth more than what is looked for, and differs from process to process. */
+typedef struct timed {
+    model *m;
+    bare *l;
+    int64_t position;
+} timed;
+
+static double time_step(const timed *t) {
+    (void)step(t->m, 1,
+               t->position > 0 ? t->position - 1 : 1); /* so that slots do change, as from token to token */
+    int64_t start = bench_now();
+    (void)step(t->m, 1, t->position);
+    return (double)(bench_now() - start);
 }
 
-/* All positions once, each part several times in turn: the least of these, since whatever disturbs only adds. */
+static double time_run(const timed *t) {
+    return bench_run_ns(kiln_llama_decoder_session(t->m->decoder[1]), 1);
+}
+
+static double time_bare(const timed *t) {
+    return bare_ns(t->l);
+}
+
+static double at_depth(size_t bytes, double (*f)(const timed *), const timed *t) {
+    volatile unsigned char room[bytes];
+    room[0] = 0;
+    double ns = f(t);
+    return ns + room[0];
+}
+
+/* The least of several, at depths that cover a page: whatever disturbs only adds. They take turns. */
+static void least_of(const timed *t, size_t n, double (*const *f)(const timed *), double *sums,
+                     double records) {
+    enum { REPS = 8, PAGE = 4096 };
+    double least[3];
+    for (size_t k = 0; k < REPS; k++)
+        for (size_t i = 0; i < n; i++) {
+            double ns = at_depth(64 + k * PAGE / REPS, f[i], t);
+            least[i] = k == 0 || ns < least[i] ? ns : least[i];
+        }
+    for (size_t i = 0; i < n; i++)
+        sums[i] += least[i] / records;
+}
+
+/* All positions once. */
 static parts round_of(model *m, bare *l, float *before) {
-    enum { REPS = 5 };
-    kiln_session *session = kiln_llama_decoder_session(m->decoder[1]);
+    static double (*const real[])(const timed *) = {time_step, time_run, time_bare};
+    static double (*const empty[])(const timed *) = {time_bare, time_run};
     const size_t bytes = (size_t)kiln_llama_get_params(m->llama)->n_vocab * sizeof(float);
     const double records = (double)l->tape->n_records * TOKENS;
-    parts sum = {0};
+    double with[3] = {0}, without[2] = {0};
     for (int64_t i = 0; i < TOKENS; i++) {
+        const timed t = {m, l, i};
         const float *logits = step(m, 1, i);
-        parts least = {0};
         memcpy(before, logits, bytes);
-        for (int k = 0; k < REPS; k++) {
-            (void)step(m, 1,
-                       i > 0 ? i - 1 : 1); /* so that the slots do change, as they do from token to token */
-            int64_t start = bench_now();
-            logits = step(m, 1, i);
-            keep_least(&least.step, (double)(bench_now() - start));
-            keep_least(&least.run, bench_run_ns(session, 1));
-            keep_least(&least.kernels, bare_ns(l));
-        }
+        least_of(&t, 3, real, with, records);
         if (memcmp(before, logits, bytes) != 0)
             bench_fail("%s: the bare loop at %lld gives other logits", m->name, (long long)i);
         use(l, false);
-        for (int k = 0; k < REPS; k++) {
-            keep_least(&least.loop, bare_ns(l));
-            keep_least(&least.empty, bench_run_ns(session, 1));
-        }
+        least_of(&t, 2, empty, without, records);
         use(l, true);
-        sum.step += least.step / records;
-        sum.run += least.run / records;
-        sum.kernels += least.kernels / records;
-        sum.loop += least.loop / records;
-        sum.empty += least.empty / records;
     }
-    return sum;
+    return (parts){with[0], with[1], with[2], without[0], without[1]};
 }
 
 /* Returns the median overhead of a step, ns per record. */
