@@ -70,37 +70,64 @@ double bench_together(unsigned threads, void (*f)(void *context, unsigned index,
 
 /* ---- reading ---------------------------------------------------------------------------------------- */
 
-/* Wide loads where the compiler has them; several sums, so that none waits for another. */
+/* Wide loads where the processor has them. */
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
+#define BENCH_WIDEST __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define BENCH_WIDEST
+#endif
+
 typedef uint64_t wide __attribute__((vector_size(64), aligned(64), may_alias));
-enum { SUMS = 4 };
+enum { STREAMS_MOST = 4 };
 
 typedef struct stretch {
     const unsigned char *data;
     size_t bytes;
+    unsigned streams; /* of each thread, side by side */
+    bool ahead;       /* asks for lines 2 KiB ahead */
     _Atomic uint64_t sum;
 } stretch;
 
-static void read_share(void *context, unsigned index, unsigned threads) {
-    stretch *s = context;
-    const size_t step = SUMS * sizeof(wide), steps = s->bytes / step;
-    const size_t first = steps * index / threads, last = steps * (index + 1) / threads;
-    wide sums[SUMS] = {{0}};
-    for (size_t i = first; i < last; i++) {
-        const wide *p = (const wide *)(const void *)(s->data + i * step);
-        for (size_t k = 0; k < SUMS; k++)
-            sums[k] += p[k];
-    }
-    uint64_t sum = 0;
-    for (size_t k = 0; k < SUMS; k++)
-        for (size_t lane = 0; lane < 8; lane++)
-            sum += sums[k][lane];
-    atomic_fetch_add(&s->sum, sum); /* so that nothing of it is left out */
+/* Sums up `n` pieces of 256 bytes from each of `streams` places; several sums, so that none waits for another. */
+BENCH_WIDEST static uint64_t read_pieces(const unsigned char *const *at, unsigned streams, size_t n,
+                                         bool ahead) {
+    wide a = {0}, b = {0}, c = {0}, d = {0};
+    for (size_t i = 0; i < n; i++)
+        for (unsigned k = 0; k < streams; k++) {
+            const wide *p = (const wide *)(const void *)(at[k] + i * 4 * sizeof(wide));
+            if (ahead)
+                for (size_t line = 0; line < 4; line++)
+                    __builtin_prefetch(p + 32 + line);
+            a += p[0];
+            b += p[1];
+            c += p[2];
+            d += p[3];
+        }
+    a += b + c + d;
+    return a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6] + a[7];
 }
 
-double bench_read_ns(const void *data, size_t bytes, unsigned threads) {
+static void read_share(void *context, unsigned index, unsigned threads) {
+    stretch *s = context;
+    const size_t piece = 4 * sizeof(wide), shares = (size_t)threads * s->streams,
+                 n = s->bytes / piece / shares;
+    const unsigned char *at[STREAMS_MOST];
+    for (unsigned k = 0; k < s->streams; k++)
+        at[k] = s->data + (index * s->streams + k) * n * piece;
+    atomic_fetch_add(&s->sum,
+                     read_pieces(at, s->streams, n, s->ahead)); /* so that nothing of it is left out */
+}
+
+double bench_read_ns(const void *data, size_t bytes, unsigned threads, unsigned way) {
+    static const struct {
+        unsigned streams;
+        bool ahead;
+    } ways[BENCH_READ_WAYS] = {{1, false}, {1, true}, {4, false}};
     const uintptr_t at = (uintptr_t)data, aligned = (at + 63) & ~(uintptr_t)63;
     stretch s = {.data = (const unsigned char *)data + (aligned - at),
-                 .bytes = bytes - (size_t)(aligned - at)};
+                 .bytes = bytes - (size_t)(aligned - at),
+                 .streams = ways[way].streams,
+                 .ahead = ways[way].ahead};
     return bench_together(threads, read_share, &s);
 }
 
@@ -108,7 +135,7 @@ double bench_read_ns(const void *data, size_t bytes, unsigned threads) {
 
 typedef float lanes __attribute__((vector_size(64)));
 
-static void compute_share(void *context, unsigned index, unsigned threads) {
+BENCH_WIDEST static void compute_share(void *context, unsigned index, unsigned threads) {
     enum { STEPS = 100000, CHAINS = 4 };
     _Atomic uint64_t *sink = context;
     lanes v[CHAINS];

@@ -13,8 +13,10 @@ enum { BENCH_ROOF_THREADS = 64 };
 double bench_together(unsigned threads, void (*f)(void *context, unsigned index, unsigned threads),
                       void *context);
 
-/* Nanoseconds for reading `bytes` once, each thread a contiguous share. */
-double bench_read_ns(const void *data, size_t bytes, unsigned threads);
+/* Nanoseconds for reading `bytes` once, each thread a contiguous share of it, in one of BENCH_READ_WAYS ways: from
+ * beginning to end, the same with prefetches, in four streams. Which is the fastest differs from machine to machine. */
+enum { BENCH_READ_WAYS = 3 };
+double bench_read_ns(const void *data, size_t bytes, unsigned threads, unsigned way);
 
 /* Nanoseconds for a fixed amount of arithmetic per thread, from registers: with n threads, n times as much is done. */
 double bench_arithmetic_ns(unsigned threads);
