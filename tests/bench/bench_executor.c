@@ -6,21 +6,32 @@
 #include <string.h>
 
 static const struct {
-    const char *name;
+    const char *name, *text;
     void (*run)(bench *b, const peer *p, const bench_options *o);
-} cases[] = {{"nodes", bench_nodes},   {"wake", bench_wake},     {"bake", bench_bake},
-             {"branch", bench_branch}, {"decode", bench_decode}, {"crowd", bench_crowd},
-             {"cancel", bench_cancel}, {"many", bench_many}};
+} cases[] = {
+    {"nodes", "tiny nodes, replayed, built anew and captured: bars 1, 2 and 4", bench_nodes},
+    {"wake", "one node after the host slept: bar 3", bench_wake},
+    {"bake", "baking, and the memory of a plan: bar 5", bench_bake},
+    {"branch", "what a second thread brings for unequal products: bar 6", bench_branch},
+    {"decode", "a very small model (needs test data): bar 7", bench_decode},
+    {"crowd", "more threads than processors, beside others: bar 8", bench_crowd},
+    {"cancel", "from the call to the fence: bar 9", bench_cancel},
+    {"many", "1 to 16 threads (needs 16 processors): bar 10", bench_many},
+};
 
 static int usage(FILE *to, int code) {
-    fputs("Usage: bench_executor [--peer FOLDER] [--rounds N] [--json FILE] [CASE...]\n"
-          "  --peer    folder with ggml's shared libraries; without it the benchmark runs alone\n"
-          "  --rounds  alternated rounds per case (21)\n"
-          "  --json    where the report goes\nCases:",
-          to);
+    fputs(
+        "Usage: bench_executor [--peer FOLDER] [--rounds N] [--json FILE] [CASE...]\n"
+        "  --peer    folder with ggml's shared libraries; without it the benchmark runs alone, and bars 1 to "
+        "4\n"
+        "            are not judged\n"
+        "  --rounds  alternated rounds per case (21)\n"
+        "  --json    where the report goes\n"
+        "Test data is looked for in $KILN_TEST_DATA, or ../shared/data. Leave the machine alone meanwhile.\n"
+        "Cases (all, unless some are named):\n",
+        to);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        fprintf(to, " %s", cases[i].name);
-    fputc('\n', to);
+        fprintf(to, "  %-8s %s\n", cases[i].name, cases[i].text);
     return code;
 }
 
