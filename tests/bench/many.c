@@ -13,6 +13,7 @@
 #include "roof.h"
 #include "work.h"
 
+#include <math.h>
 #include <stdio.h>
 
 enum { MOST = 16, COUNTS = 5, REGIONS = 500, TILE_NS = 2000, NODES = 1000, WIDTH = 16 };
@@ -163,8 +164,9 @@ static void adds(bench *b, const bench_options *options, double *ratio, double *
 
 void bench_many(bench *b, const peer *p, const bench_options *options) {
     static const bench_shape shapes[] = {{"experts f32, 512 tokens", KILN_F32, 512, 512, 512, 8, 1},
-                                         {"experts f32, 2048 tokens", KILN_F32, 2048, 1024, 512, 8, 1}};
-    double ratio, spread, rest, gain[2];
+                                         {"experts f32, 2048 tokens", KILN_F32, 2048, 1024, 512, 8, 1},
+                                         {"experts q8_0, 1024 tokens", KILN_Q8_0, 1024, 1024, 1024, 8, 1}};
+    double ratio, spread, rest, gain[3], least = INFINITY;
     puts("\nmany: 1 to 16 threads");
     if (b->cpus < MOST) {
         printf("  skipped: it needs %d processors, and here are %u\n", (int)MOST, b->cpus);
@@ -172,11 +174,13 @@ void bench_many(bench *b, const peer *p, const bench_options *options) {
     }
     peer_rest(p);
     double barrier = barriers(b, options);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++) {
         gain[i] = experts(b, options, shapes[i]);
+        least = fmin(least, gain[i]);
+    }
     adds(b, options, &ratio, &spread, &rest);
-    bench_bar_add(b, "10", barrier <= 1500 && gain[0] >= 13 && ratio <= 1 + spread && rest < 0.1,
+    bench_bar_add(b, "10", barrier <= 1500 && least >= 13 && ratio <= 1 + spread && rest < 0.1,
                   "16 threads: barrier <= 1.5 us; experts >= 13x; tiny chain no slower than 1; parked < 0.1%",
-                  "barrier %.2f us; %.1fx (4 times the tokens, twice the rows: %.1fx); %.3fx; %.3f%%",
-                  barrier / 1e3, gain[0], gain[1], ratio, rest);
+                  "barrier %.2f us; experts %.1fx, %.1fx, %.1fx; chain %.3fx; %.3f%%", barrier / 1e3, gain[0],
+                  gain[1], gain[2], ratio, rest);
 }
