@@ -167,7 +167,7 @@ kiln_status kiln_session_observe(kiln_session *s, uint32_t watch,
     s->callback_context = context;
     s->tape.timed &= ~(uint32_t)KILN__TIME_RECORDS;
     s->tape.timed |= watch & KILN_WATCH_TIME ? KILN__TIME_RECORDS : 0;
-    s->tape.stale = 1; /* what runs without a break depends on it */
+    s->tape.stale |= KILN__STALE_STEPS; /* what runs without a break depends on it */
     for (uint32_t r = 0; r < s->tape.n_regions; r++)
         s->tape.regions[r].observed = 0;
     for (size_t i = 0; i < s->plan->taps.count; i++)

@@ -61,10 +61,9 @@ struct kiln_state_buffer {
 
 /* Where a slot's value goes. */
 typedef struct kiln__slot_patch {
-    uint32_t record;
-    uint32_t is_float;
-    int64_t factor; /* of a count; 1 for attributes */
-    void *at;       /* int64_t, or float */
+    uint32_t record, region;
+    int64_t factor; /* of a count; 0: an attribute, which no count depends on */
+    void *at;       /* int64_t, or float for a slot that is one */
 } kiln__slot_patch;
 
 /* An operand that lies in a storage. */

@@ -41,13 +41,14 @@ typedef struct filler {
     bool count;
     size_t *slot_at;    /* [n_slots + 1] */
     size_t *pointer_at; /* [n_storages + 1] */
+    uint32_t region;    /* at hand */
 } filler;
 
-static void patch_slot(filler *f, uint32_t slot, uint32_t record, bool is_float, int64_t factor, void *at) {
+static void patch_slot(filler *f, uint32_t slot, uint32_t record, int64_t factor, void *at) {
     if (f->count)
         f->slot_at[slot + 1]++;
     else
-        f->session->slot_patches[f->slot_at[slot]++] = (kiln__slot_patch){record, is_float, factor, at};
+        f->session->slot_patches[f->slot_at[slot]++] = (kiln__slot_patch){record, f->region, factor, at};
 }
 
 static void fill_operand(filler *f, uint32_t record, uint32_t tensor, kiln_operand *o) {
@@ -66,7 +67,7 @@ static void fill_operand(filler *f, uint32_t record, uint32_t tensor, kiln_opera
     }
     for (uint32_t i = 0; i < t->desc.ndim; i++)
         if (t->desc.dims[i].slot != 0)
-            patch_slot(f, t->desc.dims[i].slot, record, false, t->desc.dims[i].n,
+            patch_slot(f, t->desc.dims[i].slot, record, t->desc.dims[i].n,
                        f->count ? NULL : &o->ne[KILN_MAX_DIMS - t->desc.ndim + i]);
 }
 
@@ -79,11 +80,11 @@ static void fill_attrs(filler *f, uint32_t record, const kiln__node *n, unsigned
         if (a->type == KILN_ATTR_I64_SLOT) {
             uint32_t slot = ((const kiln_i64_value *)(const void *)(source + a->offset))->slot;
             if (slot != 0)
-                patch_slot(f, slot, record, false, 1, f->count ? NULL : attrs + a->offset);
+                patch_slot(f, slot, record, 0, f->count ? NULL : attrs + a->offset);
         } else if (a->type == KILN_ATTR_F32_SLOT) {
             uint32_t slot = ((const kiln_f32_value *)(const void *)(source + a->offset))->slot;
             if (slot != 0)
-                patch_slot(f, slot, record, true, 1, f->count ? NULL : attrs + a->offset);
+                patch_slot(f, slot, record, 0, f->count ? NULL : attrs + a->offset);
         }
     }
 }
@@ -96,6 +97,8 @@ static void walk(filler *f, unsigned char *block) {
     for (uint32_t r = 0; r < schedule->n_nodes; r++) {
         const kiln__node *n = &p->nodes.items[schedule->order[r]];
         uint32_t n_operands = n->n_in + n->n_out;
+        while (schedule->region_first[f->region + 1] <= r)
+            f->region++;
         int64_t operands_at = (at + 63) & ~(int64_t)63;
         int64_t attrs_at = operands_at + (int64_t)n_operands * (int64_t)sizeof(kiln_operand);
         at = attrs_at + (int64_t)n->op->attrs_size;
@@ -109,8 +112,7 @@ static void walk(filler *f, unsigned char *block) {
         s->tape.records[r] = (kiln__record){
             .args = {n->n_in, n->n_out, operands, operands + n->n_in, n->op->attrs_size ? attrs : NULL},
             .op = n->op,
-            .node = schedule->order[r],
-            .stale = 1};
+            .node = schedule->order[r]};
         kiln__args_flatten(&s->tape.records[r].args);
     }
 }
@@ -134,7 +136,7 @@ kiln_status kiln__tape_make(kiln_session *s, kiln_error *error) {
         return kiln_error_set(error, KILN_ERROR_OVERFLOW, "the records do not fit 63 bits");
     if (!alloc_lists(s))
         return kiln_error_set(error, KILN_ERROR_MEMORY, "making a session: out of memory");
-    filler f = {s, true, s->first_slot_patch, s->first_pointer};
+    filler f = {s, true, s->first_slot_patch, s->first_pointer, 0};
     walk(&f, NULL);
     prefix_sums(s->first_slot_patch, s->n_slots + 1);
     prefix_sums(s->first_pointer, s->n_storages + 1);
@@ -150,12 +152,12 @@ kiln_status kiln__tape_make(kiln_session *s, kiln_error *error) {
     s->tape.regions = (kiln__region *)(void *)(base + l.regions);
     s->tape.n_records = plan->schedule.n_nodes;
     s->tape.n_regions = plan->schedule.n_regions;
-    s->tape.stale = 1;
     for (uint32_t r = 0; r < s->tape.n_regions; r++)
         s->tape.regions[r] = (kiln__region){.first = plan->schedule.region_first[r],
                                             .last = plan->schedule.region_first[r + 1]};
     /* Filling moves the first indices forward to where the next group begins; shift them back after. */
     f.count = false;
+    f.region = 0;
     walk(&f, base + l.block);
     memmove(s->first_slot_patch + 1, s->first_slot_patch, s->n_slots * sizeof *s->first_slot_patch);
     memmove(s->first_pointer + 1, s->first_pointer, s->n_storages * sizeof *s->first_pointer);
@@ -177,14 +179,17 @@ void kiln__tape_free(kiln_session *s) {
 /* ---- patching --------------------------------------------------------------------------------------- */
 
 void kiln__session_apply_slot(kiln_session *s, uint32_t slot) {
+    const bool is_float = s->plan->program->slots.items[slot].is_float;
     for (size_t i = s->first_slot_patch[slot]; i < s->first_slot_patch[slot + 1]; i++) {
         const kiln__slot_patch *p = &s->slot_patches[i];
-        if (p->is_float)
+        if (is_float) {
             *(float *)p->at = s->f32[slot];
-        else
+        } else if (p->factor == 0) {
+            *(int64_t *)p->at = s->i64[slot];
+        } else {
             *(int64_t *)p->at = p->factor * s->i64[slot];
-        s->tape.records[p->record].stale = 1;
-        s->tape.stale = 1;
+            kiln__tape_touch(&s->tape, p->region, p->record);
+        }
     }
 }
 

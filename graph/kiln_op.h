@@ -184,6 +184,8 @@ typedef struct kiln_tile {
     int64_t first, last;    /* compute tiles first ≤ i < last */
     unsigned char *scratch; /* this worker's own bytes, 64-byte aligned; size as `scratch` asked */
     void *reserved;         /* for the kiln_tile_* calls */
+    bool
+        again; /* scratch is as this worker's call before left it, which was for the same node in the same run */
 } kiln_tile;
 
 /* Reports that row `row` met an index outside [0, limit); what counts as a row is the op's affair. The kernel
@@ -210,14 +212,16 @@ typedef struct kiln_kernel {
     bool (*supports)(const kiln_args *args);
     /* Number of independent tiles for these counts, ≥ 0 (less is KILN_ERROR_OVERFLOW, more than 2³¹ - 1 in
      * one region KILN_ERROR_LIMIT, when the session is made or the run submitted). NULL: 1. Tiles may run in
-     * any order, at once, on any worker; results must not depend on that. Data is not to be read. */
+     * any order, at once, on any worker; results must not depend on that. It is asked again when counts change: data, and
+     * attributes that follow a slot, are not to be read. */
     int64_t (*tiles)(const kiln_args *args);
     /* Bytes of scratch a worker needs, at the maxima. NULL: none. Negative: overflow. */
     int64_t (*scratch)(const kiln_args *args);
     /* Computes the tiles. Anything but KILN_OK ends the run, whose fence then holds KILN_ERROR_KERNEL. Not
      * NULL. */
     kiln_status (*run)(const kiln_args *args, kiln_tile *tile);
-    /* For the counts of this run; data is not to be read. NULL: not known; a microsecond per tile is assumed. */
+    /* For the counts of this run, asked with `tiles`; data is not to be read, and an attribute that follows a slot may be
+     * of an earlier run. NULL: not known; a microsecond per tile is assumed. */
     kiln_cost (*cost)(const kiln_args *args);
 } kiln_kernel;
 

@@ -20,7 +20,9 @@ typedef struct kiln__tuning {
     /* What is worth telling other threads. */
     int64_t share_ns; /* a region shorter than this is computed by one thread: telling others costs more */
     int64_t claim_ns; /* tiles are claimed in portions about this long */
-    int64_t wake_ns;  /* from waking a parked thread until it computes; less work than that is not worth it */
+    int64_t
+        look_ns; /* a thread looks at least so often whether the run was cancelled, if tiles are shorter */
+    int64_t wake_ns; /* from waking a parked thread until it computes; less work than that is not worth it */
 } kiln__tuning;
 
 /* Measured on Zen 4, down to map_tokens. From bytes_per_ns on they are estimates that no sweep has confirmed yet. */
@@ -37,6 +39,7 @@ static const kiln__tuning kiln__cpu_tuning = {
     .unknown_ns = 1000,
     .share_ns = 2000,
     .claim_ns = 1000,
+    .look_ns = 100000,
     .wake_ns = 25000,
 };
 

@@ -68,6 +68,8 @@ static kiln_status choose_kernels(const kiln__cpu_executor *cpu, kiln__tape *tap
                                   uint32_t *at, kiln_error *error) {
     uint32_t widest = tape->n_records;
     *scratch = 0;
+    for (uint32_t r = 0; r < tape->n_regions; r++)
+        tape->regions[r].stale = 1;
     for (uint32_t i = 0; i < tape->n_records; i++) {
         kiln__record *record = &tape->records[i];
         const kiln_kernel *kernel = kiln__kernel_choose(record->op, &record->args, cpu->features);
@@ -85,7 +87,7 @@ static kiln_status choose_kernels(const kiln__cpu_executor *cpu, kiln__tape *tap
         record->kernel = kernel;
         record->stale = 1;
     }
-    tape->stale = 1;
+    tape->stale = KILN__STALE_COUNTS | KILN__STALE_STEPS;
     *at = widest;
     return KILN_OK;
 }
@@ -229,7 +231,7 @@ KILN__HOT static kiln_status start(kiln__cpu_run *run, uint64_t *serial) {
         kiln__cpu_set_phase(run, KILN__CPU_AT_REST);
         return status;
     }
-    run->number = (uint32_t)*serial;
+    run->number = *serial;
     kiln__cpu_reset(run);
     /* This thread is a helper until it leaves: the run may end at any moment. Relaxed and release: as in
      * kiln__cpu_worker_main. */

@@ -139,7 +139,7 @@ static void wake(kiln__cpu_run *run, uint32_t n) {
 KILN__HOT void kiln__cpu_offer(kiln__cpu_run *run, uint32_t r, uint32_t index) {
     const kiln__tape *tape = run->run->tape;
     if (tape->timed & KILN__TIME_PROFILE)
-        kiln__profile_opened(tape->profile, index, run->number, r);
+        kiln__profile_opened(tape->profile, index, (uint32_t)run->number, r);
     /* Relaxed: the word below orders it. */
     atomic_store_explicit(&run->left, run->steps[r].units, memory_order_relaxed);
     /* Sequentially consistent: as a release, it orders all results so far, `left` and the tape before any
@@ -239,9 +239,9 @@ KILN__HOT static void advance(kiln__cpu_lane *lane, uint32_t r) {
 
 /* How many units to claim when `n` are left: shrinking shares, so that threads end together, but not so small that
  * claiming costs more than computing. */
-static uint32_t share(uint32_t n, uint32_t threads, uint32_t grain) {
-    uint32_t want = n / (4 * threads), most = grain > KILN__CPU_CHUNK ? grain : KILN__CPU_CHUNK;
-    return want < grain ? grain : want > most ? most : want;
+static uint32_t share(uint32_t n, uint32_t threads, const kiln__cpu_step *step) {
+    uint32_t want = n / (4 * threads);
+    return want < step->grain ? step->grain : want > step->most ? step->most : want;
 }
 
 KILN__HOT bool kiln__cpu_take(kiln__cpu_lane *lane, uint32_t *region, bool *done) {
@@ -252,8 +252,7 @@ KILN__HOT bool kiln__cpu_take(kiln__cpu_lane *lane, uint32_t *region, bool *done
     if (first >= n)
         return false;
     const bool skip = kiln__cpu_cancelled(run);
-    const uint32_t want =
-        skip ? KILN__CPU_DRAIN : share(n - first, run->threads, run->steps[word >> 32].grain);
+    const uint32_t want = skip ? KILN__CPU_DRAIN : share(n - first, run->threads, &run->steps[word >> 32]);
     /* Acquire: what the publisher wrote, and through it all results of the regions before. Additions by
      * others in between do not break that: they continue the publisher's release sequence. */
     word = atomic_fetch_add_explicit(&run->claim, want, memory_order_acquire);

@@ -23,8 +23,9 @@
 
 enum {
     KILN__CPU_MAX_THREADS = 1024,
-    KILN__CPU_CHUNK = 8,    /* tiles computed between two looks at cancel and deadline, at most */
-    KILN__CPU_PIECE = 64,   /* the same for one thread that waits without limit */
+    KILN__CPU_CHUNK = 8, /* tiles claimed at once, at most, unless they are tiny */
+    KILN__CPU_PIECE =
+        64, /* tiles that a thread computes alone between two looks at cancel and deadline, at most */
     KILN__CPU_DRAIN = 4096, /* tiles thrown away at once after a cancel */
     KILN__CPU_QUANTUM = 16, /* claims a worker makes in one run while others are active */
     KILN__CPU_STRETCH = 64, /* regions computed alone between two looks at whether others want the thread */
@@ -44,6 +45,8 @@ typedef struct kiln__cpu_slot {
     _Alignas(KILN__LINE) unsigned char *scratch;
     uint64_t stamp; /* profiled: when the last call ended, if nothing came in between, else 0 */
     bool failed, bad_index;
+    uint32_t last_record; /* whose kernel was called last, */
+    uint64_t last_run;    /* and in which submission */
     kiln__tile_sink
         sink; /* of the present kernel call; only where something is wrong, more than its first member */
     uint32_t fail_record; /* the first failure in record order, then tile order */
@@ -67,8 +70,8 @@ typedef struct kiln__cpu_place {
 
 /* How a region is computed, found from the costs whenever counts have changed. */
 typedef struct kiln__cpu_step {
-    uint32_t units; /* that can be claimed: its tiles, or 1 when one thread computes it alone */
-    uint32_t grain; /* tiles that a thread claims at least */
+    uint32_t units;       /* that can be claimed: its tiles, or 1 when one thread computes it alone */
+    uint16_t grain, most; /* tiles that a thread claims at least, and at most */
     uint32_t
         serial_end; /* one thread computes it alone: one past the last region that follows it without a break */
     uint32_t
@@ -86,8 +89,8 @@ typedef struct kiln__cpu_run {
     kiln__run *run;
     kiln_cpu_pool *pool;
     struct kiln__cpu_executor *executor;
+    uint64_t number; /* of the submission */
     uint32_t lanes;  /* threads that may compute, at one time or another: slots */
-    uint32_t number; /* of the submission, as profiles count */
     size_t bytes;    /* of the whole allocation */
 
     /* Without a pool's threads: where the next wait goes on. */

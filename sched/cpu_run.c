@@ -29,11 +29,32 @@ static int64_t estimate(const kiln__record *record) {
     return kiln__plus(t->record_ns, moving > computing ? moving : computing);
 }
 
-/* Tiles that take claim_ns together, so that claiming costs little beside computing. */
-static uint32_t grain_of(const kiln__region *region) {
-    int64_t tile = region->tiles > 0 ? region->estimate / region->tiles : 0;
-    int64_t grain = tile > 0 ? kiln__cpu_tuning.claim_ns / tile : KILN__CPU_GRAIN_MAX;
-    return grain < 1 ? 1 : grain > KILN__CPU_GRAIN_MAX ? KILN__CPU_GRAIN_MAX : (uint32_t)grain;
+/* Tiles that take about `ns` together. */
+static uint32_t tiles_in(int64_t ns, int64_t tiles, int64_t estimate_ns, uint32_t most) {
+    int64_t tile = tiles > 0 ? estimate_ns / tiles : 0, n = tile > 0 ? ns / tile : most;
+    return n < 1 ? 1 : n > most ? most : (uint32_t)n;
+}
+
+/* A thread does not look up more often than that, nor less. Of tiles that are not known it does a few. */
+static uint32_t piece_of(const kiln__record *record) {
+    if (((const kiln_kernel *)record->kernel)->cost == NULL)
+        return 4;
+    return tiles_in(kiln__cpu_tuning.look_ns, record->tiles, record->estimate, KILN__CPU_PIECE);
+}
+
+/* How much a thread claims: enough that claiming costs little beside computing, and no more than lets it look up in
+ * time. Where that makes few portions, they are as many for each thread. */
+static void find_claims(const kiln__cpu_run *run, const kiln__region *region, kiln__cpu_step *step) {
+    const kiln__tape *tape = run->run->tape;
+    uint32_t most = KILN__CPU_CHUNK, tiles = (uint32_t)region->tiles;
+    uint32_t grain = tiles_in(kiln__cpu_tuning.claim_ns, tiles, region->estimate, KILN__CPU_GRAIN_MAX);
+    uint32_t each = (tiles / run->threads + grain - 1) / grain; /* portions for each thread */
+    if (each > 0 && each < 4)
+        grain = (tiles + run->threads * each - 1) / (run->threads * each);
+    for (uint32_t i = region->first; i < region->last; i++)
+        most = tape->records[i].piece < most ? tape->records[i].piece : most;
+    step->grain = (uint16_t)grain;
+    step->most = (uint16_t)(grain > most ? grain : most);
 }
 
 /* A region of which some record is stale. *at: the record that a failure belongs to. */
@@ -47,6 +68,7 @@ static kiln_status refresh_region(kiln__tape *tape, kiln__region *region, uint32
             kiln__args_flatten(&record->args);
             record->tiles = kernel->tiles ? kernel->tiles(&record->args) : 1;
             record->estimate = estimate(record);
+            record->piece = piece_of(record);
         }
         if (record->tiles < 0)
             return KILN_ERROR_OVERFLOW;
@@ -115,23 +137,43 @@ static void find_serial_runs(kiln__cpu_run *run) {
     }
 }
 
-kiln_status kiln__cpu_refresh(kiln__cpu_run *run, uint32_t *at) {
+/* Would it be decided otherwise? Not for a token more in a cache. */
+static bool has_changed(const kiln__region *region) {
+    int64_t now = region->estimate, then = region->decided;
+    return (now > then ? now - then : then - now) > then / 4;
+}
+
+static void decide(kiln__cpu_run *run) {
     kiln__tape *tape = run->run->tape;
-    for (uint32_t r = 0; r < tape->n_regions; r++) {
-        kiln__region *region = &tape->regions[r];
-        uint32_t i = region->first;
-        while (i < region->last && !tape->records[i].stale)
-            i++;
-        if (i == region->last)
-            continue;
-        kiln_status status = refresh_region(tape, region, at);
-        if (status != KILN_OK)
-            return status; /* its records stay stale, so the next submit comes here again */
-        run->steps[r].units = is_solo(run, region) ? 1 : (uint32_t)region->tiles;
-        run->steps[r].grain = grain_of(region);
-    }
     find_wakes(run);
     find_serial_runs(run);
+    for (uint32_t r = 0; r < tape->n_regions; r++)
+        tape->regions[r].decided = tape->regions[r].estimate;
+}
+
+kiln_status kiln__cpu_refresh(kiln__cpu_run *run, uint32_t *at) {
+    kiln__tape *tape = run->run->tape;
+    bool anew = (tape->stale & KILN__STALE_STEPS) != 0;
+    for (uint32_t r = 0; r < tape->n_regions; r++) {
+        kiln__region *region = &tape->regions[r];
+        kiln__cpu_step *step = &run->steps[r];
+        if (!region->stale)
+            continue;
+        if (region->first < region->last) { /* what has no records stays one unit */
+            kiln_status status = refresh_region(tape, region, at);
+            if (status != KILN_OK) { /* its records stay stale, so the next submit comes here again */
+                tape->stale |= KILN__STALE_STEPS;
+                return status;
+            }
+            const uint32_t units = is_solo(run, region) ? 1 : (uint32_t)region->tiles;
+            anew = anew || units != step->units || has_changed(region);
+            step->units = units;
+            find_claims(run, region, step);
+        }
+        region->stale = 0;
+    }
+    if (anew)
+        decide(run);
     tape->stale = 0;
     return KILN_OK;
 }
@@ -244,7 +286,7 @@ static kiln_status timed_call(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t
     if (profile != NULL) {
         slot->stamp = kiln__ticks(profile);
         kiln__profile_note(profile, (uint32_t)(slot - run->slots),
-                           (kiln__profile_event){start, slot->stamp, run->number, index,
+                           (kiln__profile_event){start, slot->stamp, (uint32_t)run->number, index,
                                                  (uint32_t)tile->first,
                                                  (uint32_t)(tile->last - tile->first)});
     }
@@ -258,7 +300,10 @@ static inline void call(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t index
                         int64_t last) {
     kiln__record *record = &run->run->tape->records[index];
     const kiln_kernel *kernel = record->kernel;
-    kiln_tile tile = {first, last, slot->scratch, &slot->sink};
+    const bool again = slot->last_record == index && slot->last_run == run->number;
+    kiln_tile tile = {first, last, slot->scratch, &slot->sink, again};
+    slot->last_record = index;
+    slot->last_run = run->number;
     kiln_status status =
         run->run->tape->timed == 0 ? kernel->run(&record->args, &tile) : timed_call(run, slot, index, &tile);
     if (status != KILN_OK || slot->sink.reports != 0)
@@ -292,15 +337,15 @@ KILN__HOT void kiln__cpu_tiles(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_
     }
 }
 
-/* Computes records up to `last` from where run->record and run->tile stand, in pieces of at most `piece` tiles, until
- * one fails, the run is cancelled (then what is left counts as skipped) or the deadline has passed with something
+/* Computes records up to `last` from where `at` stands, piece by piece, until one fails, the run is cancelled (then
+ * what is left counts as skipped) or the deadline has passed with something
  * left. True: nothing is left to do for this thread. */
 KILN__HOT static bool records_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, kiln__cpu_place *at,
-                                    uint32_t last, int64_t piece, int64_t deadline) {
+                                    uint32_t last, int64_t deadline) {
     const kiln__record *records = run->run->tape->records;
     slot->stamp = 0;
     for (; at->record < last; at->record++, at->tile = 0) {
-        const int64_t tiles = records[at->record].tiles;
+        const int64_t tiles = records[at->record].tiles, piece = records[at->record].piece;
         while (at->tile < tiles) {
             if (kiln__cpu_cancelled(run)) {
                 kiln__cpu_add_trouble(run, KILN__CPU_SKIPPED);
@@ -325,18 +370,17 @@ KILN__HOT uint32_t kiln__cpu_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, uin
     if (end - region > most)
         end = region + most;
     kiln__cpu_place at = {regions[region].first, 0};
-    (void)records_alone(run, slot, &at, regions[end - 1].last, KILN__CPU_PIECE, KILN__NO_DEADLINE);
+    (void)records_alone(run, slot, &at, regions[end - 1].last, KILN__NO_DEADLINE);
     return end - 1;
 }
 
 KILN__HOT bool kiln__cpu_serial(kiln__cpu_run *run, int64_t deadline) {
     const kiln__region *regions = run->run->tape->regions;
-    const int64_t piece = deadline == KILN__NO_DEADLINE ? KILN__CPU_PIECE : KILN__CPU_CHUNK;
     for (;;) {
         const uint32_t last = run->steps[run->region].serial_end - 1;
         if (run->steps[last].units > 1
                 ? !kiln__cpu_host_region(run, last, deadline)
-                : !records_alone(run, &run->slots[0], &run->at, regions[last].last, piece, deadline))
+                : !records_alone(run, &run->slots[0], &run->at, regions[last].last, deadline))
             return false;
         if (!kiln__cpu_region_end(run, last))
             return true;

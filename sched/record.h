@@ -9,8 +9,8 @@
  *
  * Everything is in one allocation. A slot that changes patches counts and attribute values in the block, a
  * binding that changes patches operand pointers, both at offsets found when the tape was made; then the
- * records touched are marked stale and the executor brings what it derives from counts (tiles, grids) up to
- * date before the next run. The block is the same for every executor: the CPU's kernels read it as it is,
+ * records whose counts changed are marked stale, and their regions and the tape, so that the executor finds them to
+ * bring what it derives from counts (tiles, grids) up to date before the next run. The block is the same for every executor: the CPU's kernels read it as it is,
  * Metal packs its parameter structs from it.
  */
 #ifndef KILN_RECORD_H
@@ -28,6 +28,7 @@ typedef struct kiln__record {
     int64_t estimate;   /* ns that all tiles take one thread, roughly; the executor's */
     uint32_t node;      /* index in the plan's program */
     uint32_t stale;     /* 1: counts changed since `tiles` was computed */
+    uint32_t piece;     /* tiles between two looks at whether to stop, at most; the executor's */
     /* When the tape is timed: nanoseconds in the kernel during this run, summed over workers (relaxed: read
      * only after the region is done). The executor zeroes it at submit. */
     _Atomic int64_t ns;
@@ -37,8 +38,16 @@ typedef struct kiln__region {
     uint32_t first, last; /* records first ≤ i < last */
     int64_t tiles;        /* the sum over its records; the executor's */
     int64_t estimate;     /* the sum over its records */
+    int64_t decided;      /* the estimate when it was last decided who computes it; the executor's */
     uint32_t observed;    /* 1: call hooks->region_done when it is finished */
+    uint32_t stale;       /* 1: some record is stale */
 } kiln__region;
+
+/* Bits of kiln__tape.stale. */
+enum {
+    KILN__STALE_COUNTS = 1, /* some record is stale */
+    KILN__STALE_STEPS = 2   /* who computes what is to be decided anew */
+};
 
 /* Bits of kiln__tape.timed. */
 enum {
@@ -50,9 +59,16 @@ typedef struct kiln__tape {
     kiln__record *records;
     kiln__region *regions;
     uint32_t n_records, n_regions;
-    uint32_t stale; /* 1: some record is stale */
+    uint32_t stale; /* KILN__STALE_* */
     uint32_t timed; /* KILN__TIME_* */
     kiln__profile *profile;
 } kiln__tape;
+
+/* Counts of a record have changed. */
+static inline void kiln__tape_touch(kiln__tape *tape, uint32_t region, uint32_t record) {
+    tape->records[record].stale = 1;
+    tape->regions[region].stale = 1;
+    tape->stale |= KILN__STALE_COUNTS;
+}
 
 #endif

@@ -16,6 +16,8 @@ typedef struct kiln__gemm {
     const unsigned char *const *x; /* tokens pointers: f32 rows for gemm_float, q8_a rows for gemm_int */
     float *const *y;               /* tokens pointers to `rows` floats */
     unsigned char *scratch;        /* 64-byte aligned, as many bytes as asked for */
+    int64_t
+        first; /* ≥ 0: which rows x are; gemm_int packs those of one number once, until kiln__gemm_forget */
 } kiln__gemm;
 
 #ifdef KILN_LEVEL

@@ -335,12 +335,14 @@ static void run_strips(const kiln__gemm *g, const int_format *f) {
 #if defined(HAVE_PANELS)
 static void run_panels(const kiln__gemm *g, const int_format *f) {
     int64_t parts = g->k / 32;
-    panel_part *panel = (panel_part *)(void *)g->scratch;
+    int64_t *packed = (int64_t *)(void *)g->scratch;
+    panel_part *panel = (panel_part *)(void *)(g->scratch + KILN__PANEL_HEAD);
     panel_x *x = (panel_x *)(void *)(panel + parts);
-    for (int64_t t = 0; t < g->tokens; t += SIDE) {
+    for (int64_t t = 0; t < g->tokens && *packed != g->first; t += SIDE) {
         int64_t n = g->tokens - t < SIDE ? g->tokens - t : SIDE;
         gather_x(f->off, f->groups, g->x + t, n, parts, x + t / SIDE * parts);
     }
+    *packed = g->first;
     for (int64_t row = 0; row < g->rows; row += WIDE) {
         const unsigned char *w[WIDE];
         int64_t rows = g->rows - row < WIDE ? g->rows - row : WIDE;

@@ -32,16 +32,18 @@ kiln_status KILN_LEVEL_FN(matmul)(const kiln_args *args, kiln_tile *tile) {
     const kiln_operand *w = m.w, *y = &args->out[0];
     bool gathers = kiln__mm_gathers(&m);
     float *rows = (float *)(void *)(tile->scratch + kiln__mm_gemm_scratch(&m));
+    if (m.integer && !tile->again)
+        kiln__gemm_forget(tile->scratch);
     for (int64_t i = tile->first, run; i < tile->last; i += run) {
         /* All row blocks of one token block that are in this call, as one product. */
         int64_t block = i % m.row_blocks, first = i / m.row_blocks * m.tokens_per_block;
         run = m.row_blocks - block < tile->last - i ? m.row_blocks - block : tile->last - i;
         int64_t row = block * m.rows_per_block, end = (block + run) * m.rows_per_block;
-        kiln__gemm g = {w->dtype,     w->data + row * w->nb[2],
-                        w->nb[2],     (end < m.n ? end : m.n) - row,
-                        m.k,          0,
-                        NULL,         NULL,
-                        tile->scratch};
+        kiln__gemm g = {w->dtype,      w->data + row * w->nb[2],
+                        w->nb[2],      (end < m.n ? end : m.n) - row,
+                        m.k,           0,
+                        NULL,          NULL,
+                        tile->scratch, first};
         const unsigned char *xs[KILN__MOST_TOKENS];
         float *ys[KILN__MOST_TOKENS];
         for (; g.tokens < m.tokens_per_block && first + g.tokens < m.tokens; g.tokens++) {

@@ -29,9 +29,9 @@ static const unsigned char *x_of(const id_run *r, int64_t pair) {
     return x->data + (x->ndim == 3 ? t * x->nb[1] + s * x->nb[2] : t * x->nb[2]);
 }
 
-/* Rows row … end-1 of one expert's W for some pairs. */
-static void product(const id_run *r, int64_t expert, const int32_t *pairs, int64_t count, int64_t row,
-                    int64_t end) {
+/* Rows row … end-1 of one expert's W for some pairs: entries of the map from `first` on, or the pair of that number. */
+static void product(const id_run *r, int64_t expert, int64_t first, const int32_t *pairs, int64_t count,
+                    int64_t row, int64_t end) {
     const kiln__mm *m = &r->p.m;
     const kiln_operand *w = r->p.split ? m->w + expert : m->w;
     const unsigned char *base = w->data + (r->p.split ? 0 : expert * w->nb[1]);
@@ -46,7 +46,7 @@ static void product(const id_run *r, int64_t expert, const int32_t *pairs, int64
         }
     }
     kiln__gemm g = {w->dtype, base + row * w->nb[2], w->nb[2], end - row, m->k, count, xs,
-                    ys,       r->tile->scratch};
+                    ys,       r->tile->scratch,      first};
     (m->integer ? KILN_LEVEL_FN(gemm_int) : KILN_LEVEL_FN(gemm_float))(&g);
 }
 
@@ -73,7 +73,7 @@ static kiln_status mapped(const id_run *r, int64_t first, int64_t last, int64_t 
             expert++;
         stop = expert < r->p.experts && offsets[expert + 1] < last ? offsets[expert + 1] : last;
         if (expert < r->p.experts)
-            product(r, expert, entries + i, stop - i, row, end);
+            product(r, expert, i, entries + i, stop - i, row, end);
         else
             drop(r, entries + i, stop - i, row, end);
     }
@@ -84,6 +84,8 @@ kiln_status KILN_LEVEL_FN(matmul_id)(const kiln_args *args, kiln_tile *tile) {
     id_run r = {args, tile, kiln__matmul_id_plan(args), &args->in[KILN_MATMUL_ID_IDS], &args->out[0], NULL};
     const kiln__mm *m = &r.p.m;
     r.rows = (float *)(void *)(tile->scratch + kiln__mm_gemm_scratch(m));
+    if (m->integer && !tile->again)
+        kiln__gemm_forget(tile->scratch);
     for (int64_t i = tile->first, run; i < tile->last; i += run) {
         int64_t block = i % m->row_blocks, first = i / m->row_blocks * m->tokens_per_block;
         run = m->row_blocks - block < tile->last - i ? m->row_blocks - block : tile->last - i;
@@ -99,7 +101,7 @@ kiln_status KILN_LEVEL_FN(matmul_id)(const kiln_args *args, kiln_tile *tile) {
         int32_t pair = (int32_t)first; /* one pair per block */
         int64_t id = id_of(&r, pair);
         if (id >= 0 && id < r.p.experts)
-            product(&r, id, &pair, 1, row, end);
+            product(&r, id, first, &pair, 1, row, end);
         else
             drop(&r, &pair, 1, row, end);
     }

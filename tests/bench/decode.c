@@ -200,7 +200,7 @@ static double bare_ns(bare *l) {
     for (uint32_t i = 0; i < n && status == KILN_OK; i++) {
         const kiln__record *record = &l->tape->records[i];
         const kiln_kernel *kernel = record->kernel;
-        kiln_tile tile = {0, record->tiles, l->scratch, &l->sink};
+        kiln_tile tile = {0, record->tiles, l->scratch, &l->sink, false};
         status = kernel->run(&record->args, &tile);
     }
     double ns = (double)(bench_now() - start);

@@ -107,7 +107,7 @@ static void apply_op(size_t level, int64_t n) {
     y.data = (unsigned char *)ys;
     kiln_args args = {1, 1, &x, &y, current_attrs};
     const kiln_kernel *k = &current_op->kernels[level];
-    kiln_tile tile = {0, k->tiles(&args), NULL, NULL};
+    kiln_tile tile = {0, k->tiles(&args), NULL, NULL, false};
     assert_int_equal(k->run(&args, &tile), KILN_OK);
 }
 

@@ -84,7 +84,7 @@ static void counts_change(void **state) {
                 for (uint32_t i = 0; i < j->tape.n_records; i++)
                     if (below(3) == 0) {
                         j->nodes[i].tiles = random_tiles();
-                        j->tape.records[i].stale = j->tape.stale = 1;
+                        kiln__tape_touch(&j->tape, j->nodes[i].region, i);
                     }
                 job_reset(j);
                 assert_int_equal(run_once(e, j), KILN_OK);

@@ -290,7 +290,7 @@ static void refused_at_prepare(void **state) {
     j->nodes[2].scratch = 0;
     prepare(e, j);
     j->nodes[2].tiles = INT64_MAX; /* the same later, when counts change */
-    j->tape.records[2].stale = j->tape.stale = 1;
+    kiln__tape_touch(&j->tape, j->nodes[2].region, 2);
     assert_int_equal(submit(e, j), KILN_ERROR_LIMIT);
     assert_int_equal(submit(e, j), KILN_ERROR_LIMIT);
     assert_true(e->table->is_done(e, &j->run));

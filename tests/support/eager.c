@@ -114,7 +114,7 @@ static kiln_status run_node(eager *run, size_t index, int64_t split, kiln__tile_
             split = tiles;
         for (int64_t p = split; p-- > 0 && status == KILN_OK;) {
             memset(bytes, 0xff, (size_t)scratch);
-            kiln_tile tile = {tiles * p / split, tiles * (p + 1) / split, bytes, sink};
+            kiln_tile tile = {tiles * p / split, tiles * (p + 1) / split, bytes, sink, false};
             status = k->run(&args, &tile);
         }
         free(bytes);
