@@ -70,11 +70,14 @@ static uint64_t mix(uint64_t x) { /* splitmix64 */
     return x ^ (x >> 31);
 }
 
-static void hooked(hooked_kind kind, const volatile void *object, size_t bytes) {
+static void hooked(hooked_kind kind, const volatile void *object, size_t bytes, const char *text,
+                   const char *function) {
     static _Thread_local uint64_t stream, of_scenario;
     (void)kind;
     (void)object;
     (void)bytes;
+    (void)text;
+    (void)function;
     if (stream == 0 || of_scenario != now.seed) {
         of_scenario = now.seed;
         stream = mix(now.seed + (__atomic_fetch_add(&now.streams, 1, __ATOMIC_RELAXED) << 32)) | 1;
@@ -248,7 +251,7 @@ static void *cancel_beside(void *context) {
     helper *h = context;
     seed = h->seed;
     for (int i = below(200); i > 0; i--)
-        hooked(HOOKED_YIELD, NULL, 0);
+        hooked(HOOKED_YIELD, NULL, 0, "", "");
     for (int i = 1 + below(3); i > 0; i--)
         h->executor->table->cancel(h->executor, &h->job->run);
     return NULL;
@@ -446,7 +449,7 @@ static void play(uint64_t of_seed) {
     /* Nobody makes or releases a session meanwhile, as destroy demands. */
     for (int i = now.own_sessions ? 0 : below(4); i > 0; i--) {
         demand(kiln_executor_destroy(e, &error) == KILN_ERROR_BUSY, "destroyed while busy");
-        hooked(HOOKED_YIELD, NULL, 0);
+        hooked(HOOKED_YIELD, NULL, 0, "", "");
     }
     for (int i = 0; i < now.n_hosts; i++)
         pthread_join(now.hosts[i].thread, NULL);

@@ -31,8 +31,10 @@ typedef enum hooked_kind {
     HOOKED_CLOCK
 } hooked_kind;
 
-/* Before an operation of this kind on `object`, of `bytes` bytes (atomics only). */
-static void hooked(hooked_kind kind, const volatile void *object, size_t bytes);
+/* Before an operation of this kind on `object`. Of atomics also how many bytes it has, how the source calls it, and in which
+ * function; else 0, "" and "". */
+static void hooked(hooked_kind kind, const volatile void *object, size_t bytes, const char *text,
+                   const char *function);
 
 /* ---- atomics ---------------------------------------------------------------------------------------- */
 
@@ -56,7 +58,7 @@ static void hooked(hooked_kind kind, const volatile void *object, size_t bytes);
 #define HOOKED__CAS(p, e, d, weak, yes, no) __atomic_compare_exchange_n(p, e, d, weak, yes, no)
 #endif
 
-#define HOOKED__AT(kind, p) hooked(kind, (const volatile void *)(p), sizeof *(p))
+#define HOOKED__AT(kind, p) hooked(kind, (const volatile void *)(p), sizeof *(p), #p, __func__)
 
 #undef atomic_load_explicit
 #undef atomic_store_explicit
@@ -118,19 +120,19 @@ static int hooked_clock(clockid_t id, struct timespec *t);
 
 #ifndef HOOKED_SIMULATED
 static int hooked_lock(pthread_mutex_t *m) {
-    hooked(HOOKED_LOCK, m, 0);
+    hooked(HOOKED_LOCK, m, 0, "", "");
     return pthread_mutex_lock(m);
 }
 static int hooked_unlock(pthread_mutex_t *m) {
-    hooked(HOOKED_UNLOCK, m, 0);
+    hooked(HOOKED_UNLOCK, m, 0, "", "");
     return pthread_mutex_unlock(m);
 }
 static int hooked_wait(pthread_cond_t *c, pthread_mutex_t *m) {
-    hooked(HOOKED_WAIT, c, 0);
+    hooked(HOOKED_WAIT, c, 0, "", "");
     return pthread_cond_wait(c, m);
 }
 static int hooked_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *t) {
-    hooked(HOOKED_WAIT, c, 0);
+    hooked(HOOKED_WAIT, c, 0, "", "");
 #if defined(__APPLE__)
     return pthread_cond_timedwait_relative_np(c, m, t);
 #else
@@ -138,32 +140,32 @@ static int hooked_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct 
 #endif
 }
 static int hooked_signal(pthread_cond_t *c) {
-    hooked(HOOKED_SIGNAL, c, 0);
+    hooked(HOOKED_SIGNAL, c, 0, "", "");
     return pthread_cond_signal(c);
 }
 static int hooked_broadcast(pthread_cond_t *c) {
-    hooked(HOOKED_BROADCAST, c, 0);
+    hooked(HOOKED_BROADCAST, c, 0, "", "");
     return pthread_cond_broadcast(c);
 }
 static int hooked_create(pthread_t *thread, const pthread_attr_t *attr, void *(*body)(void *),
                          void *context) {
-    hooked(HOOKED_CREATE, thread, 0);
+    hooked(HOOKED_CREATE, thread, 0, "", "");
     return pthread_create(thread, attr, body, context);
 }
 static int hooked_join(pthread_t thread, void **result) {
-    hooked(HOOKED_JOIN, NULL, 0);
+    hooked(HOOKED_JOIN, NULL, 0, "", "");
     return pthread_join(thread, result);
 }
 static int hooked_yield(void) {
-    hooked(HOOKED_YIELD, NULL, 0);
+    hooked(HOOKED_YIELD, NULL, 0, "", "");
     return sched_yield();
 }
 static int hooked_sleep(const struct timespec *t, struct timespec *left) {
-    hooked(HOOKED_SLEEP, NULL, 0);
+    hooked(HOOKED_SLEEP, NULL, 0, "", "");
     return nanosleep(t, left);
 }
 static int hooked_clock(clockid_t id, struct timespec *t) {
-    hooked(HOOKED_CLOCK, NULL, 0);
+    hooked(HOOKED_CLOCK, NULL, 0, "", "");
     return clock_gettime(id, t);
 }
 #endif

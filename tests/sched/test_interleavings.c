@@ -1,0 +1,377 @@
+/* All interleavings of small cases of the CPU executor's protocol: claiming, finishing, publishing, sleeping, waking,
+ * leaving. The executor's own sources are compiled in behind hooks that hand every atomic operation, lock and wait to the
+ * explorer (explore.h says what is and what is not covered); a kernel has a point in the middle of each tile. A thread
+ * without work gives up at its second look at the clock; waiting longer is standing still before that look.
+ *
+ * Each case creates an executor, whose workers may be as late as they like, submits, waits, checks, and destroys all.
+ * KILN_INTERLEAVINGS=all: the larger cases too (make interleavings). KILN_INTERLEAVING=name: that case only. */
+#define _DEFAULT_SOURCE /* the executor's sources want it */
+#define HOOKED_SIMULATED
+#define KILN__CPU_POLLS 1
+#include "hooked_executor.h"
+
+#include "explore.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+/* ---- the system, simulated -------------------------------------------------------------------------- */
+
+static void hooked(hooked_kind kind, const volatile void *object, size_t bytes, const char *text,
+                   const char *function) {
+    (void)kind;
+    explore_point(text, function, object, bytes);
+}
+
+static int hooked_lock(pthread_mutex_t *m) {
+    explore_lock(m);
+    return 0;
+}
+
+static int hooked_unlock(pthread_mutex_t *m) {
+    explore_unlock(m);
+    return 0;
+}
+
+static int hooked_wait(pthread_cond_t *c, pthread_mutex_t *m) {
+    (void)explore_wait(c, m, false);
+    return 0;
+}
+
+static int hooked_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *t) {
+    (void)t; /* no wait here is for less than it takes to get late */
+    return explore_wait(c, m, true) ? 0 : ETIMEDOUT;
+}
+
+static int hooked_signal(pthread_cond_t *c) {
+    explore_signal(c);
+    return 0;
+}
+
+static int hooked_broadcast(pthread_cond_t *c) {
+    explore_broadcast(c);
+    return 0;
+}
+
+static int hooked_create(pthread_t *t, const pthread_attr_t *attr, void *(*body)(void *), void *context) {
+    (void)attr;
+    *t = (pthread_t)(uintptr_t)explore_create(body, context);
+    return 0;
+}
+
+static int hooked_join(pthread_t t, void **result) {
+    (void)result;
+    explore_join((uint32_t)(uintptr_t)t);
+    return 0;
+}
+
+/* Yielding changes nothing that others see. */
+static int hooked_yield(void) {
+    return 0;
+}
+
+static int hooked_sleep(const struct timespec *t, struct timespec *left) {
+    (void)t;
+    (void)left;
+    explore_idle();
+    return 0;
+}
+
+static int hooked_clock(clockid_t id, struct timespec *t) {
+    (void)id;
+    *t = (struct timespec){(time_t)explore_seconds(), 0};
+    return 0;
+}
+
+static void hooked_back_off(uint32_t *turn) {
+    (void)turn;
+    explore_idle();
+}
+
+/* ---- cases ------------------------------------------------------------------------------------------ */
+
+enum { MAX_REGIONS = 4, MAX_TILES = 4, MAX_JOBS = 2, MAX_BESIDE = 2, NEVER = 255 };
+
+typedef struct example {
+    const char *name;
+    const char *
+        regions; /* a record each: '2', '3', …: so many tiles, shared; '1': one thread's; 'o' behind: observed */
+    uint32_t threads;
+    bool large;      /* only with KILN_INTERLEAVINGS=all */
+    bool direct;     /* table->run instead of submit and wait */
+    bool poll;       /* nobody waits */
+    bool cancel;     /* by a thread beside, at any moment */
+    bool late;       /* the first wait has a limit, and may reach it at any moment */
+    uint8_t waiters; /* threads beside that wait, too */
+    uint8_t jobs;    /* sessions, submitted at once; 0: 1 */
+    uint8_t times;   /* submissions of each; 0: 1 */
+    uint8_t fails;   /* record + 1 whose tiles all fail in the first submission */
+    uint8_t spurious;
+    int8_t preemptions; /* + 1; 0: no limit */
+} example;
+
+typedef struct job job;
+
+typedef struct record_view {
+    job *job;
+    uint32_t record;
+    int64_t tiles;
+    bool solo, fails;
+    uint8_t begun[MAX_TILES], ended;
+} record_view;
+
+struct job {
+    kiln__run run;
+    kiln__tape tape;
+    record_view views[MAX_REGIONS];
+    const example *example;
+    kiln_executor *executor;
+    uint8_t observed, done_calls;
+    pthread_t beside[MAX_BESIDE];
+};
+
+static void require(bool ok, const char *what) {
+    if (!ok)
+        explore_fail(what);
+}
+
+static int64_t tiles_of(const kiln_args *args) {
+    return ((const record_view *)args->attrs)->tiles;
+}
+
+static kiln_status compute_tiles(const kiln_args *args, kiln_tile *tile) {
+    record_view *v = (record_view *)(uintptr_t)args->attrs;
+    for (int64_t i = tile->first; i < tile->last; i++) {
+        require(i >= 0 && i < v->tiles, "a tile that does not exist");
+        require(v->begun[i] == 0, "a tile is computed twice");
+        require(v->record == 0 || v[-1].ended == v[-1].tiles, "a tile before the end of the region in front");
+        v->begun[i]++;
+        explore_point("in a tile", "the kernel", NULL, 0);
+        v->ended++;
+        if (v->fails)
+            return kiln_tile_fail(tile, "record %u", (unsigned)v->record);
+    }
+    return KILN_OK;
+}
+
+static kiln_cost cost_of(const kiln_args *args) {
+    return (kiln_cost){0, ((const record_view *)args->attrs)->solo ? 1 : INT64_C(4000000000)};
+}
+
+static const kiln_kernel the_kernels[] = {{"plain", 0, NULL, tiles_of, NULL, compute_tiles, cost_of}};
+static const kiln_op the_op = {.name = "watch", .kernels = the_kernels, .n_kernels = 1};
+
+static kiln_status when_region_done(kiln__run *run, uint32_t region) {
+    job *j = (job *)(void *)run;
+    require(j->views[region].ended == j->views[region].tiles, "region_done before its tiles");
+    require(region + 1 == j->tape.n_regions || j->views[region + 1].begun[0] == 0,
+            "region_done behind tiles of the next region");
+    j->observed++;
+    return KILN_OK;
+}
+
+static void when_done(kiln__run *run) {
+    ((job *)(void *)run)->done_calls++;
+}
+
+static const kiln__run_hooks the_hooks = {when_region_done, when_done};
+
+static job *make_job(const example *x, kiln_executor *e) {
+    job *j = explore_alloc(sizeof *j, 64);
+    j->example = x;
+    j->executor = e;
+    j->tape.records = explore_alloc(MAX_REGIONS * sizeof(kiln__record), 64);
+    j->tape.regions = explore_alloc(MAX_REGIONS * sizeof(kiln__region), 64);
+    for (const char *c = x->regions; *c != 0; c++) {
+        uint32_t i = j->tape.n_regions;
+        if (*c == 'o') {
+            j->tape.regions[i - 1].observed = 1;
+            continue;
+        }
+        j->views[i] = (record_view){.job = j, .record = i, .tiles = *c - '0', .solo = *c == '1'};
+        j->tape.records[i].op = &the_op;
+        j->tape.records[i].args.attrs = &j->views[i];
+        j->tape.regions[i] = (kiln__region){.first = i, .last = i + 1};
+        j->tape.n_regions = j->tape.n_records = i + 1;
+    }
+    j->run.tape = &j->tape;
+    j->run.hooks = &the_hooks;
+    require(e->table->prepare(e, &j->run, NULL, NULL) == KILN_OK, "prepare");
+    return j;
+}
+
+/* ---- what threads do -------------------------------------------------------------------------------- */
+
+static void *wait_too(void *context) {
+    job *j = context;
+    require(j->executor->table->wait(j->executor, &j->run, -1) == KILN_OK, "a wait beside");
+    return NULL;
+}
+
+static void *cancel_it(void *context) {
+    job *j = context;
+    j->executor->table->cancel(j->executor, &j->run);
+    return NULL;
+}
+
+static uint32_t n_beside(const example *x) {
+    return (uint32_t)x->waiters + x->cancel;
+}
+
+static void start_job(job *j, uint32_t time) {
+    const example *x = j->example;
+    for (uint32_t i = 0; i < j->tape.n_records; i++) {
+        memset(j->views[i].begun, 0, sizeof j->views[i].begun);
+        j->views[i].ended = 0;
+        j->views[i].fails = time == 0 && x->fails == i + 1;
+    }
+    j->done_calls = j->observed = 0;
+    for (uint32_t i = 0; i < n_beside(x) && time == 0; i++)
+        require(pthread_create(&j->beside[i], NULL, i < x->waiters ? wait_too : cancel_it, j) == 0, "create");
+    if (x->direct)
+        require(j->executor->table->run(j->executor, &j->run) == KILN_OK, "run");
+    else
+        require(j->executor->table->submit(j->executor, &j->run) == KILN_OK, "submit");
+}
+
+static void finish_job(job *j, uint32_t time) {
+    const example *x = j->example;
+    const kiln__executor_table *table = j->executor->table;
+    while (x->poll && !table->is_done(j->executor, &j->run))
+        explore_idle();
+    if (!x->direct && !x->poll) {
+        kiln_status status =
+            table->wait(j->executor, &j->run, x->late ? INT64_C(500000) * EXPLORE_LATE * 1000 : -1);
+        if (x->late && status == KILN_ERROR_TIMEOUT)
+            status = table->wait(j->executor, &j->run, -1);
+        require(status == KILN_OK, "wait");
+    }
+    require(table->is_done(j->executor, &j->run), "not done behind a wait");
+    require(j->done_calls == 1, "the done hook was not called once");
+    const kiln_status got = j->run.outcome.status;
+    const bool fails = time == 0 && x->fails != 0;
+    require(got == (fails ? KILN_ERROR_KERNEL : KILN_OK) || (x->cancel && got == KILN_ERROR_CANCELLED),
+            "the wrong outcome");
+    require(got != KILN_ERROR_KERNEL || j->run.outcome.record + 1 == x->fails, "the wrong record's error");
+    uint32_t observed = 0;
+    for (uint32_t r = 0; got == KILN_OK && r < j->tape.n_regions; r++) {
+        require(j->views[r].ended == j->views[r].tiles, "a tile was lost");
+        observed += j->tape.regions[r].observed;
+    }
+    require(got != KILN_OK || j->observed == observed, "an observed region was not shown");
+    for (uint32_t r = x->fails; fails && r < j->tape.n_regions; r++)
+        require(j->views[r].begun[0] == 0, "a tile behind a region that failed");
+}
+
+static void *arena_alloc(void *context, size_t bytes, size_t alignment) {
+    (void)context;
+    return explore_alloc(bytes, alignment);
+}
+
+static void arena_free(void *context, void *p, size_t bytes) {
+    (void)context;
+    memset(p, 0xdd, bytes); /* whoever reads it now sees something else */
+}
+
+static void whole_life(const void *context) {
+    const example *x = context;
+    const kiln_allocator arena = {NULL, arena_alloc, arena_free};
+    const kiln_cpu_options options = {.threads = x->threads};
+    const uint32_t jobs = x->jobs > 0 ? x->jobs : 1, times = x->times > 0 ? x->times : 1;
+    kiln_executor *e = NULL;
+    job *all[MAX_JOBS];
+    require(kiln_cpu_executor_create(&arena, &options, &e, NULL) == KILN_OK, "create");
+    for (uint32_t i = 0; i < jobs; i++)
+        all[i] = make_job(x, e);
+    for (uint32_t time = 0; time < times; time++) {
+        for (uint32_t i = 0; i < jobs; i++)
+            start_job(all[i], time);
+        for (uint32_t i = 0; i < jobs; i++)
+            finish_job(all[i], time);
+    }
+    for (uint32_t i = 0; i < jobs; i++) {
+        for (uint32_t k = 0; k < n_beside(x); k++)
+            pthread_join(all[i]->beside[k], NULL);
+        e->table->release(e, &all[i]->run);
+    }
+    require(kiln_executor_destroy(e, NULL) == KILN_OK, "destroy");
+}
+
+/* ---- all of them ------------------------------------------------------------------------------------ */
+
+static const example examples[] = {
+    {.name = "1 thread", .regions = "212o1", .threads = 1, .times = 2},
+    {.name = "1 thread, cancelled", .regions = "21", .threads = 1, .cancel = true, .times = 2},
+    {.name = "1 thread, a limit", .regions = "121", .threads = 1, .late = true, .times = 2},
+    {.name = "1 thread, two wait", .regions = "12", .threads = 1, .waiters = 1, .times = 2},
+    {.name = "1 thread, nothing to do", .regions = "", .threads = 1, .waiters = 1, .times = 2},
+    {.name = "2 threads", .regions = "3", .threads = 2, .times = 2},
+    {.name = "2 threads, run", .regions = "12o1", .threads = 2, .direct = true, .times = 3},
+    {.name = "2 threads, nobody waits", .regions = "22o21", .threads = 2, .poll = true, .times = 3},
+    {.name = "2 threads, 3 shared", .regions = "333", .threads = 2},
+    {.name = "2 threads, 4 shared", .regions = "22o22", .threads = 2},
+    {.name = "2 threads, serial between", .regions = "2121", .threads = 2},
+    {.name = "2 threads, serial first", .regions = "112o2", .threads = 2},
+    {.name = "2 threads, a failure", .regions = "22", .threads = 2, .fails = 1, .times = 2},
+    {.name = "2 threads, cancelled", .regions = "22", .threads = 2, .cancel = true, .times = 2},
+    {.name = "2 threads, a limit", .regions = "212", .threads = 2, .late = true},
+    {.name = "2 threads, false wake-ups", .regions = "22", .threads = 2, .spurious = 2},
+    {.name = "2 threads, two wait", .regions = "2", .threads = 2, .waiters = 1},
+    {.name = "2 threads, nothing to do", .regions = "", .threads = 2, .waiters = 1, .times = 2},
+    {.name = "2 threads, two sessions", .regions = "21", .threads = 2, .jobs = 2},
+    {.name = "3 threads", .regions = "3", .threads = 3},
+    {.name = "3 threads, run", .regions = "13", .threads = 3, .direct = true},
+    {.name = "3 threads, nobody waits", .regions = "32", .threads = 3, .poll = true},
+    {.name = "3 threads, 2 shared", .regions = "22", .threads = 3, .large = true},
+    {.name = "3 threads, twice", .regions = "2", .threads = 3, .times = 2, .large = true},
+    {.name = "3 threads, 4 shared", .regions = "2222", .threads = 3, .large = true},
+    {.name = "3 threads, serial between", .regions = "2121", .threads = 3, .large = true},
+    {.name = "3 threads, a failure", .regions = "22", .threads = 3, .fails = 1, .times = 2, .large = true},
+    {.name = "3 threads, cancelled", .regions = "2", .threads = 3, .cancel = true, .large = true},
+    {.name = "3 threads, a limit", .regions = "22", .threads = 3, .late = true, .large = true},
+    {.name = "3 threads, false wake-ups", .regions = "2", .threads = 3, .spurious = 1, .large = true},
+    {.name = "3 threads, two wait", .regions = "2", .threads = 3, .waiters = 1, .large = true},
+    {.name = "3 threads, two sessions", .regions = "2", .threads = 3, .jobs = 2, .large = true},
+};
+
+static bool small_enough(const example *x, const char *only, bool all) {
+    return only != NULL ? strcmp(only, x->name) == 0 : all || !x->large;
+}
+
+static void interleavings(void **state) {
+    (void)state;
+    const char *which = getenv("KILN_INTERLEAVINGS"), *only = getenv("KILN_INTERLEAVING");
+    const bool all = which != NULL && strcmp(which, "all") == 0;
+    uint64_t states = 0, transitions = 0;
+    uint32_t cases = 0;
+    if (explore_refusal() != NULL) {
+        print_message("skipped: %s\n", explore_refusal());
+        skip();
+    }
+    for (size_t i = 0; i < sizeof examples / sizeof examples[0]; i++) {
+        const example *x = &examples[i];
+        if (!small_enough(x, only, all))
+            continue;
+        const explore_limits limits = {x->late, x->spurious, x->preemptions - 1, UINT32_MAX - 8};
+        explore_result r = explore(whole_life, x, &limits);
+        print_message("%-32s %9llu states, %9llu transitions, %4llu ends, schedules of up to %u steps\n",
+                      x->name, (unsigned long long)r.states, (unsigned long long)r.transitions,
+                      (unsigned long long)r.ends, (unsigned)r.depth);
+        if (r.failure != NULL)
+            fail_msg("%s: %s", x->name, r.failure);
+        assert_true(r.whole);
+        states += r.states;
+        transitions += r.transitions;
+        cases++;
+    }
+    print_message("%u cases, %llu states, %llu transitions\n", (unsigned)cases, (unsigned long long)states,
+                  (unsigned long long)transitions);
+    assert_true(cases > 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(interleavings)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,649 @@
+#include "explore.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+enum {
+    MAX_THREADS = 6,
+    MAX_LOCKS = 4,
+    MAX_CHOICES = 2 * MAX_THREADS + 2,
+    STACK = 32768,
+    ARENA = 65536,
+    DIRT = 2048 /* below the stack pointer: overwritten, so that old contents make no states */
+};
+
+/* ---- coroutines ------------------------------------------------------------------------------------- */
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+/* Pushes what a call must preserve, leaves the stack pointer in *save, and goes on where `load` was left. */
+void explore__switch(void **save, void *load);
+
+#define NAME_(prefix, name) #prefix #name
+#define NAME(prefix, name)  NAME_(prefix, name)
+#define SWITCH              NAME(__USER_LABEL_PREFIX__, explore__switch)
+
+#if defined(__x86_64__) && !defined(SANITIZED)
+__asm__(".text\n.globl " SWITCH "\n" SWITCH ":\n"
+        "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
+        "movq %rsp, (%rdi)\nmovq %rsi, %rsp\n"
+        "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n");
+enum { SAVED_WORDS = 8, RETURN_AT = 6 }; /* six registers, where to return to, and one for the alignment */
+#elif defined(__aarch64__) && !defined(SANITIZED)
+__asm__(".text\n.globl " SWITCH "\n.p2align 2\n" SWITCH ":\n"
+        "sub sp, sp, #160\n"
+        "stp x19, x20, [sp]\nstp x21, x22, [sp, #16]\nstp x23, x24, [sp, #32]\nstp x25, x26, [sp, #48]\n"
+        "stp x27, x28, [sp, #64]\nstp x29, x30, [sp, #80]\nstp d8, d9, [sp, #96]\nstp d10, d11, [sp, #112]\n"
+        "stp d12, d13, [sp, #128]\nstp d14, d15, [sp, #144]\n"
+        "mov x9, sp\nstr x9, [x0]\nmov sp, x1\n"
+        "ldp x19, x20, [sp]\nldp x21, x22, [sp, #16]\nldp x23, x24, [sp, #32]\nldp x25, x26, [sp, #48]\n"
+        "ldp x27, x28, [sp, #64]\nldp x29, x30, [sp, #80]\nldp d8, d9, [sp, #96]\nldp d10, d11, [sp, #112]\n"
+        "ldp d12, d13, [sp, #128]\nldp d14, d15, [sp, #144]\n"
+        "add sp, sp, #160\nret\n");
+enum { SAVED_WORDS = 20, RETURN_AT = 11 };
+#else
+#define NO_SWITCH 1
+enum { SAVED_WORDS = 1, RETURN_AT = 0 };
+void explore__switch(void **save, void *load) {
+    (void)save;
+    (void)load;
+}
+#endif
+
+const char *explore_refusal(void) {
+#if defined(SANITIZED)
+    return "the sanitizers do not follow coroutines on stacks that are copied";
+#elif defined(NO_SWITCH)
+    return "switching stacks is written for x86-64 and arm64 only";
+#else
+    return NULL;
+#endif
+}
+
+/* ---- the world -------------------------------------------------------------------------------------- */
+
+typedef enum status { ABSENT, READY, WAITING, FINISHED } status;
+typedef enum need { NOTHING, A_LOCK, AN_END, A_CHANGE, TO_SIGNAL, TO_BROADCAST } need;
+
+typedef struct thread {
+    unsigned char *sp;
+    const char *text, *function;
+    const volatile void *object; /* of the operation that comes next; of a wait: the condition */
+    const void *mutex;           /* to be taken */
+    size_t bytes;
+    void *(*body)(void *);
+    void *context;
+    uint8_t status, need;
+    bool timed, timed_out, stirred;
+    uint32_t target; /* to be joined */
+    uint32_t clock;
+} thread;
+
+/* All that changes but for allocations and stacks. */
+typedef struct world {
+    thread threads[MAX_THREADS];
+    uint32_t n_threads, spurious;
+    struct {
+        const void *mutex;
+        uint32_t owner; /* thread + 1 */
+    } locks[MAX_LOCKS];
+    size_t allocated;
+    const char *failure;
+    uint32_t late, last, preemptions;
+} world;
+
+static struct {
+    world now;
+    _Alignas(128) unsigned char arena[ARENA];
+    _Alignas(128) unsigned char stacks[MAX_THREADS][STACK];
+    uint32_t running;
+    void *explorer; /* its stack pointer while a thread runs */
+    void (*body)(const void *);
+    const void *body_context;
+} w;
+
+static thread *self(void) {
+    return &w.now.threads[w.running];
+}
+
+static void leave(void) {
+    explore__switch((void **)(void *)&self()->sp, w.explorer);
+}
+
+void explore_fail(const char *what) {
+    w.now.failure = what;
+    for (;;)
+        leave();
+}
+
+void *explore_alloc(size_t bytes, size_t alignment) {
+    size_t at = (w.now.allocated + alignment - 1) / alignment * alignment;
+    if (bytes > ARENA || at > ARENA - bytes)
+        explore_fail("the arena is too small");
+    w.now.allocated = at + bytes;
+    return memset(w.arena + at, 0, bytes);
+}
+
+static void pause_for(need need_, const char *text, const char *function, const volatile void *object,
+                      size_t bytes) {
+    thread *t = self();
+    t->need = (uint8_t)need_;
+    t->text = text;
+    t->function = function;
+    t->object = object;
+    t->bytes = bytes;
+    leave();
+}
+
+void explore_point(const char *text, const char *function, const volatile void *object, size_t bytes) {
+    pause_for(NOTHING, text, function, object, bytes);
+}
+
+void explore_idle(void) {
+    self()->stirred = false;
+    pause_for(A_CHANGE, "polls again", "", NULL, 0);
+}
+
+static uint32_t *owner_of(const void *mutex) {
+    for (uint32_t i = 0; i < MAX_LOCKS; i++) {
+        if (w.now.locks[i].mutex == NULL)
+            w.now.locks[i].mutex = mutex;
+        if (w.now.locks[i].mutex == mutex)
+            return &w.now.locks[i].owner;
+    }
+    explore_fail("too many locks");
+    return NULL;
+}
+
+void explore_lock(const void *mutex) {
+    self()->mutex = mutex;
+    pause_for(A_LOCK, "lock", "", NULL, 0);
+}
+
+/* No point before it: what follows, up to the next point, nobody else sees, and nobody could have come in before. */
+void explore_unlock(const void *mutex) {
+    if (*owner_of(mutex) != w.running + 1)
+        explore_fail("unlocks what it has not locked");
+    *owner_of(mutex) = 0;
+}
+
+bool explore_wait(const void *cond, const void *mutex, bool timed) {
+    thread *t = self();
+    explore_unlock(mutex);
+    t->status = WAITING;
+    t->mutex = mutex;
+    t->timed = timed;
+    t->timed_out = false;
+    pause_for(A_LOCK, "wakes", "", cond, 0);
+    return !self()->timed_out;
+}
+
+void explore_signal(const void *cond) {
+    pause_for(TO_SIGNAL, "signal", "", cond, 0);
+}
+
+void explore_broadcast(const void *cond) {
+    pause_for(TO_BROADCAST, "broadcast", "", cond, 0);
+}
+
+int64_t explore_seconds(void) {
+    return (int64_t)++self()->clock + (w.now.late ? EXPLORE_LATE : 0);
+}
+
+static void first_call(void) {
+    thread *t = self();
+    if (w.running == 0)
+        w.body(w.body_context);
+    else
+        t->body(t->context);
+    t->status = FINISHED;
+    for (;;)
+        leave();
+}
+
+uint32_t explore_create(void *(*body)(void *), void *context) {
+    const uint32_t i = w.now.n_threads;
+    if (i == MAX_THREADS)
+        explore_fail("too many threads");
+    w.now.n_threads++;
+    thread *t = &w.now.threads[i];
+    void (*begin)(void) = first_call;
+    t->sp = w.stacks[i] + STACK - 8 * SAVED_WORDS;
+    memset(t->sp, 0, 8 * SAVED_WORDS);
+    memcpy(t->sp + (size_t)8 * RETURN_AT, &begin, sizeof begin);
+    t->text = "begins";
+    t->function = "";
+    t->body = body;
+    t->context = context;
+    t->status = READY;
+    return i;
+}
+
+void explore_join(uint32_t i) {
+    self()->target = i;
+    pause_for(AN_END, "join", "", NULL, 0);
+}
+
+/* ---- transitions ------------------------------------------------------------------------------------ */
+
+enum { TIME = 255 }; /* in the place of a thread: it gets late */
+
+typedef struct choice {
+    uint8_t thread, which; /* which: the waiter that a signal finds */
+} choice;
+
+static bool free_for(const thread *t) {
+    for (uint32_t i = 0; i < MAX_LOCKS; i++)
+        if (w.now.locks[i].mutex == t->mutex)
+            return w.now.locks[i].owner == 0;
+    return true;
+}
+
+static bool waits_for(const thread *t, const volatile void *cond) {
+    return t->status == WAITING && t->object == cond;
+}
+
+/* In how many ways a thread can go on. */
+static uint32_t ways(const thread *t) {
+    if (t->status == WAITING)
+        return ((t->timed && w.now.late) || w.now.spurious > 0) && free_for(t);
+    if (t->status != READY)
+        return 0;
+    switch ((need)t->need) {
+    case A_LOCK:
+        return free_for(t);
+    case AN_END:
+        return w.now.threads[t->target].status == FINISHED;
+    case A_CHANGE:
+        return t->stirred;
+    case TO_SIGNAL: {
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < w.now.n_threads; i++)
+            n += waits_for(&w.now.threads[i], t->object);
+        return n > 0 ? n : 1;
+    }
+    case NOTHING:
+    case TO_BROADCAST:
+        break;
+    }
+    return 1;
+}
+
+/* *alive: some thread can go on, were there no limits. */
+static uint32_t choices(const explore_limits *limits, choice *out, bool *alive) {
+    uint32_t n = 0;
+    const bool spent = limits->preemptions >= 0 && w.now.preemptions >= (uint32_t)limits->preemptions &&
+                       ways(&w.now.threads[w.now.last]) > 0;
+    *alive = false;
+    for (uint32_t i = 0; i < w.now.n_threads; i++) {
+        const thread *t = &w.now.threads[i];
+        uint32_t k = ways(t);
+        /* A wake-up for no reason is nothing to rely on. */
+        const bool for_reason = t->status != WAITING || (t->timed && w.now.late);
+        *alive = *alive || (k > 0 && for_reason);
+        if (spent && i != w.now.last)
+            continue;
+        for (uint32_t which = 0; which < k && n < MAX_CHOICES; which++)
+            out[n++] = (choice){(uint8_t)i, (uint8_t)which};
+    }
+    if (limits->late && !w.now.late)
+        out[n++] = (choice){TIME, 0};
+    return *alive ? n : 0;
+}
+
+static void wake_waiter(thread *t) {
+    t->status = READY; /* and takes the lock next */
+}
+
+static void wake_for(const thread *t, uint32_t which) {
+    for (uint32_t i = 0; i < w.now.n_threads; i++)
+        if (waits_for(&w.now.threads[i], t->object)) {
+            if (t->need == TO_BROADCAST || which == 0)
+                wake_waiter(&w.now.threads[i]);
+            which--;
+        }
+}
+
+static uint64_t value_of(const thread *t) {
+    uint64_t value = 0;
+    if (t->bytes > 0 && t->bytes <= sizeof value)
+        memcpy(&value, (const void *)(uintptr_t)t->object, t->bytes);
+    return value;
+}
+
+static void step(const explore_limits *limits, choice c) {
+    if (c.thread == TIME) {
+        w.now.late = 1;
+        return;
+    }
+    thread *t = &w.now.threads[c.thread];
+    if (limits->preemptions >= 0) {
+        w.now.preemptions += c.thread != w.now.last && ways(&w.now.threads[w.now.last]) > 0;
+        w.now.last = c.thread;
+    }
+    if (t->status == WAITING) {
+        if (t->timed && w.now.late)
+            t->timed_out = true;
+        else
+            w.now.spurious--;
+        wake_waiter(t);
+    }
+    if (t->need == A_LOCK) {
+        *owner_of(t->mutex) = c.thread + 1;
+        t->clock = 0;
+    } else if (t->need == TO_SIGNAL || t->need == TO_BROADCAST) {
+        wake_for(t, c.which);
+    }
+    const thread before = *t;
+    const uint64_t value = value_of(&before);
+    memset(t->sp - DIRT, 0, DIRT);
+    w.running = c.thread;
+    explore__switch(&w.explorer, t->sp);
+    if (t->status == FINISHED)
+        *t = (thread){.status = FINISHED};
+    if (value_of(&before) != value)
+        for (uint32_t i = 0; i < w.now.n_threads; i++)
+            w.now.threads[i].stirred = w.now.threads[i].stirred || i != c.thread;
+}
+
+static bool all_finished(void) {
+    for (uint32_t i = 0; i < w.now.n_threads; i++)
+        if (w.now.threads[i].status != FINISHED)
+            return false;
+    return true;
+}
+
+/* ---- states ----------------------------------------------------------------------------------------- */
+
+static void *must(void *p) {
+    if (p == NULL) {
+        fprintf(stderr, "explore: out of memory\n");
+        exit(1);
+    }
+    return p;
+}
+
+/* A list that grows. */
+#define GROW(list, n, room)                                                                                  \
+    do {                                                                                                     \
+        if ((n) == (room)) {                                                                                 \
+            (room) = (room) > 0 ? 2 * (room) : 1024;                                                         \
+            (list) = must(realloc((list), (room) * sizeof *(list)));                                         \
+        }                                                                                                    \
+    } while (0)
+
+static size_t stack_bytes(uint32_t i) {
+    const thread *t = &w.now.threads[i];
+    return t->sp != NULL ? (size_t)(w.stacks[i] + STACK - t->sp) : 0;
+}
+
+static size_t state_bytes(void) {
+    size_t bytes = sizeof w.now + w.now.allocated;
+    for (uint32_t i = 0; i < w.now.n_threads; i++)
+        bytes += stack_bytes(i);
+    return bytes;
+}
+
+static void save(unsigned char *to) {
+    memcpy(to, &w.now, sizeof w.now);
+    to += sizeof w.now;
+    memcpy(to, w.arena, w.now.allocated);
+    to += w.now.allocated;
+    for (uint32_t i = 0; i < w.now.n_threads; to += stack_bytes(i), i++)
+        if (w.now.threads[i].sp != NULL)
+            memcpy(to, w.now.threads[i].sp, stack_bytes(i));
+}
+
+static void restore(const unsigned char *from) {
+    memcpy(&w.now, from, sizeof w.now);
+    from += sizeof w.now;
+    memcpy(w.arena, from, w.now.allocated);
+    from += w.now.allocated;
+    for (uint32_t i = 0; i < w.now.n_threads; from += stack_bytes(i), i++)
+        if (w.now.threads[i].sp != NULL)
+            memcpy(w.now.threads[i].sp, from, stack_bytes(i));
+}
+
+typedef struct seen {
+    XXH128_hash_t hash;
+    uint32_t id; /* from 1 */
+} seen;
+
+typedef struct frame {
+    size_t at; /* of the state in `saved` */
+    uint32_t id, depth;
+    uint8_t n, next;
+    choice list[MAX_CHOICES + 1];
+} frame;
+
+/* An exploration under way. */
+typedef struct search {
+    const explore_limits *limits;
+    explore_result result;
+    seen *table;
+    size_t table_room;    /* a power of two */
+    unsigned char *saved; /* states of the frames, one behind the other */
+    size_t saved_bytes, saved_room;
+    frame *frames;
+    size_t n_frames, frames_room;
+    choice *path;
+    size_t n_path, path_room;
+    uint32_t (*edges)[2]; /* from, to */
+    size_t n_edges, edges_room;
+    uint32_t *ends;
+    size_t n_ends, ends_room;
+} search;
+
+static seen *slot_of(const search *s, XXH128_hash_t hash) {
+    size_t at = (size_t)hash.low64 & (s->table_room - 1);
+    while (s->table[at].id != 0 && !XXH128_isEqual(s->table[at].hash, hash))
+        at = (at + 1) & (s->table_room - 1);
+    return &s->table[at];
+}
+
+static void grow_table(search *s) {
+    seen *old = s->table;
+    size_t room = s->table_room;
+    s->table_room = room > 0 ? 2 * room : 1 << 16;
+    s->table = must(calloc(s->table_room, sizeof *s->table));
+    for (size_t i = 0; i < room; i++)
+        if (old[i].id != 0)
+            *slot_of(s, old[i].hash) = old[i];
+    free(old);
+}
+
+/* Saves the present state behind those of the frames. Returns its number; *fresh: it was not seen before. */
+static uint32_t note_state(search *s, bool *fresh) {
+    const size_t bytes = state_bytes();
+    if (s->saved_room - s->saved_bytes < bytes) {
+        s->saved_room = 2 * s->saved_room + bytes;
+        s->saved = must(realloc(s->saved, s->saved_room));
+    }
+    save(s->saved + s->saved_bytes);
+    if (2 * s->result.states >= s->table_room)
+        grow_table(s);
+    XXH128_hash_t hash = XXH3_128bits(s->saved + s->saved_bytes, bytes);
+    seen *slot = slot_of(s, hash);
+    *fresh = slot->id == 0;
+    if (*fresh)
+        *slot = (seen){hash, (uint32_t)++s->result.states};
+    return slot->id;
+}
+
+/* ---- the search ------------------------------------------------------------------------------------- */
+
+static void print_step(size_t i, choice c) {
+    if (c.thread == TIME) {
+        fprintf(stderr, "  %4zu  it gets late\n", i);
+        return;
+    }
+    const thread t = w.now.threads[c.thread]; /* before the step */
+    fprintf(stderr, "  %4zu  %*sT%u %s%s%s", i, 4 * c.thread, "", (unsigned)c.thread, t.text,
+            t.function[0] ? " in " : "", t.function);
+    if (t.status == WAITING)
+        fprintf(stderr, t.timed && w.now.late ? " (late)" : " (for no reason)");
+    if (t.bytes > 0)
+        fprintf(stderr, ": 0x%llx", (unsigned long long)value_of(&t));
+}
+
+/* Goes the way again and says what happens. The objects' values: before -> behind. */
+static void print_path(search *s, const char *failure) {
+    fprintf(stderr, "explore: %s after %zu steps (T0 began, the others in order of creation):\n", failure,
+            s->n_path);
+    restore(s->saved);
+    for (size_t i = 0; i < s->n_path; i++) {
+        choice c = s->path[i];
+        print_step(i, c);
+        const thread before = c.thread != TIME ? w.now.threads[c.thread] : (thread){0};
+        step(s->limits, c);
+        if (before.bytes > 0 && w.now.failure == NULL)
+            fprintf(stderr, " -> 0x%llx", (unsigned long long)value_of(&before));
+        if (c.thread != TIME)
+            fprintf(stderr, "\n");
+    }
+    for (uint32_t i = 0; i < w.now.n_threads; i++) {
+        const thread *t = &w.now.threads[i];
+        fprintf(stderr, "  T%u %s %s\n", (unsigned)i,
+                t->status == FINISHED  ? "has finished"
+                : t->status == WAITING ? "sleeps"
+                                       : "stands before:",
+                t->status == READY && t->text != NULL ? t->text : "");
+    }
+}
+
+static void fail_at(search *s, const char *failure) {
+    s->result.failure = failure;
+    print_path(s, failure);
+}
+
+/* The state just reached: a frame for it, if there is something to try. False: the search is over. */
+static bool enter(search *s, uint32_t id, bool fresh) {
+    bool alive;
+    frame f = {.at = s->saved_bytes, .id = id, .depth = (uint32_t)s->n_path};
+    if (w.now.failure != NULL) {
+        fail_at(s, w.now.failure);
+        return false;
+    }
+    if (!fresh)
+        return true;
+    s->result.depth = f.depth > s->result.depth ? f.depth : s->result.depth;
+    if (all_finished()) {
+        GROW(s->ends, s->n_ends, s->ends_room);
+        s->ends[s->n_ends++] = id;
+        return true;
+    }
+    f.n = (uint8_t)choices(s->limits, f.list, &alive);
+    if (!alive) {
+        fail_at(s, "nobody can go on, and not all have finished");
+        return false;
+    }
+    s->saved_bytes += state_bytes();
+    GROW(s->frames, s->n_frames, s->frames_room);
+    s->frames[s->n_frames++] = f;
+    return true;
+}
+
+static void follow_all(search *s) {
+    bool fresh;
+    uint32_t id = note_state(s, &fresh);
+    bool here = true; /* the last frame's state is the present one */
+    if (!enter(s, id, fresh))
+        return;
+    while (s->n_frames > 0) {
+        frame *f = &s->frames[s->n_frames - 1];
+        if (f->next == f->n) {
+            s->saved_bytes = f->at;
+            s->n_frames--;
+            here = false;
+            continue;
+        }
+        if (s->result.states >= s->limits->states) {
+            s->result.whole = false;
+            return;
+        }
+        if (!here)
+            restore(s->saved + f->at);
+        choice c = f->list[f->next++];
+        s->n_path = f->depth;
+        GROW(s->path, s->n_path, s->path_room);
+        s->path[s->n_path++] = c;
+        step(s->limits, c);
+        s->result.transitions++;
+        const uint32_t from = f->id;
+        id = note_state(s, &fresh);
+        GROW(s->edges, s->n_edges, s->edges_room);
+        s->edges[s->n_edges][0] = from;
+        s->edges[s->n_edges++][1] = id;
+        const size_t n = s->n_frames;
+        if (!enter(s, id, fresh))
+            return;
+        here = s->n_frames > n;
+    }
+}
+
+/* From each state, can an end be reached? Backwards from the ends along the transitions. */
+static void check_ends(search *s) {
+    const size_t n = (size_t)s->result.states + 2;
+    size_t *first = must(calloc(n + 1, sizeof *first)), n_stack = 0, reached = 0;
+    uint32_t *from = must(malloc((s->n_edges + 1) * sizeof *from)), *stack = must(malloc(n * sizeof *stack));
+    bool *reaches = must(calloc(n, sizeof *reaches));
+    for (size_t i = 0; i < s->n_edges; i++)
+        first[s->edges[i][1] + 1]++;
+    for (size_t i = 0; i < n; i++)
+        first[i + 1] += first[i];
+    size_t *at = must(malloc((n + 1) * sizeof *at));
+    memcpy(at, first, (n + 1) * sizeof *at);
+    for (size_t i = 0; i < s->n_edges; i++)
+        from[at[s->edges[i][1]]++] = s->edges[i][0];
+    for (size_t i = 0; i < s->n_ends; i++) {
+        reaches[s->ends[i]] = true;
+        stack[n_stack++] = s->ends[i];
+    }
+    while (n_stack > 0) {
+        uint32_t id = stack[--n_stack];
+        reached++;
+        for (size_t i = first[id]; i < first[id + 1]; i++)
+            if (!reaches[from[i]]) {
+                reaches[from[i]] = true;
+                stack[n_stack++] = from[i];
+            }
+    }
+    if (reached != s->result.states) {
+        s->result.failure = "there are states from which the end cannot be reached";
+        fprintf(stderr, "explore: %s: %llu of %llu\n", s->result.failure,
+                (unsigned long long)(s->result.states - reached), (unsigned long long)s->result.states);
+    }
+    free(first);
+    free(from);
+    free(stack);
+    free(reaches);
+    free(at);
+}
+
+explore_result explore(void (*body)(const void *), const void *context, const explore_limits *limits) {
+    search s = {.limits = limits, .result = {.whole = true}};
+    memset(&w, 0, sizeof w);
+    w.now.spurious = limits->spurious;
+    w.body = body;
+    w.body_context = context;
+    (void)explore_create(NULL, NULL);
+    follow_all(&s);
+    s.result.ends = s.n_ends;
+    if (s.result.failure == NULL && s.result.whole)
+        check_ends(&s);
+    free(s.table);
+    free(s.saved);
+    free(s.frames);
+    free(s.path);
+    free(s.edges);
+    free(s.ends);
+    return s.result;
+}
