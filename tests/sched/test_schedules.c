@@ -11,7 +11,7 @@
 
 #include <unistd.h>
 
-enum { MAX_HOSTS = 4, MAX_JOBS = 3, MAX_ROUNDS = 4, MAX_WAITERS = 3, STUCK_SECONDS = SLOW ? 240 : 120 };
+enum { MAX_HOSTS = 4, MAX_JOBS = 3, MAX_ROUNDS = 4, MAX_WAITERS = 3, STUCK_SECONDS = SLOW ? 120 : 60 };
 
 typedef struct host {
     kiln_executor *executor;

@@ -1,5 +1,7 @@
+#define _DEFAULT_SOURCE /* sigaltstack */
 #include "explore.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +10,7 @@
 enum {
     MAX_THREADS = 6,
     MAX_LOCKS = 4,
+    MAX_FREED = 4,
     MAX_CHOICES = 2 * MAX_THREADS + 2,
     STACK = 32768,
     ARENA = 65536,
@@ -95,6 +98,10 @@ typedef struct world {
         const void *mutex;
         uint32_t owner; /* thread + 1 */
     } locks[MAX_LOCKS];
+    struct {
+        const unsigned char *begin, *end;
+    } freed[MAX_FREED];
+    uint32_t n_freed;
     size_t allocated;
     const char *failure;
     uint32_t late, last, preemptions;
@@ -132,6 +139,21 @@ void *explore_alloc(size_t bytes, size_t alignment) {
     return memset(w.arena + at, 0, bytes);
 }
 
+void explore_free(void *p, size_t bytes) {
+    if (w.now.n_freed == MAX_FREED)
+        explore_fail("too much is freed");
+    w.now.freed[w.now.n_freed].begin = p;
+    w.now.freed[w.now.n_freed++].end = (unsigned char *)p + bytes;
+    memset(p, 0xdd, bytes);
+}
+
+static void check_not_freed(const volatile void *object) {
+    const unsigned char *p = (const unsigned char *)(uintptr_t)object;
+    for (uint32_t i = 0; i < w.now.n_freed; i++)
+        if (p >= w.now.freed[i].begin && p < w.now.freed[i].end)
+            explore_fail("memory is used that was freed");
+}
+
 static void pause_for(need need_, const char *text, const char *function, const volatile void *object,
                       size_t bytes) {
     thread *t = self();
@@ -141,6 +163,7 @@ static void pause_for(need need_, const char *text, const char *function, const 
     t->object = object;
     t->bytes = bytes;
     leave();
+    check_not_freed(object); /* now that it is used */
 }
 
 void explore_point(const char *text, const char *function, const volatile void *object, size_t bytes) {
@@ -165,11 +188,12 @@ static uint32_t *owner_of(const void *mutex) {
 
 void explore_lock(const void *mutex) {
     self()->mutex = mutex;
-    pause_for(A_LOCK, "lock", "", NULL, 0);
+    pause_for(A_LOCK, "lock", "", mutex, 0);
 }
 
 /* No point before it: what follows, up to the next point, nobody else sees, and nobody could have come in before. */
 void explore_unlock(const void *mutex) {
+    check_not_freed(mutex);
     if (*owner_of(mutex) != w.running + 1)
         explore_fail("unlocks what it has not locked");
     *owner_of(mutex) = 0;
@@ -230,6 +254,29 @@ uint32_t explore_create(void *(*body)(void *), void *context) {
 void explore_join(uint32_t i) {
     self()->target = i;
     pause_for(AN_END, "join", "", NULL, 0);
+}
+
+/* A thread of ours crashed: its schedule is worth more than a core file. */
+static void crashed(int number) {
+    if (w.explorer == NULL) {
+        signal(number, SIG_DFL);
+        return;
+    }
+    explore_fail("a crash");
+}
+
+static void catch_crashes(bool on) {
+    static _Alignas(16) unsigned char stack[65536];
+    static struct sigaction before[2];
+    static const int numbers[2] = {SIGSEGV, SIGBUS};
+    const stack_t alternative = {.ss_sp = stack, .ss_size = sizeof stack, .ss_flags = on ? 0 : SS_DISABLE};
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = crashed;
+    action.sa_flags = SA_ONSTACK | SA_NODEFER;
+    sigaltstack(&alternative, NULL);
+    for (int i = 0; i < 2; i++)
+        sigaction(numbers[i], on ? &action : &before[i], on ? &before[i] : NULL);
 }
 
 /* ---- transitions ------------------------------------------------------------------------------------ */
@@ -347,6 +394,7 @@ static void step(const explore_limits *limits, choice c) {
     memset(t->sp - DIRT, 0, DIRT);
     w.running = c.thread;
     explore__switch(&w.explorer, t->sp);
+    w.explorer = NULL;
     if (t->status == FINISHED)
         *t = (thread){.status = FINISHED};
     if (value_of(&before) != value)
@@ -412,9 +460,10 @@ static void restore(const unsigned char *from) {
             memcpy(w.now.threads[i].sp, from, stack_bytes(i));
 }
 
+/* 96 bits of the hash: with 10^8 states, two that differ are taken for one with a probability of 10^-13. */
 typedef struct seen {
-    XXH128_hash_t hash;
-    uint32_t id; /* from 1 */
+    uint64_t low;
+    uint32_t high, id; /* id: from 1 */
 } seen;
 
 typedef struct frame {
@@ -444,7 +493,8 @@ typedef struct search {
 
 static seen *slot_of(const search *s, XXH128_hash_t hash) {
     size_t at = (size_t)hash.low64 & (s->table_room - 1);
-    while (s->table[at].id != 0 && !XXH128_isEqual(s->table[at].hash, hash))
+    while (s->table[at].id != 0 &&
+           (s->table[at].low != hash.low64 || s->table[at].high != (uint32_t)hash.high64))
         at = (at + 1) & (s->table_room - 1);
     return &s->table[at];
 }
@@ -456,7 +506,7 @@ static void grow_table(search *s) {
     s->table = must(calloc(s->table_room, sizeof *s->table));
     for (size_t i = 0; i < room; i++)
         if (old[i].id != 0)
-            *slot_of(s, old[i].hash) = old[i];
+            *slot_of(s, (XXH128_hash_t){old[i].low, old[i].high}) = old[i];
     free(old);
 }
 
@@ -468,13 +518,13 @@ static uint32_t note_state(search *s, bool *fresh) {
         s->saved = must(realloc(s->saved, s->saved_room));
     }
     save(s->saved + s->saved_bytes);
-    if (2 * s->result.states >= s->table_room)
+    if (4 * s->result.states >= 3 * s->table_room)
         grow_table(s);
     XXH128_hash_t hash = XXH3_128bits(s->saved + s->saved_bytes, bytes);
     seen *slot = slot_of(s, hash);
     *fresh = slot->id == 0;
     if (*fresh)
-        *slot = (seen){hash, (uint32_t)++s->result.states};
+        *slot = (seen){hash.low64, (uint32_t)hash.high64, (uint32_t)++s->result.states};
     return slot->id;
 }
 
@@ -635,7 +685,9 @@ explore_result explore(void (*body)(const void *), const void *context, const ex
     w.body = body;
     w.body_context = context;
     (void)explore_create(NULL, NULL);
+    catch_crashes(true);
     follow_all(&s);
+    catch_crashes(false);
     s.result.ends = s.n_ends;
     if (s.result.failure == NULL && s.result.whole)
         check_ends(&s);

@@ -3,10 +3,10 @@
  * can in turn. Locks, conditions and time are simulated.
  *
  * A state is all memory that changes: what was allocated here, the stacks from the stack pointer up with the registers
- * saved on them, who waits for what. States are told apart by a 128-bit hash (XXH3); one that was seen before is
+ * saved on them, who waits for what. States are told apart by a hash (96 bits of XXH3); one that was seen before is
  * not followed again. So all schedules are covered although most share their states, and waiting in circles ends.
  *
- * What is found: explore_fail, a state in which nobody can go on and not all are finished (a deadlock, a lost
+ * What is found: explore_fail, a crash, an operation on freed memory, a state in which nobody can go on and not all are finished (a deadlock, a lost
  * wake-up), and a state from which the end cannot be reached (a livelock).
  *
  * What is not covered: memory is sequentially consistent here, and memory orders say nothing. Between two points a thread
@@ -47,7 +47,8 @@ explore_result explore(void (*body)(const void *), const void *context, const ex
 
 /* ---- within: by the threads ------------------------------------------------------------------------- */
 
-void *explore_alloc(size_t bytes, size_t alignment); /* zeroed; never freed */
+void *explore_alloc(size_t bytes, size_t alignment); /* zeroed */
+void explore_free(void *p, size_t bytes);            /* the memory is not used again, and must not be */
 void explore_fail(const char *what);                 /* does not return */
 
 /* Before an operation on `object`: `text` and `function` say in schedules which and where. */

@@ -60,6 +60,7 @@ static void hooked(hooked_kind kind, const volatile void *object, size_t bytes, 
 
 #define HOOKED__AT(kind, p) hooked(kind, (const volatile void *)(p), sizeof *(p), #p, __func__)
 
+#undef atomic_init
 #undef atomic_load_explicit
 #undef atomic_store_explicit
 #undef atomic_exchange_explicit
@@ -78,6 +79,9 @@ static void hooked(hooked_kind kind, const volatile void *object, size_t bytes, 
 #undef atomic_fetch_and
 #undef atomic_compare_exchange_weak
 #undef atomic_compare_exchange_strong
+
+/* Nobody else knows of it yet. */
+#define atomic_init(p, v) HOOKED__STORE(p, v, memory_order_relaxed)
 
 #define atomic_load_explicit(p, order)         (HOOKED__AT(HOOKED_LOAD, p), HOOKED__LOAD(p, order))
 #define atomic_store_explicit(p, v, order)     (HOOKED__AT(HOOKED_STORE, p), HOOKED__STORE(p, v, order))
