@@ -87,7 +87,7 @@ ifneq ($(filter deps,$(MAKECMDGOALS)),)
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential bench-executor bench-static bench-tuning mutate fuzz schedules \
+.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential bench-executor bench-static bench-tuning mutate fuzz schedules interleavings \
         lint format format-check includes install uninstall clean
 
 help:  ## this list
@@ -208,7 +208,7 @@ check-arm64: deps  ## cross-compile for arm64 and run all tests under qemu-user
 	@sh tools/check_arm64.sh
 
 check-arm64-run: $(TESTS) $(EXAMPLES) $(KILN)
-	@KILN_ORACLE_DAGS=500 KILN_RANDOM_GRAPHS=50 RUNNER='$(RUNNER)' BUILD=$(BUILD) KILN=$(KILN) \
+	@KILN_ORACLE_DAGS=500 KILN_RANDOM_GRAPHS=50 KILN_SCHEDULES=300 KILN_INTERLEAVINGS=few RUNNER='$(RUNNER)' BUILD=$(BUILD) KILN=$(KILN) \
 	    sh tools/run_tests.sh $(TESTS) $(EXAMPLES) $(SHELL_TESTS)
 
 oracle: $(BUILD)/tests/sched/test_oracle  ## the hazard oracle over 100,000 random DAGs
@@ -220,6 +220,9 @@ differential: $(BUILD)/tests/capture/test_differential  ## 20,000 random graphs,
 schedules: deps  ## 10,000 seeded schedules of the CPU executor under ThreadSanitizer
 	@$(MAKE) --no-print-directory -j2 STRICT=1 build/tsan/tests/sched/test_schedules SAN=thread BUILD=build/tsan OPT=-O1
 	KILN_SCHEDULES=10000 build/tsan/tests/sched/test_schedules
+
+interleavings: $(BUILD)/tests/sched/test_interleavings  ## all interleavings of small cases of the CPU executor, the large ones too
+	KILN_INTERLEAVINGS=all $<
 
 bench-executor: $(BUILD)/tests/bench/bench_executor  ## what the CPU executor costs, beside ggml's where there is a network (a few minutes)
 	@$< --peer "$$(sh tests/bench/fetch_peer.sh $(BUILD)/peer)" --json $(BUILD)/bench-executor.json
@@ -235,7 +238,7 @@ mutate: deps  ## break sched/ and capture/ on purpose, one line at a time: tests
 fuzz: deps  ## libFuzzer, 60 s a target (needs clang)
 	@sh tools/fuzz.sh $(FUZZ_SRC)
 
-check-full: check lint format-check check-asan check-tsan check-arm64 oracle differential schedules mutate fuzz  ## everything, before a release
+check-full: check lint format-check check-asan check-tsan check-arm64 oracle differential schedules interleavings mutate fuzz  ## everything, before a release
 
 lint: deps includes  ## clang-tidy over all sources, C++ over the public headers
 	@CC='$(CC)' sh tools/lint.sh $(CORE_SRC) $(KERNEL_SRC) $(GGUF_SRC) $(LLM_SRC) $(KILN_SRC)
