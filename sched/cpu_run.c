@@ -429,9 +429,10 @@ KILN__HOT void kiln__cpu_end(kiln__cpu_run *run, kiln_status status) {
         kiln__cpu_set_phase(run, KILN__CPU_AT_REST);
         return;
     }
-    /* Closed: workers that still look at the run leave it. Relaxed, as no data goes with it. */
-    atomic_store_explicit(&run->claim, (uint64_t)run->run->tape->n_regions << 32, memory_order_relaxed);
     pthread_mutex_lock(&pool->lock);
+    /* Closed: workers that still look at the run leave it. Under the lock, so that they do not find it on the ring again
+     * and again should this thread lose its processor here. Relaxed, as no data goes with it. */
+    atomic_store_explicit(&run->claim, (uint64_t)run->run->tape->n_regions << 32, memory_order_relaxed);
     if (run->next != NULL) {
         pool->active = run->next == run ? NULL : run->next;
         run->next->prev = run->prev;
