@@ -114,7 +114,9 @@ typedef struct example {
     uint8_t times;   /* submissions of each; 0: 1 */
     uint8_t fails;   /* record + 1 whose tiles all fail in the first submission */
     uint8_t spurious;
-    int8_t preemptions; /* + 1; 0: no limit */
+    int8_t
+        preemptions; /* + 1; 0: no limit. The end must be reached without any more: nobody runs in circles until
+                           another thread has its processor back */
 } example;
 
 typedef struct job job;
@@ -335,6 +337,8 @@ static const example examples[] = {
     {.name = "2 threads", .regions = "3", .threads = 2, .times = 2},
     {.name = "2 threads, run", .regions = "12o1", .threads = 2, .direct = true, .times = 3},
     {.name = "2 threads, nobody waits", .regions = "22o21", .threads = 2, .poll = true, .times = 3},
+    {.name = "2 threads, held up", .regions = "22", .threads = 2, .preemptions = 1 + 4},
+    {.name = "3 threads, held up", .regions = "21", .threads = 3, .preemptions = 1 + 2},
     {.name = "2 threads, all serial", .regions = "11", .threads = 2, .poll = true, .times = 2},
     {.name = "2 threads, 3 shared", .regions = "333", .threads = 2},
     {.name = "2 threads, 4 shared", .regions = "22o22", .threads = 2},
