@@ -200,7 +200,8 @@ check-asan-subset: deps  ## AddressSanitizer over loaders, scheduler, plans and 
 check-tsan-subset: deps  ## ThreadSanitizer over executor and sessions
 	@$(MAKE) --no-print-directory -j2 STRICT=1 check-subset SAN=thread BUILD=build/tsan OPT=-O1 SUBSET='capture'
 
-SUBSET_TESTS = $(foreach d,$(SUBSET),$(filter $(BUILD)/tests/$(d)/%,$(TESTS))) $(BUILD)/tests/sched/test_executor
+SUBSET_TESTS = $(foreach d,$(SUBSET),$(filter $(BUILD)/tests/$(d)/%,$(TESTS))) $(BUILD)/tests/sched/test_executor \
+               $(BUILD)/tests/sched/test_schedules
 check-subset: $(SUBSET_TESTS)
 	@KILN_ORACLE_DAGS=500 sh tools/run_tests.sh $(sort $(SUBSET_TESTS))
 
