@@ -90,7 +90,7 @@ static void hooked(hooked_kind kind, const volatile void *object, size_t bytes, 
         return;
     count(&now.oddities);
     uint32_t which = drawn / now.every % 32;
-    if (which < 14) {
+    if (which < 5) {
         (sched_yield)();
     } else if (which < 31) {
         for (uint32_t i = 0; i < 16 * which; i++)
@@ -486,7 +486,7 @@ static uint64_t number(const char *variable, uint64_t otherwise) {
 
 static void seeded_schedules(void **state) {
     (void)state;
-    const uint64_t n = number("KILN_SCHEDULES", SLOW ? 150 : 1500), only = number("KILN_SCHEDULE_SEED", 0);
+    const uint64_t n = number("KILN_SCHEDULES", SLOW ? 150 : 800), only = number("KILN_SCHEDULE_SEED", 0);
     const bool terminal = isatty(STDERR_FILENO) != 0;
     uint32_t stop = 0;
     pthread_t watchdog;
