@@ -134,7 +134,6 @@ static kiln__cpu_run *run_new(kiln__cpu_executor *cpu, kiln__run *owner, const l
     atomic_init(&run->blocked, 0);
     atomic_init(&run->users, 0);
     atomic_init(&run->helpers, 0);
-    atomic_init(&run->inside, 0);
     atomic_init(&run->claim, (uint64_t)owner->tape->n_regions << 32);
     atomic_init(&run->left, 0);
     return run;
@@ -395,7 +394,7 @@ static void cpu_lane_name(const kiln_executor *executor, uint32_t lane, char *te
 /* ---- create and destroy ----------------------------------------------------------------------------- */
 
 /* Takes the pool along if it was made for this executor. */
-static void executor_free(kiln__cpu_executor *cpu) {
+static void cpu_free(kiln__cpu_executor *cpu) {
     kiln_allocator a = cpu->base.allocator;
     if (cpu->own_pool)
         (void)kiln_cpu_pool_destroy(cpu->pool, NULL); /* it has nobody else who could keep it */
@@ -411,7 +410,7 @@ static kiln_status cpu_destroy(kiln_executor *executor, kiln_error *error) {
                               (unsigned)prepared);
     /* Relaxed: the caller orders this before the pool's destruction. */
     atomic_fetch_sub_explicit(&cpu->pool->executors, 1, memory_order_relaxed);
-    executor_free(cpu);
+    cpu_free(cpu);
     return KILN_OK;
 }
 
@@ -429,7 +428,7 @@ static const kiln__executor_table cpu_table = {
     .destroy = cpu_destroy,
 };
 
-static kiln_status check_options(const kiln_cpu_options *o, kiln_error *error) {
+static kiln_status check_cpu_options(const kiln_cpu_options *o, kiln_error *error) {
     if (o->threads > KILN__CPU_MAX_THREADS)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "%u threads asked for, at most %d possible",
                               (unsigned)o->threads, (int)KILN__CPU_MAX_THREADS);
@@ -462,7 +461,7 @@ kiln_status kiln_cpu_executor_create(const kiln_allocator *allocator, const kiln
     if (out == NULL)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "no place to put the executor");
     *out = NULL;
-    kiln_status status = check_options(&chosen, error);
+    kiln_status status = check_cpu_options(&chosen, error);
     if (status != KILN_OK)
         return status;
     const uint32_t most = chosen.pool != NULL ? kiln_cpu_pool_threads(chosen.pool) : KILN__CPU_MAX_THREADS;

@@ -73,10 +73,14 @@ static bool claimable(kiln__cpu_run *run) {
     return (uint32_t)word < run->steps[word >> 32].units;
 }
 
-/* Is there something for one more of the pool's threads? Under the lock, which they enter under. */
-static bool takeable(kiln__cpu_run *run) {
+/* May one more of the pool's threads enter? Under the lock, which they enter under. */
+static bool has_room(kiln__cpu_run *run) {
     /* Relaxed: who leaves the run looks at it again before it sleeps. */
-    return claimable(run) && atomic_load_explicit(&run->inside, memory_order_relaxed) + 1 < run->threads;
+    return atomic_load_explicit(&run->helpers, memory_order_relaxed) / KILN__CPU_INSIDE + 1 < run->threads;
+}
+
+static bool takeable(kiln__cpu_run *run) {
+    return claimable(run) && has_room(run);
 }
 
 static bool something_takeable(const kiln_cpu_pool *pool) {
@@ -321,8 +325,7 @@ static kiln__cpu_run *enter_next(kiln_cpu_pool *pool) {
         do {
             if (takeable(run))
                 break;
-            /* Relaxed: under the lock, which they enter under. */
-            if (watch == NULL && atomic_load_explicit(&run->inside, memory_order_relaxed) + 1 < run->threads)
+            if (watch == NULL && has_room(run))
                 watch = run;
             run = run->next;
         } while (run != pool->active);
@@ -331,17 +334,15 @@ static kiln__cpu_run *enter_next(kiln_cpu_pool *pool) {
     if (run != NULL) {
         pool->active = run->next;
         /* Relaxed: the run is on the ring, so it has not ended; who ends it takes the lock behind us. */
-        atomic_fetch_add_explicit(&run->helpers, 1, memory_order_relaxed);
-        atomic_fetch_add_explicit(&run->inside, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&run->helpers, KILN__CPU_HELPER, memory_order_relaxed);
     }
     pthread_mutex_unlock(&pool->lock);
     return run;
 }
 
 static void leave(kiln__cpu_run *run) {
-    atomic_fetch_sub_explicit(&run->inside, 1, memory_order_relaxed); /* relaxed: a count, no data */
     /* Release: orders all reads of the run before its reuse or release. */
-    atomic_fetch_sub_explicit(&run->helpers, 1, memory_order_release);
+    atomic_fetch_sub_explicit(&run->helpers, KILN__CPU_HELPER, memory_order_release);
 }
 
 /* Works for one run until it ends, another's turn has come, it gave nothing for too long, or the thread has to go.
@@ -378,7 +379,7 @@ static bool work(kiln__cpu_lane *lane) {
 }
 
 /* Nothing to work for: polls for it. False: it is time to sleep. */
-static bool watch(kiln__cpu_lane *lane) {
+static bool look_out(kiln__cpu_lane *lane) {
     const kiln_cpu_pool *pool = lane->pool;
     /* Relaxed: a hint; the ring is looked at under the lock. */
     const uint32_t active = atomic_load_explicit(&pool->n_active, memory_order_relaxed);
@@ -412,6 +413,8 @@ static void park(const kiln__cpu_lane *lane) {
 }
 
 void kiln__cpu_live(kiln__cpu_lane *lane) {
+    if (lane->role == KILN__CPU_WORKER)
+        park(lane); /* a new pool is asleep */
     while (!has_to_go(lane)) {
         bool stay = true;
         lane->worked = false;
@@ -420,7 +423,7 @@ void kiln__cpu_live(kiln__cpu_lane *lane) {
             stay = work(lane);
             leave(lane->run);
         } else if (!lane->brief) {
-            stay = watch(lane);
+            stay = look_out(lane);
         }
         if (lane->brief && !lane->worked)
             return;

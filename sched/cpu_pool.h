@@ -35,6 +35,9 @@ enum {
     KILN__CPU_WATCH_POLLS = 64  /* polls of one idle run before looking at the next */
 };
 
+/* What one of the pool's threads adds to kiln__cpu_run.helpers: itself, and itself among the pool's. */
+enum { KILN__CPU_INSIDE = 1 << 16, KILN__CPU_HELPER = KILN__CPU_INSIDE + 1 };
+
 /* Polls between two looks at the clock. A test that enumerates states wants fewer. */
 #ifndef KILN__CPU_POLLS
 #define KILN__CPU_POLLS 16
@@ -110,8 +113,9 @@ typedef struct kiln__cpu_run {
     _Atomic uint32_t caller_parked;                     /* and it sleeps, wanting work */
     _Atomic uint32_t blocked;                           /* others, that wait for its place or the end */
     _Atomic uint32_t users;                             /* threads inside wait */
-    _Atomic uint32_t helpers; /* threads that may look at the tape: submit and release wait for 0 */
-    _Atomic uint32_t inside;  /* of them, the pool's: threads - 1 at most */
+    /* Threads that may look at the tape, for which submit and release wait; and how many of them are the pool's, in
+     * units of KILN__CPU_INSIDE: threads - 1 at most. */
+    _Atomic uint32_t helpers;
 
     _Alignas(KILN__LINE) _Atomic uint64_t claim; /* region << 32 | next unit */
     _Alignas(KILN__LINE) _Atomic uint32_t left;  /* units of the published region not yet done */

@@ -104,7 +104,7 @@ static uint32_t find_awake_max(const kiln_cpu_pool *pool, const kiln_cpu_pool_op
     return options->oversubscribe || room > all ? all : room;
 }
 
-static kiln_status check_options(const kiln_cpu_pool_options *o, uint32_t threads, kiln_error *error) {
+static kiln_status check_pool_options(const kiln_cpu_pool_options *o, uint32_t threads, kiln_error *error) {
     if (threads > KILN__CPU_MAX_THREADS)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "%u threads asked for, at most %d possible",
                               (unsigned)threads, (int)KILN__CPU_MAX_THREADS);
@@ -154,7 +154,7 @@ kiln_status kiln_cpu_pool_create(const kiln_allocator *allocator, const kiln_cpu
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "no place to put the pool");
     *out = NULL;
     const uint32_t threads = chosen.threads > 0 ? chosen.threads : default_threads(chosen.guests);
-    kiln_status status = check_options(&chosen, threads, error);
+    kiln_status status = check_pool_options(&chosen, threads, error);
     if (status != KILN_OK)
         return status;
     const kiln_allocator a = kiln__allocator_or_default(allocator);

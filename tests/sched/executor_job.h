@@ -64,6 +64,8 @@ struct job {
     node *nodes;
     atomic_llong *finished; /* per region: tiles */
     atomic_int violations, hooks_called, done_calls, calls;
+    atomic_int agains;      /* calls whose scratch was as the one before had left it */
+    uint32_t resets;        /* which run this is */
     kiln_status hook_fails; /* at region */
     uint32_t hook_region;
     atomic_int flag;
@@ -84,6 +86,27 @@ static inline int64_t count_scratch(const kiln_args *args) {
     return ((const node *)args->attrs)->scratch;
 }
 
+/* Left at the end of a call, found at the next when that is for the same record in the same run. */
+typedef struct trace {
+    uint32_t record, resets;
+} trace;
+
+static inline void check_trace(const node *n, const kiln_tile *tile) {
+    trace t;
+    if (!tile->again || n->scratch < (int64_t)sizeof t)
+        return;
+    memcpy(&t, tile->scratch, sizeof t);
+    if (t.record != n->record || t.resets != n->job->resets)
+        violation(n->job, "the scratch is said to be of the last call, and is not");
+    atomic_fetch_add(&n->job->agains, 1);
+}
+
+static inline void leave_trace(const node *n, const kiln_tile *tile) {
+    const trace t = {n->record, n->job->resets};
+    if (n->scratch >= (int64_t)sizeof t)
+        memcpy(tile->scratch, &t, sizeof t);
+}
+
 /* No other worker may touch the scratch during the call. */
 static inline void use_scratch(node *n, kiln_tile *tile, bool check) {
     unsigned char mark = (unsigned char)(n->record * 31 + (uint32_t)tile->first);
@@ -102,6 +125,7 @@ static inline kiln_status run_tiles(const kiln_args *args, kiln_tile *tile) {
     atomic_fetch_add(&j->calls, 1);
     if (tile->first < 0 || tile->first >= tile->last || tile->last > n->tiles)
         violation(j, "tile range");
+    check_trace(n, tile);
     use_scratch(n, tile, false);
     const kiln__region *last = n->region > 0 ? &j->tape.regions[n->region - 1] : NULL;
     const node *source = last != NULL && last->first < last->last ? &j->nodes[last->first] : NULL;
@@ -121,10 +145,13 @@ static inline kiln_status run_tiles(const kiln_args *args, kiln_tile *tile) {
         atomic_fetch_add_explicit(&j->finished[n->region], 1, memory_order_relaxed);
         if (i == n->bad_tile)
             kiln_tile_bad_index(tile, n->bad_row, 100 + i, 7);
-        if (i == n->fail[0] || i == n->fail[1])
-            return kiln_tile_fail(tile, "record %u tile %lld", (unsigned)n->record, (long long)i);
+        if (i != n->fail[0] && i != n->fail[1])
+            continue;
+        leave_trace(n, tile);
+        return kiln_tile_fail(tile, "record %u tile %lld", (unsigned)n->record, (long long)i);
     }
     use_scratch(n, tile, true);
+    leave_trace(n, tile);
     return KILN_OK;
 }
 
@@ -245,6 +272,7 @@ static inline void job_reset(job *j) {
             atomic_store(&j->nodes[i].hits[t], 0);
     for (uint32_t r = 0; r < j->tape.n_regions; r++)
         atomic_store(&j->finished[r], 0);
+    j->resets++;
     atomic_store(&j->hooks_called, 0);
     atomic_store(&j->done_calls, 0);
     atomic_store(&j->calls, 0);

@@ -97,6 +97,31 @@ static void counts_change(void **state) {
     }
 }
 
+/* A kernel is told when its scratch is as its last call for the same record in the same run left it: not in the first
+ * call of a run, nor after another record. (job.h checks what it is told.) */
+static void scratch_again(void **state) {
+    (void)state;
+    static const int64_t sizes[] = {40, -1, -2};
+    for (uint32_t threads = 1; threads <= 3; threads++) {
+        kiln_executor *e = executor_new(threads, 0);
+        job *j = job_new(sizes);
+        j->nodes[0].scratch = 64;
+        j->nodes[0].ops =
+            40 * 50000 * kiln__cpu_tuning.ops_per_ns; /* so that a call has a few tiles at most */
+        prepare(e, j);
+        for (int again = 0; again < 20; again++) {
+            atomic_store(&j->agains, 0);
+            job_reset(j);
+            assert_int_equal(run_once(e, j), KILN_OK);
+            assert_true(job_complete(j));
+            assert_true(atomic_load(&j->agains) >= atomic_load(&j->calls) - (int)threads);
+            assert_true(atomic_load(&j->agains) < atomic_load(&j->calls));
+        }
+        release_free(e, j);
+        executor_free(e);
+    }
+}
+
 /* Regions that are over before others could hear of them are computed by one thread; the others are still shared. */
 static void note_thread(node *n, int64_t tile) {
     (void)tile;
@@ -483,6 +508,7 @@ int main(void) {
         cmocka_unit_test(every_tile_once),
         cmocka_unit_test(counts_change),
         cmocka_unit_test(small_regions),
+        cmocka_unit_test(scratch_again),
         cmocka_unit_test(nothing_to_do),
         cmocka_unit_test(progress_without_waiting),
         cmocka_unit_test(concurrent_sessions),

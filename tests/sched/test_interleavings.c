@@ -296,7 +296,7 @@ static void arena_free(void *context, void *p, size_t bytes) {
 static void whole_life(const void *context) {
     const example *x = context;
     const kiln_allocator arena = {NULL, arena_alloc, arena_free};
-    const kiln_cpu_options options = {.threads = x->threads};
+    const kiln_cpu_options options = {.threads = x->threads, .oversubscribe = true};
     const uint32_t jobs = x->jobs > 0 ? x->jobs : 1, times = x->times > 0 ? x->times : 1;
     kiln_executor *e = NULL;
     job *all[MAX_JOBS];

@@ -341,7 +341,7 @@ static void counts_change(host *x, job *j) {
     for (uint32_t i = 0; i < j->tape.n_records; i++)
         if (below(2)) {
             j->nodes[i].tiles = few_tiles();
-            j->tape.records[i].stale = j->tape.stale = 1;
+            kiln__tape_touch(&j->tape, j->nodes[i].region, i);
         }
     submit_and_wait(x, j);
 }

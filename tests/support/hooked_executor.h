@@ -15,6 +15,26 @@ static void hooked_back_off(uint32_t *turn);
 #define kiln__fork_mark_free(mark) ((void)(mark))
 #endif
 
+/* Threads are made through the hooks, and only so; how many there are does not depend on the machine. */
+#include "thread.h"
+uint32_t kiln__processors(void) {
+    return 2;
+}
+int kiln__thread_start(pthread_t *out, size_t stack, void *(*run)(void *), void *arg) {
+    (void)stack;
+    return pthread_create(out, NULL, run, arg);
+}
+int kiln__thread_settle(const kiln_cpu_pool_options *options, uint32_t index, char *text, size_t size) {
+    (void)options;
+    (void)index;
+    (void)text;
+    (void)size;
+    return 0;
+}
+bool kiln__thread_has_affinity(void) {
+    return false;
+}
+
 #include "sched/cpu_pool.c"
 #include "sched/cpu_run.c"
 #include "sched/cpu_executor.c"
