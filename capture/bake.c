@@ -25,8 +25,7 @@ static kiln_status resolve_taps(kiln_plan *plan, const kiln_bake_options *option
                                   i);
         for (uint32_t id = 1; id < g->tensors.count; id++) {
             char label[KILN__LABEL_SIZE] = "";
-            if (g->tensors.items[id].producer == 0 ||
-                !pattern_matches(pattern, kiln__tensor_label(g, id, label)))
+            if (g->producers.items[id] == 0 || !pattern_matches(pattern, kiln__tensor_label(g, id, label)))
                 continue;
             any = true;
             if (keep[id]) { /* tapped before: one entry watches for both */
@@ -68,7 +67,7 @@ static kiln_status place_taps(kiln_plan *plan, kiln_error *error) {
         position[s->order[i]] = i;
     for (size_t t = 0; t < plan->taps.count; t++) {
         kiln__tap *tap = &plan->taps.items[t];
-        uint32_t node = plan->program->tensors.items[tap->tensor].producer - 1;
+        uint32_t node = plan->program->producers.items[tap->tensor] - 1;
         tap->record = position[node];
         tap->region = s->region_of[node];
     }
@@ -83,7 +82,7 @@ static kiln_status bake_into(kiln_plan *plan, const kiln_graph *graph, const kil
                              kiln_error *error) {
     const kiln_allocator *a = &plan->allocator;
     kiln_status status = kiln__graph_clone(graph, a, &plan->graph, error);
-    if (status != KILN_OK || (status = kiln__graph_clone(graph, a, &plan->program, error)) != KILN_OK)
+    if (status != KILN_OK)
         return status;
     size_t n_tensors = graph->tensors.count;
     uint8_t *keep = KILN_NEW(a, uint8_t, n_tensors);
@@ -93,7 +92,7 @@ static kiln_status bake_into(kiln_plan *plan, const kiln_graph *graph, const kil
     if (status == KILN_OK) {
         kiln__rewrite_options rewrite = {
             .exact = options->precision == KILN_PRECISION_EXACT, .no_fuse = options->no_fuse, .keep = keep};
-        status = kiln__rewrite(plan->program, &rewrite, a, &plan->rewrites, error);
+        status = kiln__rewrite(plan->graph, &rewrite, a, &plan->program, &plan->rewrites, error);
     }
     if (status == KILN_OK)
         status =
@@ -156,7 +155,6 @@ void kiln__plan_drop_states(kiln_plan *plan) {
             continue;
         atomic_fetch_sub(&((kiln_state_buffer *)s->owner)->bound, 1);
         s->owner = s->data = NULL;
-        plan->graph->storages.items[i].owner = plan->graph->storages.items[i].data = NULL;
     }
     plan->holds_states = false;
 }

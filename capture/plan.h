@@ -32,7 +32,8 @@ struct kiln_plan {
     atomic_uint references;
     kiln_bake_options options; /* taps not kept */
     kiln_graph *graph;         /* as built */
-    kiln_graph *program; /* after lowering and fusion; ids of slots, storages and tensors are the graph's */
+    /* After lowering and fusion, a fork of the graph: ids of slots, storages and tensors are the same. */
+    kiln_graph *program;
     kiln__rewrites rewrites;
     kiln__hazards hazards;
     kiln__schedule schedule;

@@ -26,13 +26,14 @@ kiln_status kiln__graph_fail(kiln_graph *g, kiln_status status, const char *form
 static bool reserve_zeroth(kiln_graph *g) {
     const kiln_allocator *a = &g->allocator;
     if (!KILN_GROW(a, g->slots, 1) || !KILN_GROW(a, g->storages, 1) || !KILN_GROW(a, g->tensors, 1) ||
-        !KILN_GROW(a, g->text, 64))
+        !KILN_GROW(a, g->producers, 1) || !KILN_GROW(a, g->text, 64))
         return false;
     memset(g->slots.items, 0, sizeof *g->slots.items);
     memset(g->storages.items, 0, sizeof *g->storages.items);
     memset(g->tensors.items, 0, sizeof *g->tensors.items);
+    g->producers.items[0] = 0;
     g->text.items[0] = '\0';
-    g->slots.count = g->storages.count = g->tensors.count = g->text.count = 1;
+    g->slots.count = g->storages.count = g->tensors.count = g->producers.count = g->text.count = 1;
     return true;
 }
 
@@ -68,19 +69,22 @@ void kiln_graph_destroy(kiln_graph *g) {
     if (g == NULL)
         return;
     kiln_allocator a = g->allocator;
-    KILN_ARRAY_FREE(&a, g->slots);
-    KILN_ARRAY_FREE(&a, g->storages);
-    KILN_ARRAY_FREE(&a, g->tensors);
     KILN_ARRAY_FREE(&a, g->nodes);
-    KILN_ARRAY_FREE(&a, g->operands);
-    KILN_ARRAY_FREE(&a, g->attrs);
-    KILN_ARRAY_FREE(&a, g->text);
-    KILN_ARRAY_FREE(&a, g->names);
+    KILN_ARRAY_FREE(&a, g->producers);
+    if (!g->forked) {
+        KILN_ARRAY_FREE(&a, g->slots);
+        KILN_ARRAY_FREE(&a, g->storages);
+        KILN_ARRAY_FREE(&a, g->tensors);
+        KILN_ARRAY_FREE(&a, g->operands);
+        KILN_ARRAY_FREE(&a, g->attrs);
+        KILN_ARRAY_FREE(&a, g->text);
+        KILN_ARRAY_FREE(&a, g->names);
+    }
     KILN_DELETE(&a, g, kiln_graph, 1);
 }
 
 void kiln_graph_reset(kiln_graph *g) {
-    g->slots.count = g->storages.count = g->tensors.count = g->text.count = 1;
+    g->slots.count = g->storages.count = g->tensors.count = g->producers.count = g->text.count = 1;
     g->nodes.count = g->operands.count = g->attrs.count = 0;
     if (g->names.count > 0)
         memset(g->names.items, 0, g->names.capacity * sizeof *g->names.items);
@@ -115,9 +119,9 @@ kiln_status kiln__graph_clone(const kiln_graph *from, const kiln_allocator *allo
     g->allocator = a;
     g->tag = from->tag;
     bool ok = CLONE_ARRAY(&a, g->slots, from->slots) && CLONE_ARRAY(&a, g->storages, from->storages) &&
-              CLONE_ARRAY(&a, g->tensors, from->tensors) && CLONE_ARRAY(&a, g->nodes, from->nodes) &&
-              CLONE_ARRAY(&a, g->operands, from->operands) && CLONE_ARRAY(&a, g->attrs, from->attrs) &&
-              CLONE_ARRAY(&a, g->text, from->text);
+              CLONE_ARRAY(&a, g->tensors, from->tensors) && CLONE_ARRAY(&a, g->producers, from->producers) &&
+              CLONE_ARRAY(&a, g->nodes, from->nodes) && CLONE_ARRAY(&a, g->operands, from->operands) &&
+              CLONE_ARRAY(&a, g->attrs, from->attrs) && CLONE_ARRAY(&a, g->text, from->text);
     if (ok && from->names.capacity > 0) {
         /* The hash table's places depend on its capacity and seed, so it keeps exactly those. */
         g->names.items = KILN_NEW(&a, kiln__name_entry, from->names.capacity);
@@ -136,6 +140,48 @@ kiln_status kiln__graph_clone(const kiln_graph *from, const kiln_allocator *allo
     }
     *out = g;
     return KILN_OK;
+}
+
+/* Puts the arrays of `from`, all but nodes and producers, in the place of those of `to`, which keeps its counts. */
+#define TAKE(to, from, array)                                                                                \
+    ((to)->array.items = (from)->array.items, (to)->array.capacity = (from)->array.capacity)
+
+static void take_arrays(kiln_graph *to, const kiln_graph *from) {
+    TAKE(to, from, slots);
+    TAKE(to, from, storages);
+    TAKE(to, from, tensors);
+    TAKE(to, from, operands);
+    TAKE(to, from, attrs);
+    TAKE(to, from, text);
+    TAKE(to, from, names);
+}
+
+kiln_status kiln__graph_fork(kiln_graph *g, kiln_graph **program, kiln_error *error) {
+    *program = KILN_NEW(&g->allocator, kiln_graph, 1);
+    kiln_graph *p = *program;
+    if (p != NULL) {
+        *p = *g;
+        memset(&p->nodes, 0, sizeof p->nodes);
+        memset(&p->producers, 0, sizeof p->producers);
+        g->forked = true;
+        if (CLONE_ARRAY(&g->allocator, p->producers, g->producers))
+            return KILN_OK;
+        kiln__graph_unfork(g, p);
+        *program = NULL;
+    }
+    return kiln_error_set(error, KILN_ERROR_MEMORY, "copying a graph of %zu nodes: out of memory",
+                          g->nodes.count);
+}
+
+void kiln__graph_settle(kiln_graph *g, const kiln_graph *program) {
+    take_arrays(g, program);
+}
+
+void kiln__graph_unfork(kiln_graph *g, kiln_graph *program) {
+    take_arrays(g, program);
+    g->forked = false;
+    program->forked = true;
+    kiln_graph_destroy(program);
 }
 
 /* ---- names ------------------------------------------------------------------------------------------ */
@@ -207,8 +253,8 @@ kiln_status kiln__tensor_set_name(kiln_graph *g, uint32_t tensor, const char *na
         return status;
     kiln__tensor *t = &g->tensors.items[tensor];
     t->name = offset;
-    if (t->producer != 0) {
-        kiln__node *n = &g->nodes.items[t->producer - 1];
+    if (g->producers.items[tensor] != 0) {
+        kiln__node *n = &g->nodes.items[g->producers.items[tensor] - 1];
         if (kiln__node_out(g, n)[0] == tensor)
             n->name = offset;
     }
@@ -267,17 +313,17 @@ const char *kiln__new_node_label(const kiln_graph *g, const kiln_op *op, const c
 }
 
 const char *kiln__tensor_label(const kiln_graph *g, uint32_t tensor, char buffer[KILN__LABEL_SIZE]) {
-    const kiln__tensor *t = &g->tensors.items[tensor];
-    if (t->name != 0) {
-        snprintf(buffer, KILN__LABEL_SIZE, "%s", kiln__text(g, t->name));
-    } else if (t->producer != 0) {
-        const kiln__node *n = &g->nodes.items[t->producer - 1];
+    uint32_t name = g->tensors.items[tensor].name, producer = g->producers.items[tensor];
+    if (name != 0) {
+        snprintf(buffer, KILN__LABEL_SIZE, "%s", kiln__text(g, name));
+    } else if (producer != 0) {
+        const kiln__node *n = &g->nodes.items[producer - 1];
         const uint32_t *out = kiln__node_out(g, n);
         uint32_t j = 0;
         while (j + 1 < n->n_out && out[j] != tensor)
             j++;
         snprintf(buffer, KILN__LABEL_SIZE, "%.100s.%s%u:%u", n->op->name, n->origin ? "" : "added",
-                 (n->origin ? n->origin : t->producer) - 1, j);
+                 (n->origin ? n->origin : producer) - 1, j);
     } else {
         snprintf(buffer, KILN__LABEL_SIZE, "tensor.%u", tensor);
     }

@@ -30,10 +30,9 @@ typedef struct kiln__storage {
 typedef struct kiln__tensor {
     kiln_desc desc;
     uint32_t storage;
-    uint32_t name;     /* offset in `text`, 0 when unnamed */
-    uint32_t producer; /* 1 + index of the node whose output it is; 0 for leaves and views */
-    int64_t offset;    /* first byte in the storage */
-    int64_t bytes;     /* from first to behind last byte at the maxima; 0 when empty */
+    uint32_t name;  /* offset in `text`, 0 when unnamed */
+    int64_t offset; /* first byte in the storage */
+    int64_t bytes;  /* from first to behind last byte at the maxima; 0 when empty */
 } kiln__tensor;
 
 enum { KILN__MAX_OUTPUTS = 8 };
@@ -64,6 +63,7 @@ struct kiln_graph {
     uint32_t tag;     /* in every handle; changes at reset */
     const kiln_op
         *checked; /* the descriptor that was last found complete; graphs use the same few over and over */
+    bool forked;  /* all arrays but nodes and producers are its fork's, and begin with what this graph had */
     struct {
         kiln__slot *items;
         size_t count, capacity;
@@ -76,6 +76,10 @@ struct kiln_graph {
         kiln__tensor *items;
         size_t count, capacity;
     } tensors;
+    struct {
+        uint32_t *items; /* by tensor id: 1 + index of the node whose output it is; 0 for leaves and views */
+        size_t count, capacity;
+    } producers;
     struct {
         kiln__node *items;
         size_t count, capacity;
@@ -197,6 +201,15 @@ bool kiln__op_has_inplace(const kiln_op *op, uint32_t out, uint32_t in);
  * Attribute storage, names and data pointers included. */
 kiln_status kiln__graph_clone(const kiln_graph *g, const kiln_allocator *allocator, kiln_graph **out,
                               kiln_error *error);
+
+/* Makes a program without nodes that starts from the tensors of `g`: it owns the arrays of `g` from now on, all but nodes
+ * and producers (of which it gets a copy), and may add to them. `g` is not to be read until one of these is called. */
+kiln_status kiln__graph_fork(kiln_graph *g, kiln_graph **program, kiln_error *error);
+/* The program is complete. `g` reads what it had where the program has it, and must not outlive it but to be destroyed;
+ * nothing may be added to either. */
+void kiln__graph_settle(kiln_graph *g, const kiln_graph *program);
+/* The program came to nothing: `g` owns its arrays again, and the program is destroyed. */
+void kiln__graph_unfork(kiln_graph *g, kiln_graph *program);
 
 /* ---- accesses --------------------------------------------------------------------------------------- */
 

@@ -466,9 +466,10 @@ static kiln_status check_node_order(const loader *l, order_check *c, size_t inde
     const kiln__node *n = &l->g->nodes.items[index];
     const uint32_t *operands = kiln__node_in(l->g, n);
     const kiln__tensor *tensors = l->g->tensors.items;
+    const uint32_t *producers = l->g->producers.items;
     for (uint32_t i = 0; i < n->n_in; i++)
-        if (operands[i] != 0 && tensors[operands[i]].producer > index)
-            return fail_order(l, c, index, operands[i], tensors[operands[i]].producer - 1);
+        if (operands[i] != 0 && producers[operands[i]] > index)
+            return fail_order(l, c, index, operands[i], producers[operands[i]] - 1);
     c->accesses.count = 0;
     kiln_error why;
     kiln_status status = kiln__access_collect(&c->accesses, index, &why);

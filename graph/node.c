@@ -250,7 +250,7 @@ static mark mark_of(const kiln_graph *g) {
 
 static kiln_status rollback(kiln_graph *g, mark m, kiln_status status) {
     g->storages.count = m.storages;
-    g->tensors.count = m.tensors;
+    g->tensors.count = g->producers.count = m.tensors;
     g->operands.count = m.operands;
     g->attrs.count = m.attrs;
     return status;
@@ -281,7 +281,7 @@ static kiln_status append(kiln_graph *g, const kiln_op *op, const char *name, co
         operands[n_in + j] = out[j];
         n.alias[j] = (uint16_t)(alias[j] + 1);
         if (out[j] != 0)
-            g->tensors.items[out[j]].producer = (uint32_t)g->nodes.count + 1;
+            g->producers.items[out[j]] = (uint32_t)g->nodes.count + 1;
     }
     if (attrs_size > 0) {
         memset(g->attrs.items + g->attrs.count, 0, attrs_size);
@@ -437,7 +437,7 @@ static kiln_status check_emitted(kiln_graph *g, const kiln_op *op, const char *n
                                 "node '%s' (%s): output %s must lie on its operand's "
                                 "bytes",
                                 WHO, op->name, op->out_names[j]);
-    if (t->producer != 0)
+    if (g->producers.items[out] != 0)
         return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                 "node '%s' (%s): output %s is an output of another node "
                                 "already",

@@ -226,12 +226,16 @@ kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *tensor, bool 
 
 uint32_t kiln__tensor_push(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc,
                            int64_t bytes) {
-    if (g->tensors.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->tensors, g->tensors.count + 1)) {
+    uint32_t id = (uint32_t)g->tensors.count;
+    if (g->tensors.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->tensors, g->tensors.count + 1) ||
+        !KILN_GROW(&g->allocator, g->producers, g->tensors.count + 1)) {
         (void)kiln__graph_fail(g, KILN_ERROR_MEMORY, "adding a tensor: out of memory");
         return 0;
     }
-    g->tensors.items[g->tensors.count] = (kiln__tensor){*desc, storage, 0, 0, offset, bytes};
-    return (uint32_t)g->tensors.count++;
+    g->tensors.items[id] = (kiln__tensor){*desc, storage, 0, offset, bytes};
+    g->producers.items[id] = 0;
+    g->tensors.count = g->producers.count = (size_t)id + 1;
+    return id;
 }
 
 uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc) {

@@ -69,30 +69,34 @@ static kiln_status explain(const kiln__rewriter *rw, size_t n, kiln_status statu
     return kiln_error_set(error, status, "rewriting a program of %zu nodes: %s", n, kiln_status_text(status));
 }
 
-kiln_status kiln__rewrite(kiln_graph *program, const kiln__rewrite_options *options,
-                          const kiln_allocator *allocator, kiln__rewrites *out, kiln_error *error) {
+kiln_status kiln__rewrite(kiln_graph *built, const kiln__rewrite_options *options,
+                          const kiln_allocator *allocator, kiln_graph **program, kiln__rewrites *out,
+                          kiln_error *error) {
     *out = (kiln__rewrites){.allocator = kiln__allocator_or_default(allocator)};
-    kiln_status status = kiln_graph_check(program, error);
+    *program = NULL;
+    kiln_status status = kiln_graph_check(built, error);
+    if (status == KILN_OK)
+        status = kiln__graph_fork(built, program, error);
     if (status != KILN_OK)
         return status;
     kiln__rewriter rw;
-    kiln__node *nodes = program->nodes.items;
-    size_t n = program->nodes.count, capacity = program->nodes.capacity;
-    program->nodes.items = NULL;
-    program->nodes.count = program->nodes.capacity = 0;
-    status = kiln__rewriter_init(&rw, program, n, options, out);
+    size_t n = built->nodes.count;
+    status = kiln__rewriter_init(&rw, *program, n, options, out);
     if (status == KILN_OK)
-        status = lower(&rw, nodes, n, options->exact);
+        status = lower(&rw, built->nodes.items, n, options->exact);
     if (status == KILN_OK)
         status = fuse(&rw, options->no_fuse);
     if (status == KILN_OK)
         status = kiln__rewriter_finish(&rw);
-    if (status != KILN_OK) {
+    if (status == KILN_OK) {
+        kiln__graph_settle(built, *program);
+    } else {
         status = explain(&rw, n, status, error);
         kiln__rewrites_free(out);
+        kiln__graph_unfork(built, *program);
+        *program = NULL;
     }
     kiln__rewriter_deinit(&rw);
-    kiln__free_array(&program->allocator, nodes, capacity, sizeof *nodes);
     return status;
 }
 

@@ -1,6 +1,6 @@
 /* Lowering and fusion: rewriting of the program before it is scheduled. Internal.
  *
- * The program is a copy of the graph. Rewriting replaces nodes by nodes; tensor ids keep their meaning, new
+ * The program is the graph with other nodes. Rewriting replaces nodes by nodes; tensor ids keep their meaning, new
  * tensors are added behind them. Nothing here decides an order or a place in memory.
  */
 #ifndef KILN_REWRITE_H
@@ -29,12 +29,14 @@ typedef struct kiln__rewrites {
     size_t count, capacity;
 } kiln__rewrites;
 
-/* Rewrites `program` in place: first lowering (quantize for `fast` precision, one per tensor that several
- * matmuls read; expert_map, one per ids tensor), then fusion. `out` is written whole; empty on failure, and
- * then the program is to be thrown away. Errors: KILN_ERROR_MEMORY; any error of an op's infer (a defect:
+/* Makes the program of a graph: first lowering (quantize for `fast` precision, one per tensor that several
+ * matmuls read; expert_map, one per ids tensor), then fusion. `*program` is the caller's, for kiln_graph_destroy, and a
+ * fork of `built` (kiln__graph_fork), which stays what it was but reads its arrays there. `out` is written whole. On failure
+ * `*program` is NULL, `out` empty and `built` as before. Errors: KILN_ERROR_MEMORY; any error of an op's infer (a defect:
  * what it emits is legal). */
-kiln_status kiln__rewrite(kiln_graph *program, const kiln__rewrite_options *options,
-                          const kiln_allocator *allocator, kiln__rewrites *out, kiln_error *error);
+kiln_status kiln__rewrite(kiln_graph *built, const kiln__rewrite_options *options,
+                          const kiln_allocator *allocator, kiln_graph **program, kiln__rewrites *out,
+                          kiln_error *error);
 void kiln__rewrites_free(kiln__rewrites *rewrites);
 
 #endif

@@ -223,7 +223,7 @@ static kiln_status enlist(kiln__rewriter *rw) {
 static void set_producers(kiln_graph *g, const kiln__node *n, uint32_t producer) {
     for (uint32_t j = 0; j < n->n_out; j++)
         if (kiln__node_out(g, n)[j] != 0)
-            g->tensors.items[kiln__node_out(g, n)[j]].producer = producer;
+            g->producers.items[kiln__node_out(g, n)[j]] = producer;
 }
 
 kiln_status kiln__rewriter_push(kiln__rewriter *rw, const kiln__node *node) {
@@ -361,7 +361,8 @@ bool kiln__rewriter_link(const kiln__rewriter *rw, uint32_t to, uint32_t in, con
         return false;
     const kiln__tensor *t = &g->tensors.items[id];
     /* A view remembers no parent: what first touches a storage is what made it, or there is no link. */
-    uint32_t from = t->producer ? t->producer - 1 : rw->touches.items[space_of(rw, id)->first].node;
+    uint32_t producer = g->producers.items[id];
+    uint32_t from = producer ? producer - 1 : rw->touches.items[space_of(rw, id)->first].node;
     const kiln__node *n = &g->nodes.items[from];
     if (from >= to || n->op != op)
         return false;

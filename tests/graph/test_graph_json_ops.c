@@ -168,7 +168,7 @@ static eager *run(const kiln_graph *g) {
         const kiln__tensor *t = &g->tensors.items[i];
         kiln_storage_kind kind = g->storages.items[t->storage].kind;
         unsigned char *bytes = eager_data(e, (kiln_tensor){i, g->tag});
-        if (t->producer != 0 || kind == KILN_STORAGE_ARENA || kind == KILN_STORAGE_OUTPUT)
+        if (g->producers.items[i] != 0 || kind == KILN_STORAGE_ARENA || kind == KILN_STORAGE_OUTPUT)
             continue;
         for (int64_t b = 0; b < t->bytes; b++)
             bytes[b] = (unsigned char)(t->desc.dtype == KILN_I32 ? 0 : 0x38 + (b * 7 + i) % 5);

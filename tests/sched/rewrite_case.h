@@ -4,6 +4,7 @@
 #define KILN_TEST_REWRITE_CASE_H
 
 #include "eager.h"
+#include "fingerprint.h"
 #include "infer_util.h"
 #include "op_case.h"
 #include "rewrite.h"
@@ -38,7 +39,7 @@ static inline void check_node(kiln_graph *p, uint32_t index) {
     assert_int_equal(n_out, n->n_out);
     for (uint32_t j = 0; j < n_out; j++) {
         const kiln__tensor *t = &p->tensors.items[kiln__node_out(p, n)[j]];
-        assert_int_equal(t->producer, index + 1);
+        assert_int_equal(p->producers.items[kiln__node_out(p, n)[j]], index + 1);
         assert_true(kiln__desc_equal(&t->desc, &descs[j]));
         if (alias[j] >= 0) {
             const kiln__tensor *in = &p->tensors.items[kiln__node_in(p, n)[alias[j]]];
@@ -60,7 +61,7 @@ static inline void check_program(kiln_graph *p, const kiln__rewrites *r, size_t 
         assert_true(p->nodes.items[f->node].origin >= f->from[f->n_from - 1] + 1);
     }
     for (size_t i = 1; i < p->tensors.count; i++) { /* no tensor names a maker that does not make it */
-        uint32_t producer = p->tensors.items[i].producer;
+        uint32_t producer = p->producers.items[i];
         bool made = producer == 0;
         for (uint32_t j = 0; !made && j < p->nodes.items[producer - 1].n_out; j++)
             made = kiln__node_out(p, &p->nodes.items[producer - 1])[j] == i;
@@ -70,13 +71,15 @@ static inline void check_program(kiln_graph *p, const kiln__rewrites *r, size_t 
 
 static inline kiln_graph *rewritten(const kiln_graph *g, const kiln__rewrite_options *options,
                                     kiln__rewrites *out) {
-    kiln_graph *p;
+    kiln_graph *built, *p;
     kiln_error error;
     assert_int_equal(g->error.status, KILN_OK);
-    assert_int_equal(kiln__graph_clone(g, NULL, &p, &error), KILN_OK);
-    if (kiln__rewrite(p, options, NULL, out, &error) != KILN_OK)
+    assert_int_equal(kiln__graph_clone(g, NULL, &built, &error), KILN_OK);
+    if (kiln__rewrite(built, options, NULL, &p, out, &error) != KILN_OK)
         fail_msg("kiln__rewrite: %s", error.text);
     check_program(p, out, g->nodes.count);
+    assert_true(kiln__graph_equal(built, g)); /* it stays what it was */
+    kiln_graph_destroy(built);
     return p;
 }
 
