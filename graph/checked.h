@@ -47,17 +47,16 @@ static inline void kiln__free_array(const kiln_allocator *a, void *p, size_t cou
 #define KILN_NEW(a, type, count)       ((type *)kiln__alloc_array((a), (count), sizeof(type), _Alignof(type)))
 #define KILN_DELETE(a, p, type, count) kiln__free_array((a), (p), (count), sizeof(type))
 
-/* A growable array: struct { T *items; size_t count, capacity; }. Grows to at least `want` items, doubling;
- * false when memory is out, and then nothing has changed. New room is not zeroed. `place` is the address of
+/* A growable array: struct { T *items; size_t count, capacity; }. Grows to `want` items, or to twice what it had if that
+ * is more; false when memory is out, and then nothing has changed. New room is not zeroed. `place` is the address of
  * `items`, a pointer of any type: it is read and written as bytes. */
 static inline bool kiln__grow(const kiln_allocator *a, void *place, size_t *capacity, size_t want,
                               size_t size, size_t align) {
     if (want <= *capacity)
         return true;
-    size_t next = *capacity ? *capacity : 8, bytes;
-    while (next < want)
-        if (__builtin_mul_overflow(next, (size_t)2, &next))
-            return false;
+    size_t next = *capacity <= SIZE_MAX / 2 ? 2 * *capacity : want, bytes;
+    next = next < want ? want : next;
+    next = next < 8 ? 8 : next;
     if (__builtin_mul_overflow(next, size, &bytes))
         return false;
     void *p = a->alloc(a->context, bytes, align);

@@ -102,9 +102,9 @@ kiln_status kiln_graph_check(const kiln_graph *g, kiln_error *error) {
     return g->error.status;
 }
 
-/* Copies one array into a fresh graph; same count, capacity as needed. */
+/* Copies one array into a fresh graph, with some room: most copies are added to, most of them a little. */
 #define CLONE_ARRAY(a, to, from)                                                                             \
-    (KILN_GROW((a), (to), (from).count ? (from).count : 1) &&                                                \
+    (KILN_GROW((a), (to), (from).count + (from).count / 8 + 1) &&                                            \
      (memcpy((to).items, (from).items ? (const void *)(from).items : "",                                     \
              (from).items ? (from).count * sizeof *(from).items : 0),                                        \
       (to).count = (from).count, true))
