@@ -159,7 +159,8 @@ static void put_box(kiln__json_writer *w, const kiln_box *box) {
     kiln__json_end(w);
 }
 
-static void put_access(kiln__json_writer *w, const kiln_graph *p, const kiln__access *a) {
+static void put_access(kiln__json_writer *w, const kiln_graph *p, const kiln_access_list *list,
+                       const kiln__access *a) {
     static const char *const modes[] = {"", "read", "write", "read_write"};
     const kiln__node *n = &p->nodes.items[a->node];
     kiln__json_begin_object(w, KILN_JSON_INLINE);
@@ -174,7 +175,8 @@ static void put_access(kiln__json_writer *w, const kiln_graph *p, const kiln__ac
                      : n->op->out_names[a->operand - n->n_in]);
         put_u64(w, "tensor", p->operands.items[n->operands + a->operand]);
         put_u64(w, "storage", a->storage);
-        put_box(w, &a->box);
+        kiln_box box = kiln__access_box(list, a);
+        put_box(w, &box);
     }
     kiln__json_end(w);
 }
@@ -182,7 +184,7 @@ static void put_access(kiln__json_writer *w, const kiln_graph *p, const kiln__ac
 static void put_accesses(kiln__json_writer *w, const kiln_plan *plan) {
     begin_list(w, "accesses", KILN_JSON_LINES);
     for (size_t i = 0; i < plan->hazards.list.count; i++)
-        put_access(w, plan->program, &plan->hazards.list.items[i]);
+        put_access(w, plan->program, &plan->hazards.list, &plan->hazards.list.items[i]);
     kiln__json_end(w);
 }
 

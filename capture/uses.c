@@ -137,13 +137,16 @@ static bool find_writers(checker *c, size_t at) {
 static kiln_box writer_box(const checker *c, size_t writer, const kiln__access *read) {
     const kiln__space_place *places = c->plan->hazards.places;
     const kiln__access *a = &c->list->items[c->writers.items[writer]];
-    return kiln__box_moved(&a->box, places[a->storage].base - places[read->storage].base);
+    kiln_box box = kiln__access_box(c->list, a);
+    box.offset += places[a->storage].base - places[read->storage].base;
+    return box;
 }
 
 static bool one_covers(const checker *c, const kiln__access *read) {
+    kiln_box wanted = kiln__access_box(c->list, read);
     for (size_t i = 0; i < c->writers.count; i++) {
         kiln_box box = writer_box(c, i, read);
-        if (kiln__box_covers(&box, &read->box))
+        if (kiln__box_covers(&box, &wanted))
             return true;
     }
     return false;
@@ -155,7 +158,8 @@ static kiln_status find_missing(checker *c, size_t at, int64_t *missing) {
     const kiln_allocator *a = &c->plan->allocator;
     runs reads = {0}, writes = {0};
     *missing = -1;
-    bool ok = add_runs(a, &reads, &read->box, &c->runs_left);
+    kiln_box wanted = kiln__access_box(c->list, read);
+    bool ok = add_runs(a, &reads, &wanted, &c->runs_left);
     for (size_t i = 0; ok && i < c->writers.count; i++) {
         kiln_box box = writer_box(c, i, read);
         ok = add_runs(a, &writes, &box, &c->runs_left);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 void kiln__access_free(kiln_access_list *list) {
+    KILN_ARRAY_FREE(&list->allocator, list->levels);
     KILN_ARRAY_FREE(&list->allocator, *list);
 }
 
@@ -20,13 +21,28 @@ static kiln_status refuse(kiln_access_list *list, uint32_t operand, const char *
     return KILN_ERROR_ARGUMENT;
 }
 
-static kiln_status push(kiln_access_list *list, kiln__access access) {
-    if (access.mode < KILN_READ || access.mode > KILN_READ_WRITE)
-        return refuse(list, access.operand, "unknown access mode %d", (int)access.mode);
-    if (!KILN_GROW(&list->allocator, *list, list->count + 1))
-        return KILN_ERROR_MEMORY;
-    list->items[list->count++] = access;
-    return KILN_OK;
+bool kiln__access_push(kiln_access_list *list, uint32_t node, uint32_t operand, uint32_t storage,
+                       kiln_access_mode mode, const kiln_box *box) {
+    bool run = box->count[0] == 1 && box->count[1] == 1 && box->count[2] == 1;
+    if (!KILN_GROW(&list->allocator, *list, list->count + 1) ||
+        (!run && !KILN_GROW(&list->allocator, list->levels, list->levels.count + 1)))
+        return false;
+    if (!run) {
+        kiln__box_levels *levels = &list->levels.items[list->levels.count++];
+        memcpy(levels->count, box->count, sizeof levels->count);
+        memcpy(levels->stride, box->stride, sizeof levels->stride);
+    }
+    list->items[list->count++] = (kiln__access){
+        node,        storage,    (uint16_t)operand, (uint16_t)mode, run ? 0 : (uint32_t)list->levels.count,
+        box->offset, box->length};
+    return true;
+}
+
+static kiln_status push(kiln_access_list *list, uint32_t operand, uint32_t storage, kiln_access_mode mode,
+                        const kiln_box *box) {
+    if (mode < KILN_READ || mode > KILN_READ_WRITE)
+        return refuse(list, operand, "unknown access mode %d", (int)mode);
+    return kiln__access_push(list, list->node, operand, storage, mode, box) ? KILN_OK : KILN_ERROR_MEMORY;
 }
 
 /* The tensor of an operand of the list's node, or NULL. */
@@ -49,7 +65,7 @@ kiln_status kiln_access_operand(const kiln_access_query *query, uint32_t operand
     kiln_box box = kiln__tensor_box(query->list->graph, t, NULL);
     if (box.length == 0)
         return KILN_OK;
-    return push(query->list, (kiln__access){query->list->node, operand, t->storage, mode, box});
+    return push(query->list, operand, t->storage, mode, &box);
 }
 
 kiln_status kiln_access_box(const kiln_access_query *query, uint32_t operand, kiln_access_mode mode,
@@ -82,9 +98,8 @@ kiln_status kiln_access_box(const kiln_access_query *query, uint32_t operand, ki
     if (!ok || end > size)
         return refuse(list, operand, "its box ends at byte %lld of a storage of %lld",
                       ok ? (long long)end : INT64_MAX, (long long)size);
-    kiln__access access = {list->node, operand, t->storage, mode, box};
-    access.box.offset += t->offset;
-    return push(list, access);
+    box.offset += t->offset;
+    return push(list, operand, t->storage, mode, &box);
 }
 
 kiln_status kiln_access_operands(const kiln_access_query *query) {
@@ -106,10 +121,8 @@ kiln_status kiln__access_collect(kiln_access_list *list, size_t node, kiln_error
     list->why[0] = '\0';
     kiln_status status;
     if (n->op->accesses == NULL) {
-        status = push(
-            list,
-            (kiln__access){
-                list->node, KILN__OPERAND_ANY, 0, KILN_READ_WRITE, {0, INT64_MAX, {1, 1, 1}, {0, 0, 0}}});
+        const kiln_box all = {0, INT64_MAX, {1, 1, 1}, {0, 0, 0}};
+        status = push(list, KILN__OPERAND_ANY, 0, KILN_READ_WRITE, &all);
     } else {
         uint32_t total = n->n_in + n->n_out;
         const kiln_desc *fixed[32], **descs = fixed;

@@ -213,15 +213,22 @@ void kiln__graph_unfork(kiln_graph *g, kiln_graph *program);
 
 /* ---- accesses --------------------------------------------------------------------------------------- */
 
+/* Most accesses are one run of bytes: what a box has beyond that is kept apart. */
 typedef struct kiln__access {
     uint32_t node;
-    uint32_t operand; /* input i: i; output j: n_in + j; KILN__OPERAND_ANY for "all memory" */
     uint32_t storage; /* 0 for "all memory" */
-    kiln_access_mode mode;
-    kiln_box box; /* offset counts from the storage's first byte */
+    uint16_t operand; /* input i: i; output j: n_in + j; KILN__OPERAND_ANY for "all memory" */
+    uint16_t mode;    /* kiln_access_mode */
+    uint32_t levels;  /* 1 + index of its box's levels in the list; 0: one run */
+    int64_t offset;   /* of its box, from the storage's first byte */
+    int64_t length;
 } kiln__access;
 
-#define KILN__OPERAND_ANY UINT32_MAX
+#define KILN__OPERAND_ANY UINT16_MAX
+
+typedef struct kiln__box_levels {
+    int64_t count[KILN_BOX_LEVELS], stride[KILN_BOX_LEVELS];
+} kiln__box_levels;
 
 struct kiln_access_list {
     const kiln_graph *graph;
@@ -229,12 +236,31 @@ struct kiln_access_list {
     uint32_t node;
     kiln__access *items;
     size_t count, capacity;
+    struct {
+        kiln__box_levels *items;
+        size_t count, capacity;
+    } levels;
     char why[160]; /* of the last access that was refused */
 };
+
+static inline kiln_box kiln__access_box(const kiln_access_list *list, const kiln__access *access) {
+    kiln_box box = {access->offset, access->length, {1, 1, 1}, {0, 0, 0}};
+    if (access->levels != 0) {
+        memcpy(box.count, list->levels.items[access->levels - 1].count, sizeof box.count);
+        memcpy(box.stride, list->levels.items[access->levels - 1].stride, sizeof box.stride);
+    }
+    return box;
+}
 
 /* Appends the accesses of one node to `list` (set graph and allocator first; zero the rest). A node whose op
  * declares none gets one entry: KILN__OPERAND_ANY, read and write. Empty boxes are left out. */
 kiln_status kiln__access_collect(kiln_access_list *list, size_t node, kiln_error *error);
+/* Appends one access of `operand` in the storage of its tensor. False: memory is out. */
+bool kiln__access_push(kiln_access_list *list, uint32_t node, uint32_t operand, uint32_t storage,
+                       kiln_access_mode mode, const kiln_box *box);
+static inline void kiln__access_clear(kiln_access_list *list) {
+    list->count = list->levels.count = 0;
+}
 void kiln__access_free(kiln_access_list *list);
 
 #endif

@@ -432,7 +432,7 @@ static size_t find_writer(const loader *l, order_check *c, size_t from, uint32_t
     for (size_t i = from; i < l->g->nodes.count; i++) {
         if (has_output_in(l, &l->g->nodes.items[i], storage))
             return i;
-        c->accesses.count = 0;
+        kiln__access_clear(&c->accesses);
         if (kiln__access_collect(&c->accesses, i, NULL) != KILN_OK)
             return SIZE_MAX;
         for (size_t k = 0; k < c->accesses.count; k++)
@@ -449,7 +449,7 @@ static uint32_t find_unwritten(const loader *l, const order_check *c, const kiln
     for (size_t k = 0; k < c->accesses.count; k++) {
         const kiln__access *a = &c->accesses.items[k];
         bool undeclared = a->operand == KILN__OPERAND_ANY;
-        for (uint32_t i = undeclared ? 0 : a->operand; i < (undeclared ? n->n_in : a->operand + 1); i++) {
+        for (uint32_t i = undeclared ? 0 : a->operand; i < (undeclared ? n->n_in : a->operand + 1u); i++) {
             uint32_t storage = operands[i] ? l->g->tensors.items[operands[i]].storage : 0;
             if (storage != 0 && (a->mode & KILN_READ) && !c->written[storage] &&
                 l->g->storages.items[storage].kind == KILN_STORAGE_ARENA &&
@@ -470,7 +470,7 @@ static kiln_status check_node_order(const loader *l, order_check *c, size_t inde
     for (uint32_t i = 0; i < n->n_in; i++)
         if (operands[i] != 0 && producers[operands[i]] > index)
             return fail_order(l, c, index, operands[i], producers[operands[i]] - 1);
-    c->accesses.count = 0;
+    kiln__access_clear(&c->accesses);
     kiln_error why;
     kiln_status status = kiln__access_collect(&c->accesses, index, &why);
     if (status != KILN_OK) {

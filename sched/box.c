@@ -75,12 +75,6 @@ bool kiln__box_hull(const kiln_box *box, int64_t *lo, int64_t *hi) {
     return ok;
 }
 
-kiln_box kiln__box_moved(const kiln_box *box, int64_t by) {
-    kiln_box moved = *box;
-    moved.offset += by;
-    return moved;
-}
-
 static int levels_ascending(const kiln_box *box, int64_t *offset, level out[KILN_BOX_LEVELS]) {
     int n = 0;
     for (int l = 0; l < KILN_BOX_LEVELS; l++) {

@@ -20,9 +20,6 @@ bool kiln__box_hull(const kiln_box *box, int64_t *lo, int64_t *hi);
 /* True when the box is exactly its hull: one run without gaps. May say no for a box whose levels overlap. */
 bool kiln__box_dense(const kiln_box *box);
 
-/* The same bytes moved by `by`. */
-kiln_box kiln__box_moved(const kiln_box *box, int64_t by);
-
 /* Do they share a byte? Exact when the strides of both together divide one another or nest (a stride at least
  * as long as what lies inside it), which every view of a dense tensor satisfies. Else it may say yes for
  * boxes that only interlace, never no for boxes that meet. At most a few thousand steps, for nesting boxes a

@@ -162,12 +162,15 @@ static kiln__hazard_kind kind_of(kiln_access_mode earlier, kiln_access_mode late
     return earlier & KILN_WRITE ? KILN__WAW : KILN__WAR;
 }
 
+static kiln_box box_in_space(const kiln__hazards *h, const kiln__access *a) {
+    kiln_box box = kiln__access_box(&h->list, a);
+    box.offset += h->places[a->storage].base;
+    return box;
+}
+
 static bool boxes_meet(const kiln__hazards *h, const kiln__access *a, const kiln__access *b) {
-    int64_t base_a = h->places[a->storage].base, base_b = h->places[b->storage].base;
-    if (base_a == base_b)
-        return kiln__box_overlap(&a->box, &b->box);
-    kiln_box in_space_a = kiln__box_moved(&a->box, base_a), in_space_b = kiln__box_moved(&b->box, base_b);
-    return kiln__box_overlap(&in_space_a, &in_space_b);
+    kiln_box box_a = box_in_space(h, a), box_b = box_in_space(h, b);
+    return kiln__box_overlap(&box_a, &box_b);
 }
 
 bool kiln__accesses_conflict(const kiln__hazards *h, const kiln__access *earlier, const kiln__access *later,
@@ -192,10 +195,9 @@ static bool collect_watched(const kiln_graph *g, kiln__hazards *h, uint32_t node
         if (id == 0 || id >= watched->n || !watched->of[id] || g->tensors.items[id].bytes == 0)
             continue;
         const kiln__tensor *t = &g->tensors.items[id];
-        if (!KILN_GROW(&h->allocator, h->list, h->list.count + 1))
+        const kiln_box box = kiln__tensor_box(g, t, NULL);
+        if (!kiln__access_push(&h->list, node, n->n_in + j, t->storage, KILN_READ, &box))
             return false;
-        h->list.items[h->list.count++] =
-            (kiln__access){node, n->n_in + j, t->storage, KILN_READ, kiln__tensor_box(g, t, NULL)};
     }
     return true;
 }
@@ -226,6 +228,23 @@ static kiln_status collect(const kiln_graph *g, kiln__hazards *h, const kiln__wa
         h->first_access[i + 1] = (uint32_t)h->list.count;
     }
     return KILN_OK;
+}
+
+/* From the lowest to behind the highest byte, in the space. */
+static span hull_of(const kiln__hazards *h, const kiln__access *a) {
+    int64_t at = h->places[a->storage].base + a->offset;
+    span hull = {at, at + a->length};
+    if (a->levels != 0) {
+        kiln_box box = box_in_space(h, a);
+        (void)kiln__box_hull(&box, &hull.lo, &hull.hi); /* fits: checked when the access was declared */
+    }
+    return hull;
+}
+
+/* Is it all of its hull? */
+static bool is_run(const kiln__hazards *h, const kiln__access *a) {
+    kiln_box box;
+    return a->levels == 0 || (box = kiln__access_box(&h->list, a), kiln__box_dense(&box));
 }
 
 static size_t group_of(const finder *f, const kiln__access *a) {
@@ -272,8 +291,10 @@ static int64_t usual_pitch(const finder *f, const group *reads) {
     size_t votes = 0;
     for (const group *g = reads; g <= reads + 1; g++)
         for (size_t i = g->first; i < g->first + g->n; i++) {
-            int64_t pitch =
-                f->entries[i].rest == REST_RUN ? 0 : pitch_of(&f->h->list.items[f->entries[i].access].box);
+            if (f->entries[i].rest == REST_RUN)
+                continue;
+            kiln_box box = box_in_space(f->h, &f->h->list.items[f->entries[i].access]);
+            int64_t pitch = pitch_of(&box);
             if (pitch == 0)
                 continue;
             usual = votes == 0 ? pitch : usual;
@@ -307,8 +328,7 @@ static bool find_columns(finder *f) {
             return false;
         for (const group *g = reads; g <= reads + 1; g++)
             for (size_t i = g->first; i < g->first + g->n; i++) {
-                const kiln__access *a = &f->h->list.items[f->entries[i].access];
-                kiln_box box = kiln__box_moved(&a->box, f->h->places[a->storage].base);
+                kiln_box box = box_in_space(f->h, &f->h->list.items[f->entries[i].access]);
                 f->columns[i] = columns_of(&box, pitch);
             }
     }
@@ -329,17 +349,15 @@ static bool fill_groups(finder *f) {
         group *g = &f->groups[group_of(f, a)];
         if (g->room == 0)
             continue;
-        int64_t lo = 0, hi = 0; /* they fit: checked when the access was declared */
-        (void)kiln__box_hull(&a->box, &lo, &hi);
-        keys[g->first + g->n++] = (kiln__key){lo + f->h->places[a->storage].base, (uint32_t)i};
+        keys[g->first + g->n++] = (kiln__key){hull_of(f->h, a).lo, (uint32_t)i};
     }
     for (size_t i = 0; i < 2 * (size_t)f->h->n_spaces; i++)
         kiln__sort_keys(keys + f->groups[i].first, keys + f->n_entries, f->groups[i].n);
     for (size_t i = 0; i < f->n_entries; i++) {
         uint32_t access = keys[i].index;
         f->entry_of[access] = (uint32_t)i;
-        bool run = kiln__box_dense(&list->items[access].box);
-        f->entries[i] = (entry){NOTHING.lo, NOTHING.hi, access, run ? REST_RUN : REST_OWN};
+        f->entries[i] =
+            (entry){NOTHING.lo, NOTHING.hi, access, is_run(f->h, &list->items[access]) ? REST_RUN : REST_OWN};
     }
     KILN_DELETE(f->a, keys, kiln__key, 2 * (size_t)f->n_entries);
     return true;
@@ -380,24 +398,18 @@ static void add_hazard(finder *f, kiln__hazard hazard) {
 typedef struct probe {
     const kiln__access *access;
     uint32_t index;
-    int64_t base;   /* of its storage in the space */
     int64_t lo, hi; /* hull of its box in the space */
     span columns;
     bool run;     /* is all of its hull */
     bool retires; /* a write: takes what it covers off the active entries */
 } probe;
 
-static kiln_box box_of(const probe *p) {
-    return kiln__box_moved(&p->access->box, p->base);
-}
-
 static kiln_box rest_of(const finder *f, const entry *e) {
     if (e->rest == REST_RUN)
         return (kiln_box){e->lo, e->hi - e->lo, {1, 1, 1}, {0, 0, 0}};
     if (e->rest >= REST_KEPT)
         return f->rests.items[e->rest - REST_KEPT];
-    const kiln__access *a = &f->h->list.items[e->access];
-    return kiln__box_moved(&a->box, f->h->places[a->storage].base);
+    return box_in_space(f->h, &f->h->list.items[e->access]);
 }
 
 /* Makes `box` what is left of an entry. */
@@ -436,7 +448,7 @@ static void retire(finder *f, const probe *p, entry *e) {
         else if (p->hi >= e->hi)
             e->hi = p->lo;
     } else {
-        kiln_box rest = rest_of(f, e), box = box_of(p);
+        kiln_box rest = rest_of(f, e), box = box_in_space(f->h, p->access);
         if (kiln__box_trim(&rest, &box))
             set_rest(f, e, &rest);
     }
@@ -445,7 +457,7 @@ static void retire(finder *f, const probe *p, entry *e) {
 static bool meets(const finder *f, const probe *p, const entry *e) {
     if (p->run && e->rest == REST_RUN)
         return true; /* their hulls do */
-    kiln_box rest = rest_of(f, e), box = box_of(p);
+    kiln_box rest = rest_of(f, e), box = box_in_space(f->h, p->access);
     return kiln__box_overlap(&rest, &box);
 }
 
@@ -535,21 +547,23 @@ static probe probe_of(const finder *f, uint32_t index) {
     const kiln__access *a = &f->h->list.items[index];
     uint32_t at = f->entry_of[index];
     probe p = {.access = a, .index = index, .columns = columns_at(f, at)};
+    span hull = hull_of(f->h, a);
+    p.lo = hull.lo;
+    p.hi = hull.hi;
     p.run = f->entries[at].rest == REST_RUN;
-    p.base = f->h->places[a->storage].base;
-    (void)kiln__box_hull(&a->box, &p.lo, &p.hi); /* fits, and so does it in the space */
-    p.lo += p.base;
-    p.hi += p.base;
     return p;
 }
 
 /* Does the node that makes this read write the same bytes itself? Looks at a few accesses only. */
 static bool own_write_covers(const finder *f, uint32_t read, uint32_t first, uint32_t end) {
     const kiln__access *items = f->h->list.items;
-    for (uint32_t i = first; i < end && i < first + 16; i++)
-        if (items[i].storage == items[read].storage && (items[i].mode & KILN_WRITE) &&
-            kiln__box_covers(&items[i].box, &items[read].box))
+    for (uint32_t i = first; i < end && i < first + 16; i++) {
+        if (items[i].storage != items[read].storage || !(items[i].mode & KILN_WRITE))
+            continue;
+        kiln_box written = box_in_space(f->h, &items[i]), box = box_in_space(f->h, &items[read]);
+        if (kiln__box_covers(&written, &box))
             return true;
+    }
     return false;
 }
 
@@ -648,7 +662,7 @@ void kiln__hazards_free(kiln__hazards *h) {
     const kiln_allocator a = h->allocator;
     if (a.alloc == NULL)
         return;
-    KILN_ARRAY_FREE(&a, h->list);
+    kiln__access_free(&h->list);
     KILN_ARRAY_FREE(&a, *h);
     KILN_DELETE(&a, h->first_access, uint32_t, (size_t)h->n_nodes + 1);
     KILN_DELETE(&a, h->first_hazard, size_t, (size_t)h->n_nodes + 1);

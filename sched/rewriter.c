@@ -89,7 +89,7 @@ kiln_status kiln__rewriter_init(kiln__rewriter *rw, kiln_graph *g, size_t n_node
     rw->mine.allocator = rw->theirs.allocator = rw->allocator;
     if (!KILN_GROW(&g->allocator, g->nodes, n_nodes + 1) ||
         !KILN_GROW(&rw->allocator, rw->work, n_nodes + 1) ||
-        !KILN_GROW(&rw->allocator, rw->touches, g->operands.count + 1) ||
+        !KILN_GROW(&rw->allocator, rw->touches, g->operands.count + g->operands.count / 8 + 1) ||
         !KILN_GROW(&rw->allocator, rw->copies, 1) || !add_homes(rw) || !find_spaces(rw))
         return KILN_ERROR_MEMORY;
     rw->touches.items[0] = (kiln__touch){0};
@@ -171,10 +171,11 @@ static uint32_t touch_before(const kiln__rewriter *rw, const kiln__link *link, u
 /* ---- accesses --------------------------------------------------------------------------------------- */
 
 static kiln_status collect(kiln__rewriter *rw, kiln_access_list *list, uint32_t node) {
-    list->count = 0;
+    kiln__access_clear(list);
     return kiln__access_collect(list, node, &rw->error);
 }
 
+/* Of one in `mine` and one in `theirs`. */
 static bool conflict(const kiln__rewriter *rw, const kiln__access *a, const kiln__access *b) {
     if (!((a->mode | b->mode) & KILN_WRITE))
         return false;
@@ -183,7 +184,9 @@ static bool conflict(const kiln__rewriter *rw, const kiln__access *a, const kiln
     const kiln__home *x = &rw->homes.items[a->storage], *y = &rw->homes.items[b->storage];
     if (x->space != y->space)
         return false;
-    kiln_box p = kiln__box_moved(&a->box, x->base), q = kiln__box_moved(&b->box, y->base);
+    kiln_box p = kiln__access_box(&rw->mine, a), q = kiln__access_box(&rw->theirs, b);
+    p.offset += x->base;
+    q.offset += y->base;
     return kiln__box_overlap(&p, &q);
 }
 
@@ -261,11 +264,10 @@ static kiln_status still_holds(kiln__rewriter *rw, kiln__copy *copy, bool *holds
     *holds = false;
     if (end > copy->checked && opaque_between(rw, copy->checked - 1, end - 1) > 0)
         return KILN_OK;
-    rw->mine.count = 0;
-    if (!KILN_GROW(&rw->allocator, rw->mine, 1))
+    const kiln_box box = kiln__tensor_box(rw->g, t, NULL);
+    kiln__access_clear(&rw->mine);
+    if (!kiln__access_push(&rw->mine, 0, 0, t->storage, KILN_READ, &box))
         return KILN_ERROR_MEMORY;
-    rw->mine.items[rw->mine.count++] =
-        (kiln__access){0, 0, t->storage, KILN_READ, kiln__tensor_box(rw->g, t, NULL)};
     for (uint32_t i = space_of(rw, copy->of)->last; i != 0; i = rw->touches.items[i].prev) {
         uint32_t node = rw->touches.items[i].node;
         if (node < copy->checked)

@@ -58,7 +58,7 @@ static void kinds(void **state) {
     const kiln__hazard *e = between(&h, 0, 1);
     assert_int_equal(h.list.items[e->from_access].node, 0);
     assert_int_equal(h.list.items[e->to_access].node, 1);
-    assert_int_equal(h.list.items[e->to_access].box.offset, 8);
+    assert_int_equal(h.list.items[e->to_access].offset, 8);
     assert_string_equal(kiln__hazard_kind_names[KILN__WAR], "war");
     finish(&h, g);
 }

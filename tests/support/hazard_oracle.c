@@ -131,7 +131,7 @@ const char *oracle_check_accesses(const oracle *o, const kiln__hazards *h) {
             memset(declared, 0, (size_t)l.size);
             for (uint32_t a = h->first_access[i]; a < h->first_access[i + 1]; a++) {
                 const kiln__access *access = &h->list.items[a];
-                const kiln_box *b = &access->box;
+                const kiln_box box = kiln__access_box(&h->list, access), *b = &box;
                 if (access->storage == 0) {
                     memset(declared, KILN_READ_WRITE, (size_t)l.size);
                     continue;

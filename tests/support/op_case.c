@@ -362,8 +362,9 @@ static void fill_input(op_run *r, uint32_t i, op_values *all, uint64_t *state) {
 /* ---- checks -------------------------------------------------------------------------------------------- */
 
 /* Marks in maps[storage] the bytes of an access box. */
-static void mark_box(const op_run *r, unsigned char **maps, const kiln__access *a, unsigned char bit) {
-    const kiln_box *b = &a->box;
+static void mark_box(const op_run *r, unsigned char **maps, const kiln_access_list *list,
+                     const kiln__access *a, unsigned char bit) {
+    const kiln_box box = kiln__access_box(list, a), *b = &box;
     if (a->operand == KILN__OPERAND_ANY) {
         for (size_t s = 1; s < r->graph->storages.count; s++)
             memset(maps[s], bit, (size_t)storage_size(r, s));
@@ -398,7 +399,7 @@ static unsigned char **access_maps(const op_run *r) {
     if (kiln__access_collect(&list, 0, &error) != KILN_OK)
         fail_msg("%s: %s", r->c->name, error.text);
     for (size_t i = 0; i < list.count; i++)
-        mark_box(r, maps, &list.items[i], (unsigned char)list.items[i].mode);
+        mark_box(r, maps, &list, &list.items[i], (unsigned char)list.items[i].mode);
     kiln__access_free(&list);
     return maps;
 }

@@ -154,7 +154,8 @@ static uint32_t space_of(const brute *b, uint32_t storage, int64_t *base) {
  * too many runs, and that rule alone says that they share a byte (LINKED) or do not (APART). */
 typedef enum verdict { APART, UNSURE_APART, UNSURE_LINKED, INTERLACED, CONFLICT } verdict;
 
-static verdict judge(const brute *b, const kiln__access *x, const kiln__access *y) {
+static verdict judge(const brute *b, const kiln_access_list *list, const kiln__access *x,
+                     const kiln__access *y) {
     int64_t x_base, y_base, steps = STEPS;
     if (((x->mode | y->mode) & KILN_WRITE) == 0)
         return APART;
@@ -162,11 +163,12 @@ static verdict judge(const brute *b, const kiln__access *x, const kiln__access *
         return CONFLICT;
     if (space_of(b, x->storage, &x_base) != space_of(b, y->storage, &y_base))
         return APART;
-    runs p = runs_of(&x->box, x_base), q = runs_of(&y->box, y_base);
+    kiln_box box = kiln__access_box(list, x), there = kiln__access_box(list, y);
+    runs p = runs_of(&box, x_base), q = runs_of(&there, y_base);
     if (meet(&p, &q, &steps))
         return CONFLICT;
-    kiln_box there = kiln__box_moved(&y->box, y_base - x_base);
-    bool rule = kiln__box_overlap(&x->box, &there);
+    there.offset += y_base - x_base;
+    bool rule = kiln__box_overlap(&box, &there);
     if (steps < 0)
         return rule ? UNSURE_LINKED : UNSURE_APART;
     return rule ? INTERLACED : APART;
@@ -182,7 +184,7 @@ static void compare(brute *b, const kiln__access *x, const kiln__access *y) {
     char from[KILN__LABEL_SIZE], to[KILN__LABEL_SIZE];
     const uint32_t *region_of = b->schedule->region_of;
     b->report->pairs++;
-    verdict v = judge(b, x, y);
+    verdict v = judge(b, &b->list, x, y);
     if (v == APART)
         return;
     b->report->undecided += v == UNSURE_APART || v == UNSURE_LINKED;
@@ -219,7 +221,7 @@ static void check_hazards(brute *b) {
         const kiln__access *x = &h->list.items[h->items[i].from_access];
         const kiln__access *y = &h->list.items[h->items[i].to_access];
         if (x->node != h->items[i].from || y->node != h->items[i].to || x->node >= y->node ||
-            judge(b, x, y) == APART)
+            judge(b, &h->list, x, y) == APART)
             wrong(b, "invented hazard: '%s' and '%s' share no byte that one of them writes",
                   label(b, h->items[i].from, from), label(b, h->items[i].to, to));
     }
@@ -406,8 +408,8 @@ static kiln_status collect(brute *b, kiln_error *error) {
     }
     for (size_t i = 0; i < b->list.count; i++) {
         const kiln__access *a = &b->list.items[i];
-        if (a->operand != KILN__OPERAND_ANY &&
-            ends_behind(&a->box, b->program->storages.items[a->storage].size))
+        kiln_box box = kiln__access_box(&b->list, a);
+        if (a->operand != KILN__OPERAND_ANY && ends_behind(&box, b->program->storages.items[a->storage].size))
             wrong(b, "node %u accesses bytes behind its storage", a->node);
     }
     b->report->nodes = b->program->nodes.count;
