@@ -67,6 +67,17 @@ typedef struct group {
     uint32_t tree, leaves;
 } group;
 
+/* One access of the current node, on its way through the active entries of a group. */
+typedef struct probe {
+    const kiln__access *access;
+    const group *reads; /* of its space; the writes are the next one */
+    uint32_t index, entry;
+    int64_t lo, hi; /* hull of its box in the space */
+    span columns;
+    bool run;     /* is all of its hull */
+    bool retires; /* a write: takes what it covers off the active entries */
+} probe;
+
 typedef struct finder {
     const kiln_allocator *a;
     kiln__hazards *h;
@@ -81,8 +92,10 @@ typedef struct finder {
         kiln_box *items;
         size_t count, capacity;
     } rests;
-    uint32_t spare;  /* 1 + a rest that is free, whose offset is the next such number; 0 for none */
-    uint32_t *met;   /* per node: 1 + the last node it got a hazard to */
+    uint32_t spare; /* 1 + a rest that is free, whose offset is the next such number; 0 for none */
+    uint32_t *met;  /* per node: 1 + the last node it got a hazard to */
+    probe *probes;  /* of the current node, as many as any node has accesses */
+    uint32_t n_probes;
     uint32_t opaque; /* the last opaque node, NO_NODE if none */
     kiln_status status;
 } finder;
@@ -335,10 +348,28 @@ static bool find_columns(finder *f) {
     return true;
 }
 
+/* Puts the entries of a group in the order of `lo`, which nearly all are in already. `keys` has room for twice as many. */
+static void sort_group(finder *f, const group *g, kiln__key *keys) {
+    entry *entries = f->entries + g->first;
+    bool sorted = true;
+    for (uint32_t i = 1; i < g->n; i++)
+        sorted = sorted && entries[i - 1].lo <= entries[i].lo;
+    if (sorted)
+        return;
+    for (uint32_t i = 0; i < g->n; i++)
+        keys[i] = (kiln__key){entries[i].lo, entries[i].access};
+    kiln__sort_keys(keys, keys + g->n, g->n);
+    for (uint32_t i = 0; i < g->n; i++)
+        entries[i].access = keys[i].index;
+}
+
 /* Fills the groups with what is in written spaces, each in the order of lowest bytes, nothing active yet. */
 static bool fill_groups(finder *f) {
     const kiln_access_list *list = &f->h->list;
-    kiln__key *keys = KILN_NEW(f->a, kiln__key, 2 * (size_t)f->n_entries);
+    size_t n_groups = 2 * (size_t)f->h->n_spaces, most = 0;
+    for (size_t i = 0; i < n_groups; i++)
+        most = f->groups[i].room > most ? f->groups[i].room : most;
+    kiln__key *keys = KILN_NEW(f->a, kiln__key, 2 * most);
     if (keys == NULL)
         return false;
     for (size_t i = 0; i < list->count; i++) {
@@ -347,19 +378,18 @@ static bool fill_groups(finder *f) {
         if (is_opaque(a))
             continue;
         group *g = &f->groups[group_of(f, a)];
-        if (g->room == 0)
-            continue;
-        keys[g->first + g->n++] = (kiln__key){hull_of(f->h, a).lo, (uint32_t)i};
+        if (g->room > 0)
+            f->entries[g->first + g->n++] = (entry){.lo = hull_of(f->h, a).lo, .access = (uint32_t)i};
     }
-    for (size_t i = 0; i < 2 * (size_t)f->h->n_spaces; i++)
-        kiln__sort_keys(keys + f->groups[i].first, keys + f->n_entries, f->groups[i].n);
-    for (size_t i = 0; i < f->n_entries; i++) {
-        uint32_t access = keys[i].index;
-        f->entry_of[access] = (uint32_t)i;
-        f->entries[i] =
-            (entry){NOTHING.lo, NOTHING.hi, access, is_run(f->h, &list->items[access]) ? REST_RUN : REST_OWN};
+    for (size_t i = 0; i < n_groups; i++)
+        sort_group(f, &f->groups[i], keys);
+    for (uint32_t i = 0; i < f->n_entries; i++) {
+        uint32_t access = f->entries[i].access,
+                 rest = is_run(f->h, &list->items[access]) ? REST_RUN : REST_OWN;
+        f->entry_of[access] = i;
+        f->entries[i] = (entry){NOTHING.lo, NOTHING.hi, access, rest};
     }
-    KILN_DELETE(f->a, keys, kiln__key, 2 * (size_t)f->n_entries);
+    KILN_DELETE(f->a, keys, kiln__key, 2 * most);
     return true;
 }
 
@@ -370,9 +400,14 @@ static bool prepare(finder *f) {
     if (f->groups == NULL || f->entry_of == NULL || f->met == NULL)
         return false;
     lay_out_groups(f);
+    for (uint32_t node = 0; node < f->h->n_nodes; node++) {
+        uint32_t n = f->h->first_access[node + 1] - f->h->first_access[node];
+        f->n_probes = n > f->n_probes ? n : f->n_probes;
+    }
+    f->probes = KILN_NEW(f->a, probe, f->n_probes);
     f->entries = KILN_NEW(f->a, entry, f->n_entries);
     f->tree = KILN_NEW(f->a, extent, f->n_tree);
-    if (f->entries == NULL || f->tree == NULL)
+    if (f->probes == NULL || f->entries == NULL || f->tree == NULL)
         return false;
     for (size_t i = 0; i < f->n_tree; i++)
         f->tree[i] = (extent){NOTHING, NOTHING};
@@ -393,16 +428,6 @@ static void add_hazard(finder *f, kiln__hazard hazard) {
     else
         h->items[h->count++] = hazard;
 }
-
-/* One access of the current node, on its way through the active entries of a group. */
-typedef struct probe {
-    const kiln__access *access;
-    uint32_t index;
-    int64_t lo, hi; /* hull of its box in the space */
-    span columns;
-    bool run;     /* is all of its hull */
-    bool retires; /* a write: takes what it covers off the active entries */
-} probe;
 
 static kiln_box rest_of(const finder *f, const entry *e) {
     if (e->rest == REST_RUN)
@@ -482,9 +507,15 @@ static extent with_entry(const finder *f, extent all, size_t i) {
     return e->lo > e->hi ? all : join_extents(all, (extent){{e->lo, e->hi}, columns_at(f, i)});
 }
 
-/* Entries first … last-1, in or out of a tree; returns their extent afterwards. */
-static extent scan(finder *f, const probe *p, size_t first, size_t last) {
+static extent extent_of(const finder *f, size_t first, size_t last) {
     extent all = {NOTHING, NOTHING};
+    for (size_t i = first; i < last; i++)
+        all = with_entry(f, all, i);
+    return all;
+}
+
+/* Entries first … last-1, in or out of a tree. */
+static void scan(finder *f, const probe *p, size_t first, size_t last) {
     for (size_t i = first; i < last; i++) {
         entry *e = &f->entries[i];
         if (e->lo < p->hi && e->hi > p->lo && spans_meet(columns_at(f, i), p->columns) && meets(f, p, e)) {
@@ -494,9 +525,7 @@ static extent scan(finder *f, const probe *p, size_t first, size_t last) {
             if (p->retires)
                 retire(f, p, e);
         }
-        all = with_entry(f, all, i);
     }
-    return all;
 }
 
 static size_t block_end(const group *g, size_t block) {
@@ -509,8 +538,9 @@ static void descend(finder *f, const group *g, size_t node, const probe *p) {
     if (!spans_meet(tree[node].bytes, (span){p->lo, p->hi}) || !spans_meet(tree[node].columns, p->columns))
         return;
     if (node >= g->leaves) {
-        size_t block = node - g->leaves;
-        tree[node] = scan(f, p, g->first + block * BLOCK, block_end(g, block));
+        size_t block = node - g->leaves, first = g->first + block * BLOCK;
+        scan(f, p, first, block_end(g, block));
+        tree[node] = extent_of(f, first, block_end(g, block));
         return;
     }
     descend(f, g, 2 * node, p);
@@ -522,23 +552,18 @@ static void query(finder *f, const group *g, const probe *p) {
     if (g->leaves > 0)
         descend(f, g, 1, p);
     else
-        (void)scan(f, p, g->first, g->first + g->n);
+        scan(f, p, g->first, g->first + g->n);
 }
 
-static void set_active(finder *f, uint32_t access, int64_t lo, int64_t hi) {
-    uint32_t at = f->entry_of[access];
-    if (at == NO_ENTRY)
-        return;
+/* What is left of entry `at` of a group, all of it or nothing. */
+static void set_active(finder *f, const group *g, uint32_t at, int64_t lo, int64_t hi) {
     f->entries[at].lo = lo;
     f->entries[at].hi = hi;
-    const group *g = &f->groups[group_of(f, &f->h->list.items[access])];
     if (g->leaves == 0)
         return;
     size_t block = (at - g->first) / BLOCK, node = g->leaves + block;
-    extent *tree = f->tree + g->tree, all = {NOTHING, NOTHING};
-    for (size_t i = g->first + block * BLOCK; i < block_end(g, block); i++)
-        all = with_entry(f, all, i);
-    tree[node] = all;
+    extent *tree = f->tree + g->tree;
+    tree[node] = extent_of(f, g->first + block * BLOCK, block_end(g, block));
     while (node /= 2)
         tree[node] = join_extents(tree[2 * node], tree[2 * node + 1]);
 }
@@ -546,12 +571,15 @@ static void set_active(finder *f, uint32_t access, int64_t lo, int64_t hi) {
 static probe probe_of(const finder *f, uint32_t index) {
     const kiln__access *a = &f->h->list.items[index];
     uint32_t at = f->entry_of[index];
-    probe p = {.access = a, .index = index, .columns = columns_at(f, at)};
     span hull = hull_of(f->h, a);
-    p.lo = hull.lo;
-    p.hi = hull.hi;
-    p.run = f->entries[at].rest == REST_RUN;
-    return p;
+    return (probe){.access = a,
+                   .reads = &f->groups[2 * (size_t)f->h->places[a->storage].space],
+                   .index = index,
+                   .entry = at,
+                   .lo = hull.lo,
+                   .hi = hull.hi,
+                   .columns = columns_at(f, at),
+                   .run = f->entries[at].rest == REST_RUN};
 }
 
 /* Does the node that makes this read write the same bytes itself? Looks at a few accesses only. */
@@ -568,27 +596,25 @@ static bool own_write_covers(const finder *f, uint32_t read, uint32_t first, uin
 }
 
 static void sweep_node(finder *f, uint32_t node) {
-    uint32_t first = f->h->first_access[node], end = f->h->first_access[node + 1];
-    const kiln__access *items = f->h->list.items;
+    uint32_t first = f->h->first_access[node], end = f->h->first_access[node + 1], n = 0;
+    for (uint32_t i = first; i < end; i++)
+        if (f->entry_of[i] != NO_ENTRY)
+            f->probes[n++] = probe_of(f, i);
     /* RAW, then WAW, then WAR: the first hazard between two nodes is the one recorded. */
     for (int pass = KILN__RAW; pass <= KILN__WAR; pass++) {
-        for (uint32_t i = first; i < end; i++) {
-            if (f->entry_of[i] == NO_ENTRY || !(items[i].mode & (pass == KILN__RAW ? KILN_READ : KILN_WRITE)))
+        for (uint32_t i = 0; i < n; i++) {
+            probe *p = &f->probes[i];
+            if (!(p->access->mode & (pass == KILN__RAW ? KILN_READ : KILN_WRITE)))
                 continue;
-            const group *writes = &f->groups[group_of(f, &items[i]) | 1];
-            const group *g = pass == KILN__WAR ? writes - 1 : writes;
-            if (g->n == 0)
-                continue;
-            probe p = probe_of(f, i);
-            p.retires = pass != KILN__RAW;
-            query(f, g, &p);
+            p->retires = pass != KILN__RAW;
+            query(f, pass == KILN__WAR ? p->reads : p->reads + 1, p);
         }
     }
-    for (uint32_t i = first; i < end; i++) {
-        if (f->entry_of[i] == NO_ENTRY || (items[i].mode == KILN_READ && own_write_covers(f, i, first, end)))
-            continue;
-        probe p = probe_of(f, i);
-        set_active(f, i, p.lo, p.hi);
+    for (uint32_t i = 0; i < n; i++) {
+        const probe *p = &f->probes[i];
+        bool writes = p->access->mode & KILN_WRITE;
+        if (writes || !own_write_covers(f, p->index, first, end))
+            set_active(f, p->reads + writes, p->entry, p->lo, p->hi);
     }
 }
 
@@ -620,7 +646,9 @@ static void sweep(finder *f) {
                 if (h->first_access[i] < h->first_access[i + 1])
                     add_opaque(f, i, node);
                 for (uint32_t k = h->first_access[i]; k < h->first_access[i + 1]; k++)
-                    set_active(f, k, NOTHING.lo, NOTHING.hi);
+                    if (f->entry_of[k] != NO_ENTRY)
+                        set_active(f, &f->groups[group_of(f, &h->list.items[k])], f->entry_of[k], NOTHING.lo,
+                                   NOTHING.hi);
             }
             f->opaque = node;
         } else {
@@ -648,6 +676,7 @@ kiln_status kiln__hazards_find(const kiln_graph *graph, const kiln_allocator *al
         KILN_DELETE(f.a, f.groups, group, 2 * (size_t)out->n_spaces);
         KILN_DELETE(f.a, f.entry_of, uint32_t, out->list.count);
         KILN_DELETE(f.a, f.met, uint32_t, out->n_nodes);
+        KILN_DELETE(f.a, f.probes, probe, f.n_probes);
         KILN_DELETE(f.a, f.entries, entry, f.n_entries);
         KILN_DELETE(f.a, f.columns, span, f.n_entries);
         KILN_ARRAY_FREE(f.a, f.rests);
