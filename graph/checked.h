@@ -27,14 +27,19 @@ static inline kiln_allocator kiln__allocator_or_default(const kiln_allocator *al
     return allocator != NULL && allocator->alloc != NULL ? *allocator : kiln_allocator_default();
 }
 
-/* Zeroed array of `count` items; NULL on overflow or when the allocator has none. */
-static inline void *kiln__alloc_array(const kiln_allocator *a, size_t count, size_t size, size_t align) {
+/* Array of `count` items; NULL on overflow or when the allocator has none. */
+static inline void *kiln__alloc_raw(const kiln_allocator *a, size_t count, size_t size, size_t align) {
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes))
         return NULL;
-    void *p = a->alloc(a->context, bytes ? bytes : 1, align);
+    return a->alloc(a->context, bytes ? bytes : 1, align);
+}
+
+/* The same, zeroed. */
+static inline void *kiln__alloc_array(const kiln_allocator *a, size_t count, size_t size, size_t align) {
+    void *p = kiln__alloc_raw(a, count, size, align);
     if (p != NULL)
-        memset(p, 0, bytes ? bytes : 1);
+        memset(p, 0, count * size);
     return p;
 }
 
@@ -44,7 +49,9 @@ static inline void kiln__free_array(const kiln_allocator *a, void *p, size_t cou
         a->free(a->context, p, bytes > 0 ? bytes : 1);
 }
 
+/* Zeroed; and as it comes, for what is filled at once or perhaps not used at all: memory that is not touched costs nothing. */
 #define KILN_NEW(a, type, count)       ((type *)kiln__alloc_array((a), (count), sizeof(type), _Alignof(type)))
+#define KILN_NEW_RAW(a, type, count)   ((type *)kiln__alloc_raw((a), (count), sizeof(type), _Alignof(type)))
 #define KILN_DELETE(a, p, type, count) kiln__free_array((a), (p), (count), sizeof(type))
 
 /* A growable array: struct { T *items; size_t count, capacity; }. Grows to `want` items, or to twice what it had if that

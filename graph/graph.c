@@ -124,7 +124,7 @@ kiln_status kiln__graph_clone(const kiln_graph *from, const kiln_allocator *allo
               CLONE_ARRAY(&a, g->attrs, from->attrs) && CLONE_ARRAY(&a, g->text, from->text);
     if (ok && from->names.capacity > 0) {
         /* The hash table's places depend on its capacity and seed, so it keeps exactly those. */
-        g->names.items = KILN_NEW(&a, kiln__name_entry, from->names.capacity);
+        g->names.items = KILN_NEW_RAW(&a, kiln__name_entry, from->names.capacity);
         ok = g->names.items != NULL;
         if (ok) {
             memcpy(g->names.items, from->names.items, from->names.capacity * sizeof *from->names.items);

@@ -1,33 +1,37 @@
-/* Compressed rows in both directions, filled by counting: two passes over the hazards and the accesses. */
+/* Compressed rows in both directions, filled by counting. */
 #include "flow.h"
 
-static void sums(size_t *first, size_t n) { /* counts at i + 1 become starts at i */
+/* Of counts at i + 1: starts at i. */
+static void sums(uint32_t *first, size_t n) {
     for (size_t i = 0; i < n; i++)
         first[i + 1] += first[i];
 }
 
+/* Of starts at i + 1, as filling leaves them at i. */
+static void shift(uint32_t *first, size_t n) {
+    memmove(first + 1, first, n * sizeof *first);
+    first[0] = 0;
+}
+
 static bool fill_out(kiln__flow *f) {
     const kiln__hazards *h = f->hazards;
-    f->first_out = KILN_NEW(&f->allocator, size_t, (size_t)f->n_nodes + 1);
-    f->out_node = KILN_NEW(&f->allocator, uint32_t, h->count);
+    f->first_out = KILN_NEW(&f->allocator, uint32_t, (size_t)f->n_nodes + 1);
+    f->out_node = KILN_NEW_RAW(&f->allocator, uint32_t, h->count);
     if (f->first_out == NULL || f->out_node == NULL)
         return false;
     for (size_t e = 0; e < h->count; e++)
         f->first_out[h->items[e].from + 1]++;
     sums(f->first_out, f->n_nodes);
-    for (size_t e = 0; e < h->count; e++) /* leaves first[i] at the start of i + 1 */
+    for (size_t e = 0; e < h->count; e++)
         f->out_node[f->first_out[h->items[e].from]++] = h->items[e].to;
-    for (size_t i = f->n_nodes; i > 0; i--)
-        f->first_out[i] = f->first_out[i - 1];
-    f->first_out[0] = 0;
+    shift(f->first_out, f->n_nodes);
     return true;
 }
 
-/* Calls for each (node, arena storage) once; with touch_storage still NULL it only counts. */
-static void walk_touches(kiln__flow *f, const kiln_graph *g, uint32_t *seen) {
+/* Notes each (node, arena storage) once, by node; and counts them by storage. */
+static void find_touches(kiln__flow *f, const kiln_graph *g, uint32_t *seen) {
     const kiln__hazards *h = f->hazards;
-    size_t n = 0;
-    memset(seen, 0, f->n_storages * sizeof *seen);
+    uint32_t n = 0;
     for (uint32_t node = 0; node < f->n_nodes; node++) {
         f->first_touch[node] = n;
         for (uint32_t k = h->first_access[node]; k < h->first_access[node + 1]; k++) {
@@ -37,13 +41,8 @@ static void walk_touches(kiln__flow *f, const kiln_graph *g, uint32_t *seen) {
                 if (f->bytes[s] == 0 || seen[s] == node + 1)
                     continue;
                 seen[s] = node + 1;
-                if (f->touch_storage != NULL) {
-                    f->touch_storage[n] = s;
-                    f->user_node[f->first_user[s]++] = node;
-                } else {
-                    f->first_user[s + 1]++;
-                }
-                n++;
+                f->touch_storage[n++] = s;
+                f->first_user[s + 1]++;
             }
         }
     }
@@ -52,21 +51,20 @@ static void walk_touches(kiln__flow *f, const kiln_graph *g, uint32_t *seen) {
 
 static bool fill_touches(kiln__flow *f, const kiln_graph *g) {
     uint32_t *seen = KILN_NEW(&f->allocator, uint32_t, f->n_storages);
-    f->first_touch = KILN_NEW(&f->allocator, size_t, (size_t)f->n_nodes + 1);
-    f->first_user = KILN_NEW(&f->allocator, size_t, (size_t)f->n_storages + 1);
-    bool ok = seen != NULL && f->first_touch != NULL && f->first_user != NULL;
+    f->room = g->operands.count; /* each is through an operand */
+    f->first_touch = KILN_NEW_RAW(&f->allocator, uint32_t, (size_t)f->n_nodes + 1);
+    f->first_user = KILN_NEW(&f->allocator, uint32_t, (size_t)f->n_storages + 1);
+    f->touch_storage = KILN_NEW_RAW(&f->allocator, uint32_t, f->room);
+    f->user_node = KILN_NEW_RAW(&f->allocator, uint32_t, f->room);
+    bool ok = seen != NULL && f->first_touch != NULL && f->first_user != NULL && f->touch_storage != NULL &&
+              f->user_node != NULL;
     if (ok) {
-        walk_touches(f, g, seen);
+        find_touches(f, g, seen);
         sums(f->first_user, f->n_storages);
-        f->touch_storage = KILN_NEW(&f->allocator, uint32_t, f->n_touch);
-        f->user_node = KILN_NEW(&f->allocator, uint32_t, f->n_touch);
-        ok = f->touch_storage != NULL && f->user_node != NULL;
-    }
-    if (ok) {
-        walk_touches(f, g, seen);
-        for (size_t s = f->n_storages; s > 0; s--)
-            f->first_user[s] = f->first_user[s - 1];
-        f->first_user[0] = 0;
+        for (uint32_t node = 0; node < f->n_nodes; node++)
+            for (uint32_t i = f->first_touch[node]; i < f->first_touch[node + 1]; i++)
+                f->user_node[f->first_user[f->touch_storage[i]]++] = node;
+        shift(f->first_user, f->n_storages);
     }
     KILN_DELETE(&f->allocator, seen, uint32_t, f->n_storages);
     return ok;
@@ -112,12 +110,12 @@ void kiln__flow_free(kiln__flow *f) {
     if (f->hazards == NULL)
         return;
     const kiln_allocator a = f->allocator;
-    KILN_DELETE(&a, f->first_out, size_t, (size_t)f->n_nodes + 1);
+    KILN_DELETE(&a, f->first_out, uint32_t, (size_t)f->n_nodes + 1);
     KILN_DELETE(&a, f->out_node, uint32_t, f->hazards->count);
-    KILN_DELETE(&a, f->first_touch, size_t, (size_t)f->n_nodes + 1);
-    KILN_DELETE(&a, f->touch_storage, uint32_t, f->n_touch);
-    KILN_DELETE(&a, f->first_user, size_t, (size_t)f->n_storages + 1);
-    KILN_DELETE(&a, f->user_node, uint32_t, f->n_touch);
+    KILN_DELETE(&a, f->first_touch, uint32_t, (size_t)f->n_nodes + 1);
+    KILN_DELETE(&a, f->touch_storage, uint32_t, f->room);
+    KILN_DELETE(&a, f->first_user, uint32_t, (size_t)f->n_storages + 1);
+    KILN_DELETE(&a, f->user_node, uint32_t, f->room);
     KILN_DELETE(&a, f->bytes, int64_t, f->n_storages);
     KILN_DELETE(&a, f->to_end, bool, f->n_storages);
     *f = (kiln__flow){0};

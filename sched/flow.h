@@ -9,13 +9,14 @@ typedef struct kiln__flow {
     kiln_allocator allocator;
     const kiln__hazards *hazards;
     uint32_t n_nodes, n_storages;
-    size_t *first_out;       /* [n_nodes + 1] */
+    uint32_t *first_out;     /* [n_nodes + 1] */
     uint32_t *out_node;      /* where the hazards from a node lead, grouped by it */
-    size_t *first_touch;     /* [n_nodes + 1] */
+    uint32_t *first_touch;   /* [n_nodes + 1] */
     uint32_t *touch_storage; /* the arena storages a node touches, each once, grouped by node */
-    size_t *first_user;      /* [n_storages + 1] */
+    uint32_t *first_user;    /* [n_storages + 1] */
     uint32_t *user_node;     /* the nodes that touch an arena storage, in program order, grouped by storage */
-    size_t n_touch;
+    uint32_t n_touch;
+    size_t room;    /* of touch_storage and user_node */
     int64_t *bytes; /* [n_storages]: sizes rounded up to the alignment; 0 for those not in the arena */
     /* [n_storages]: kept to the end of the run. (Other `keep` entries count in the plan only.) */
     bool *to_end;

@@ -143,16 +143,17 @@ static kiln_status find_spaces(const kiln_graph *g, kiln__hazards *h, kiln_error
     size_t n_mapped = 0, n_storages = g->storages.count;
     h->n_storages = (uint32_t)n_storages;
     h->n_spaces = (uint32_t)n_storages;
-    h->places = KILN_NEW(&h->allocator, kiln__space_place, n_storages);
+    h->places = KILN_NEW_RAW(&h->allocator, kiln__space_place, n_storages);
     if (h->places == NULL)
         return kiln_error_set(error, KILN_ERROR_MEMORY, "finding hazards: out of memory");
+    h->places[0] = (kiln__space_place){0, 0};
     for (uint32_t s = 1; s < n_storages; s++) {
         h->places[s] = (kiln__space_place){s, 0};
         n_mapped += g->storages.items[s].data != NULL && g->storages.items[s].size > 0;
     }
     if (n_mapped < 2)
         return KILN_OK;
-    kiln__key *keys = KILN_NEW(&h->allocator, kiln__key, 2 * n_mapped);
+    kiln__key *keys = KILN_NEW_RAW(&h->allocator, kiln__key, 2 * n_mapped);
     if (keys == NULL)
         return kiln_error_set(error, KILN_ERROR_MEMORY, "finding hazards: out of memory");
     size_t n = 0;
@@ -223,12 +224,13 @@ static kiln_status collect(const kiln_graph *g, kiln__hazards *h, const kiln__wa
     h->n_nodes = (uint32_t)n;
     h->list.graph = g;
     h->list.allocator = h->allocator;
-    h->first_access = KILN_NEW(&h->allocator, uint32_t, n + 1);
-    h->first_hazard = KILN_NEW(&h->allocator, size_t, n + 1);
+    h->first_access = KILN_NEW_RAW(&h->allocator, uint32_t, n + 1);
+    h->first_hazard = KILN_NEW_RAW(&h->allocator, uint32_t, n + 1);
     if (h->first_access == NULL || h->first_hazard == NULL ||
         !KILN_GROW(&h->allocator, h->list, g->operands.count + 1))
         return kiln_error_set(error, KILN_ERROR_MEMORY, "collecting the accesses of %zu nodes: out of memory",
                               n);
+    h->first_access[0] = h->first_hazard[0] = 0;
     for (size_t i = 0; i < n; i++) {
         kiln_status status = kiln__access_collect(&h->list, i, error);
         if (status != KILN_OK)
@@ -333,7 +335,7 @@ static bool find_columns(finder *f) {
         if (pitch == 0)
             continue;
         if (f->columns == NULL) {
-            f->columns = KILN_NEW(f->a, span, f->n_entries);
+            f->columns = KILN_NEW_RAW(f->a, span, f->n_entries);
             for (size_t i = 0; f->columns != NULL && i < f->n_entries; i++)
                 f->columns[i] = ANYTHING;
         }
@@ -369,7 +371,7 @@ static bool fill_groups(finder *f) {
     size_t n_groups = 2 * (size_t)f->h->n_spaces, most = 0;
     for (size_t i = 0; i < n_groups; i++)
         most = f->groups[i].room > most ? f->groups[i].room : most;
-    kiln__key *keys = KILN_NEW(f->a, kiln__key, 2 * most);
+    kiln__key *keys = KILN_NEW_RAW(f->a, kiln__key, 2 * most);
     if (keys == NULL)
         return false;
     for (size_t i = 0; i < list->count; i++) {
@@ -395,7 +397,7 @@ static bool fill_groups(finder *f) {
 
 static bool prepare(finder *f) {
     f->groups = KILN_NEW(f->a, group, 2 * (size_t)f->h->n_spaces);
-    f->entry_of = KILN_NEW(f->a, uint32_t, f->h->list.count);
+    f->entry_of = KILN_NEW_RAW(f->a, uint32_t, f->h->list.count);
     f->met = KILN_NEW(f->a, uint32_t, f->h->n_nodes);
     if (f->groups == NULL || f->entry_of == NULL || f->met == NULL)
         return false;
@@ -404,9 +406,9 @@ static bool prepare(finder *f) {
         uint32_t n = f->h->first_access[node + 1] - f->h->first_access[node];
         f->n_probes = n > f->n_probes ? n : f->n_probes;
     }
-    f->probes = KILN_NEW(f->a, probe, f->n_probes);
-    f->entries = KILN_NEW(f->a, entry, f->n_entries);
-    f->tree = KILN_NEW(f->a, extent, f->n_tree);
+    f->probes = KILN_NEW_RAW(f->a, probe, f->n_probes);
+    f->entries = KILN_NEW_RAW(f->a, entry, f->n_entries);
+    f->tree = KILN_NEW_RAW(f->a, extent, f->n_tree);
     if (f->probes == NULL || f->entries == NULL || f->tree == NULL)
         return false;
     for (size_t i = 0; i < f->n_tree; i++)
@@ -654,7 +656,7 @@ static void sweep(finder *f) {
         } else {
             sweep_node(f, node);
         }
-        h->first_hazard[node + 1] = h->count;
+        h->first_hazard[node + 1] = (uint32_t)h->count;
     }
 }
 
@@ -694,7 +696,7 @@ void kiln__hazards_free(kiln__hazards *h) {
     kiln__access_free(&h->list);
     KILN_ARRAY_FREE(&a, *h);
     KILN_DELETE(&a, h->first_access, uint32_t, (size_t)h->n_nodes + 1);
-    KILN_DELETE(&a, h->first_hazard, size_t, (size_t)h->n_nodes + 1);
+    KILN_DELETE(&a, h->first_hazard, uint32_t, (size_t)h->n_nodes + 1);
     KILN_DELETE(&a, h->places, kiln__space_place, h->n_storages);
     *h = (kiln__hazards){0};
 }

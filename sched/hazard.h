@@ -46,7 +46,7 @@ typedef struct kiln__hazards {
      * be left out. The transitive closure is that of all conflicting pairs. */
     kiln__hazard *items;
     size_t count, capacity;
-    size_t *first_hazard; /* [n_nodes + 1]: hazards ending in node i */
+    uint32_t *first_hazard; /* [n_nodes + 1]: hazards ending in node i */
 
     kiln__space_place *places; /* [n_storages]; space 0 for the unused id 0 */
     uint32_t n_spaces;

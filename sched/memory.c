@@ -240,11 +240,11 @@ kiln_status kiln__memory_plan(const kiln_graph *graph, const kiln__hazards *haza
         return status;
     out->n_storages = hazards->n_storages;
     out->align = kiln__arena_align(options);
-    out->places = KILN_NEW(allocator, kiln__place, out->n_storages);
+    out->places = KILN_NEW_RAW(allocator, kiln__place, out->n_storages);
     planner p = {
         .g = graph, .h = hazards, .region_of = region_of, .options = options, .a = allocator, .m = out};
     p.usages = KILN_NEW(allocator, usage, out->n_storages);
-    p.items = KILN_NEW(allocator, kiln__item, out->n_storages);
+    p.items = KILN_NEW_RAW(allocator, kiln__item, out->n_storages);
     status = KILN_ERROR_MEMORY;
     if (out->places != NULL && p.usages != NULL && p.items != NULL) {
         find_lives(&p, n_regions);

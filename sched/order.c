@@ -175,8 +175,8 @@ kiln_status kiln__order_shortest(const kiln__flow *f, uint32_t *region_of, uint3
     everything_early(f, region_of, n_regions);
     if (f->n_touch == 0 || !has_slack(f, region_of, *n_regions))
         return KILN_OK;
-    uint32_t *trial = KILN_NEW(&f->allocator, uint32_t, f->n_nodes);
-    int64_t *change = KILN_NEW(&f->allocator, int64_t, (size_t)*n_regions + 1);
+    uint32_t *trial = KILN_NEW_RAW(&f->allocator, uint32_t, f->n_nodes);
+    int64_t *change = KILN_NEW_RAW(&f->allocator, int64_t, (size_t)*n_regions + 1);
     bool ok = trial != NULL && change != NULL;
     if (ok) {
         memcpy(trial, region_of, f->n_nodes * sizeof *trial);

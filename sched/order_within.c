@@ -181,7 +181,7 @@ static bool lister_init(lister *l, const kiln__flow *f) {
             l->users_xor[s] ^= f->user_node[i];
     }
     for (uint32_t node = 0; node < f->n_nodes; node++) {
-        const size_t *first = f->hazards->first_hazard;
+        const uint32_t *first = f->hazards->first_hazard;
         l->pending[node] = (uint32_t)(first[node + 1] - first[node]);
         if (l->pending[node] == 0)
             make_ready(l, node);

@@ -176,7 +176,7 @@ static bool place_in_time(kiln__item *items, uint32_t n, int64_t unit, const kil
                           const kiln__key *by_death, const kiln_allocator *a, int64_t *total) {
     pool p = {.spare = (int32_t)n, .top = NONE, .unit = unit};
     size_t n_blocks = 2 * (size_t)n;
-    p.blocks = KILN_NEW(a, block, n_blocks);
+    p.blocks = KILN_NEW_RAW(a, block, n_blocks);
     if (p.blocks == NULL)
         return false;
     for (int bin = 0; bin < BINS; bin++)
@@ -187,7 +187,7 @@ static bool place_in_time(kiln__item *items, uint32_t n, int64_t unit, const kil
         uint32_t i = by_birth[k].index;
         for (; by_death[dead].key < items[i].first; dead++)
             release(&p, (int32_t)by_death[dead].index);
-        p.blocks[i].size = items[i].size;
+        p.blocks[i] = (block){.size = items[i].size};
         allocate(&p, (int32_t)i);
         items[i].offset = p.blocks[i].offset;
         int64_t end = items[i].offset + items[i].size;
@@ -247,8 +247,8 @@ static bool place_by_size(const kiln__item *items, uint32_t n, const kiln__key *
     while (v.leaves < n)
         v.leaves *= 2;
     v.tree = KILN_NEW(a, uint32_t, 2 * (size_t)v.leaves);
-    v.found = KILN_NEW(a, kiln__key, 2 * (size_t)n);
-    uint32_t *leaf_of = KILN_NEW(a, uint32_t, n);
+    v.found = KILN_NEW_RAW(a, kiln__key, 2 * (size_t)n);
+    uint32_t *leaf_of = KILN_NEW_RAW(a, uint32_t, n);
     bool ok = v.tree != NULL && v.found != NULL && leaf_of != NULL;
     *total = 0;
     for (uint32_t k = 0; ok && k < n; k++)
@@ -312,8 +312,8 @@ bool kiln__place_items(kiln__item *items, uint32_t n, int64_t unit, const kiln_a
         return true;
     if (n > INT32_MAX / 2)
         return false;
-    kiln__key *all = KILN_NEW(a, kiln__key, 4 * (size_t)n);
-    int64_t *offsets = KILN_NEW(a, int64_t, n);
+    kiln__key *all = KILN_NEW_RAW(a, kiln__key, 4 * (size_t)n);
+    int64_t *offsets = KILN_NEW_RAW(a, int64_t, n);
     bool ok = all != NULL && offsets != NULL;
     if (ok) {
         keys k = {all, all + n, all + 2 * (size_t)n, all + 3 * (size_t)n};

@@ -50,7 +50,7 @@ static bool find_spaces(kiln__rewriter *rw) {
         n += g->storages.items[i].data != NULL && g->storages.items[i].size > 0;
     if (n < 2)
         return true;
-    kiln__key *keys = KILN_NEW(&rw->allocator, kiln__key, 2 * n);
+    kiln__key *keys = KILN_NEW_RAW(&rw->allocator, kiln__key, 2 * n);
     if (keys == NULL)
         return false;
     for (size_t i = 1; i < g->storages.count; i++)

@@ -35,7 +35,7 @@ static kiln_status out_of_memory(const maker *m) {
 }
 
 static kiln_status trial_init(const maker *m, trial *t) {
-    *t = (trial){.region_of = KILN_NEW(m->a, uint32_t, m->h->n_nodes)};
+    *t = (trial){.region_of = KILN_NEW_RAW(m->a, uint32_t, m->h->n_nodes)};
     return t->region_of != NULL ? KILN_OK : out_of_memory(m);
 }
 
@@ -134,7 +134,7 @@ static kiln_status merge_where_possible(const maker *m, trial *best, trial *spar
     uint32_t tries = 8 + 2000000 / (m->h->n_nodes + 1);
     tries = tries < 256 ? tries : 256;
     size_t n_own = best->n_regions;
-    bool *own = KILN_NEW(m->a, bool, n_own);
+    bool *own = KILN_NEW_RAW(m->a, bool, n_own);
     if (own == NULL)
         return out_of_memory(m);
     kiln_status status = KILN_OK;
@@ -206,7 +206,7 @@ static kiln_status order_and_place(const maker *m, trial *best) {
 
 /* Nodes by region, program order within. */
 static bool list_nodes(kiln__schedule *s) {
-    s->order = KILN_NEW(&s->allocator, uint32_t, s->n_nodes);
+    s->order = KILN_NEW_RAW(&s->allocator, uint32_t, s->n_nodes);
     s->region_first = KILN_NEW(&s->allocator, uint32_t, (size_t)s->n_regions + 1);
     if (s->order == NULL || s->region_first == NULL)
         return false;
@@ -239,7 +239,7 @@ static bool list_barrier_hazards(kiln__schedule *s, const kiln__hazards *h) {
         b->n = 0;
         b->n_crossing += r > 0 ? b[-1].n_crossing : 0;
     }
-    s->barrier_hazards = KILN_NEW(&s->allocator, uint32_t, s->n_barrier_hazards);
+    s->barrier_hazards = KILN_NEW_RAW(&s->allocator, uint32_t, s->n_barrier_hazards);
     if (s->barrier_hazards == NULL)
         return false;
     for (size_t e = 0; e < h->count; e++) {
@@ -257,7 +257,7 @@ static bool list_barrier_hazards(kiln__schedule *s, const kiln__hazards *h) {
 /* Walks a longest chain backwards: each of its links needs a barrier, one with own hazards if there is one.
  * All other barriers were added. */
 static bool find_causes(kiln__schedule *s, const kiln__hazards *h, kiln__barrier_cause added) {
-    uint32_t *depth = KILN_NEW(&s->allocator, uint32_t, s->n_nodes), node = 0;
+    uint32_t *depth = KILN_NEW_RAW(&s->allocator, uint32_t, s->n_nodes), node = 0;
     if (depth == NULL)
         return false;
     for (uint32_t i = 0; i < s->n_nodes; i++) {

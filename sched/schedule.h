@@ -39,8 +39,8 @@ typedef struct kiln__barrier {
     /* The first of its own hazards, an index into kiln__hazards.items; without any: for cause HAZARD one that
      * crosses it, else KILN__NO_HAZARD. */
     uint32_t hazard;
-    size_t first, n;   /* its own hazards: barrier_hazards[first … first+n-1] */
-    size_t n_crossing; /* hazards from a region ≤ r to a region > r, its own included */
+    uint32_t first, n;   /* its own hazards: barrier_hazards[first … first+n-1] */
+    uint32_t n_crossing; /* hazards from a region ≤ r to a region > r, its own included */
 } kiln__barrier;
 #define KILN__NO_HAZARD UINT32_MAX
 
@@ -55,7 +55,7 @@ typedef struct kiln__schedule {
     kiln__barrier *barriers; /* [n_regions - 1] */
     uint32_t n_barriers;
     uint32_t *barrier_hazards; /* hazard indices, grouped by barrier, program order within */
-    size_t n_barrier_hazards;
+    uint32_t n_barrier_hazards;
     uint32_t barriers_avoided; /* against one after every node: n_nodes - n_regions */
     kiln__memory memory;
 } kiln__schedule;

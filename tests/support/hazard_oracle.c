@@ -252,7 +252,7 @@ static const char *check_barrier(const oracle *o, const kiln__hazards *h, const 
         for (uint32_t j = i + 1; j < o->n; j++)
             needed |= o->by_predicate[i][j] && s->region_of[i] == r && s->region_of[j] == r + 1;
     if (own != b->n || crossing != b->n_crossing)
-        return wrong("barrier %u counts %zu own, %zu crossing hazards; there are %zu, %zu", r, b->n,
+        return wrong("barrier %u counts %u own, %u crossing hazards; there are %zu, %zu", r, b->n,
                      b->n_crossing, own, crossing);
     if (needed != (own > 0))
         return wrong("barrier %u is %s by the predicate, with %zu hazards", r,
