@@ -66,12 +66,13 @@ static void put_attr(sink *s, const kiln_attr *a, const unsigned char *at) {
     }
 }
 
-static void put_tensor(sink *s, const kiln__tensor *t) {
-    put(s, (uint64_t)t->desc.dtype << 32 | t->desc.ndim);
-    for (uint32_t i = 0; i < t->desc.ndim; i++) {
-        put(s, (uint64_t)t->desc.dims[i].n);
-        put(s, t->desc.dims[i].slot);
-        put(s, (uint64_t)t->desc.strides[i]);
+static void put_tensor(sink *s, const kiln_graph *g, const kiln__tensor *t) {
+    const kiln_desc *desc = kiln__desc_of(g, t);
+    put(s, (uint64_t)desc->dtype << 32 | desc->ndim);
+    for (uint32_t i = 0; i < desc->ndim; i++) {
+        put(s, (uint64_t)desc->dims[i].n);
+        put(s, desc->dims[i].slot);
+        put(s, (uint64_t)desc->strides[i]);
     }
     put(s, t->storage);
     put(s, (uint64_t)t->offset);
@@ -99,7 +100,7 @@ kiln_fingerprint kiln_graph_fingerprint(const kiln_graph *g) {
             put_text(&s, kiln__text(g, storage->name));
     }
     for (size_t i = 1; i < g->tensors.count; i++)
-        put_tensor(&s, &g->tensors.items[i]);
+        put_tensor(&s, g, &g->tensors.items[i]);
     for (size_t i = 0; i < g->nodes.count; i++) {
         const kiln__node *n = &g->nodes.items[i];
         put_text(&s, n->op->name);
@@ -131,8 +132,10 @@ static void differ(kiln__difference *d, size_t node, bool describe, const char *
     va_end(args);
 }
 
-static bool same_tensor(const kiln__tensor *a, const kiln__tensor *b) {
-    return kiln__desc_equal(&a->desc, &b->desc) && a->storage == b->storage && a->offset == b->offset;
+static bool same_tensor(const kiln_graph *baked, const kiln_graph *now, uint32_t id) {
+    const kiln__tensor *a = &baked->tensors.items[id], *b = &now->tensors.items[id];
+    return a->storage == b->storage && a->offset == b->offset &&
+           kiln__desc_equal(kiln__desc_of(baked, a), kiln__desc_of(now, b));
 }
 
 /* "attribute eps was 1e-05, is 1e-06" */
@@ -194,9 +197,10 @@ static bool same_attr(const kiln_graph *baked, const kiln_graph *now, const kiln
 static bool same_operand(const kiln_graph *baked, const kiln_graph *now, const kiln__node *x,
                          const kiln__node *y, uint32_t i, char *text, size_t size) {
     uint32_t a = baked->operands.items[x->operands + i], b = now->operands.items[y->operands + i];
-    const kiln__tensor *t = &baked->tensors.items[a], *u = &now->tensors.items[b];
-    if (a == b && (a == 0 || same_tensor(t, u)))
+    if (a == b && (a == 0 || same_tensor(baked, now, a)))
         return true;
+    const kiln_desc *was = kiln__desc_of(baked, &baked->tensors.items[a]),
+                    *is = kiln__desc_of(now, &now->tensors.items[b]);
     bool in = i < x->n_in;
     uint32_t shown = in ? (i < x->op->n_in_max ? i : x->op->n_in_max - 1) : i - x->n_in;
     const char *name = in ? x->op->in_names[shown] : x->op->out_names[shown];
@@ -204,13 +208,12 @@ static bool same_operand(const kiln_graph *baked, const kiln_graph *now, const k
     if (a == 0 || b == 0) {
         snprintf(text, size, "%s %s was %s, is %s", kind, name, a ? "given" : "absent",
                  b ? "given" : "absent");
-    } else if (!kiln__desc_equal(&t->desc, &u->desc)) {
+    } else if (!kiln__desc_equal(was, is)) {
         char from[KILN__SHAPE_SIZE], to[KILN__SHAPE_SIZE];
-        const char *f = kiln__shape_text(baked, &t->desc, from), *g = kiln__shape_text(now, &u->desc, to);
-        const char *strides =
-            strcmp(f, g) == 0 && t->desc.dtype == u->desc.dtype ? " with other strides" : "";
-        snprintf(text, size, "%s %s was %s %s, is %s %s%s", kind, name, f,
-                 kiln_dtype_get(t->desc.dtype)->name, g, kiln_dtype_get(u->desc.dtype)->name, strides);
+        const char *f = kiln__shape_text(baked, was, from), *g = kiln__shape_text(now, is, to);
+        const char *strides = strcmp(f, g) == 0 && was->dtype == is->dtype ? " with other strides" : "";
+        snprintf(text, size, "%s %s was %s %s, is %s %s%s", kind, name, f, kiln_dtype_get(was->dtype)->name,
+                 g, kiln_dtype_get(is->dtype)->name, strides);
     } else {
         char from[KILN__LABEL_SIZE], to[KILN__LABEL_SIZE];
         snprintf(text, size, "%s %s was '%s', is '%s'%s", kind, name, kiln__tensor_label(baked, a, from),
@@ -300,7 +303,7 @@ void kiln__graph_compare(const kiln_graph *baked, const kiln_graph *now, bool de
         return;
     }
     for (size_t i = 1; i < baked->tensors.count; i++)
-        if (!same_tensor(&baked->tensors.items[i], &now->tensors.items[i])) {
+        if (!same_tensor(baked, now, (uint32_t)i)) {
             differ(out, baked->nodes.count, describe, "tensor '%s' has another shape, dtype or place",
                    kiln__tensor_label(now, (uint32_t)i, label));
             return;
@@ -326,7 +329,7 @@ bool kiln__graph_equal(const kiln_graph *baked, const kiln_graph *now) {
             return false;
     }
     for (size_t i = 1; attrs && i < now->tensors.count; i++)
-        if (!same_tensor(&baked->tensors.items[i], &now->tensors.items[i]))
+        if (!same_tensor(baked, now, (uint32_t)i))
             return false;
     if (attrs)
         return same_slots(baked, now, false, &d) && same_storages(baked, now, false, &d);

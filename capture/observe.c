@@ -74,16 +74,17 @@ static void scan_run(void *context, const unsigned char *data, int64_t bytes) {
 static void describe(kiln_session *s, const kiln__tap *tap, kiln_observation *o) {
     const kiln_graph *p = s->plan->program;
     const kiln__tensor *t = &p->tensors.items[tap->tensor];
+    const kiln_desc *desc = kiln__desc_of(p, t);
     *o = (kiln_observation){.tensor = tap->label,
                             .op = s->tape.records[tap->record].op->name,
-                            .dtype = t->desc.dtype,
-                            .ndim = t->desc.ndim,
+                            .dtype = desc->dtype,
+                            .ndim = desc->ndim,
                             .nonfinite = -1,
                             .seen = true};
-    for (uint32_t i = 0; i < t->desc.ndim; i++) {
-        kiln_dim d = t->desc.dims[i];
+    for (uint32_t i = 0; i < desc->ndim; i++) {
+        kiln_dim d = desc->dims[i];
         o->dims[i] = d.n * (d.slot ? s->i64[d.slot] : 1);
-        o->strides[i] = t->desc.strides[i];
+        o->strides[i] = desc->strides[i];
     }
     const unsigned char *base = s->bindings[t->storage].data;
     if (p->storages.items[t->storage].kind == KILN_STORAGE_ARENA)

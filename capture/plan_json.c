@@ -265,9 +265,9 @@ static void note_slot(followers *f, uint32_t slot, uint32_t node) {
 static void note_node(followers *f, const kiln_graph *p, uint32_t node) {
     const kiln__node *n = &p->nodes.items[node];
     for (uint32_t i = 0; i < n->n_in + n->n_out; i++) {
-        const kiln__tensor *t = &p->tensors.items[p->operands.items[n->operands + i]];
-        for (uint32_t d = 0; d < t->desc.ndim; d++)
-            note_slot(f, t->desc.dims[d].slot, node);
+        const kiln_desc *desc = kiln__desc_of(p, &p->tensors.items[p->operands.items[n->operands + i]]);
+        for (uint32_t d = 0; d < desc->ndim; d++)
+            note_slot(f, desc->dims[d].slot, node);
     }
     const unsigned char *attrs = kiln__node_attrs(p, n);
     for (uint32_t i = 0; i < n->op->n_attrs; i++) {

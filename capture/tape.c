@@ -56,19 +56,20 @@ static void fill_operand(filler *f, uint32_t record, uint32_t tensor, kiln_opera
     if (tensor == 0)
         return; /* absent: all zero, as the memory was made */
     const kiln__tensor *t = &p->tensors.items[tensor];
+    const kiln_desc *desc = kiln__desc_of(p, t);
     if (f->count) {
         f->pointer_at[t->storage + 1]++;
     } else {
         int64_t ne[KILN_MAX_DIMS];
-        for (uint32_t i = 0; i < t->desc.ndim; i++)
-            ne[i] = kiln__dim_max(p, t->desc.dims[i]);
-        kiln__operand_fill(o, &t->desc, ne);
+        for (uint32_t i = 0; i < desc->ndim; i++)
+            ne[i] = kiln__dim_max(p, desc->dims[i]);
+        kiln__operand_fill(o, desc, ne);
         f->session->pointers[f->pointer_at[t->storage]++] = (kiln__pointer_patch){o, t->offset};
     }
-    for (uint32_t i = 0; i < t->desc.ndim; i++)
-        if (t->desc.dims[i].slot != 0)
-            patch_slot(f, t->desc.dims[i].slot, record, t->desc.dims[i].n,
-                       f->count ? NULL : &o->ne[KILN_MAX_DIMS - t->desc.ndim + i]);
+    for (uint32_t i = 0; i < desc->ndim; i++)
+        if (desc->dims[i].slot != 0)
+            patch_slot(f, desc->dims[i].slot, record, desc->dims[i].n,
+                       f->count ? NULL : &o->ne[KILN_MAX_DIMS - desc->ndim + i]);
 }
 
 static void fill_attrs(filler *f, uint32_t record, const kiln__node *n, unsigned char *attrs) {

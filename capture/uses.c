@@ -222,7 +222,8 @@ static bool may_share(const checker *c, const kiln__node *n, const kiln__access 
     const kiln__tensor *t = &c->p->tensors.items[operands[in->operand]];
     const kiln__tensor *u = &c->p->tensors.items[operands[out->operand]];
     uint32_t j = out->operand - n->n_in;
-    return t->storage == u->storage && t->offset == u->offset && kiln__desc_same_layout(&t->desc, &u->desc) &&
+    return t->storage == u->storage && t->offset == u->offset &&
+           kiln__desc_same_layout(kiln__desc_of(c->p, t), kiln__desc_of(c->p, u)) &&
            (n->alias[j] == in->operand + 1 || kiln__op_has_inplace(n->op, j, in->operand));
 }
 
@@ -255,7 +256,7 @@ static void note_aligns(kiln_plan *plan) {
         plan->uses[i].align = 1;
     for (size_t i = 1; i < p->tensors.count; i++) {
         const kiln__tensor *t = &p->tensors.items[i];
-        uint32_t align = kiln_dtype_get(t->desc.dtype)->align;
+        uint32_t align = kiln_dtype_get(kiln__desc_of(p, t)->dtype)->align;
         if (plan->uses[t->storage].align < align)
             plan->uses[t->storage].align = align;
     }

@@ -130,7 +130,7 @@ kiln_status kiln__access_collect(kiln_access_list *list, size_t node, kiln_error
             return kiln_error_set(error, KILN_ERROR_MEMORY, "collecting accesses: out of memory");
         for (uint32_t i = 0; i < total; i++) {
             const kiln__tensor *t = operand_tensor(list, i);
-            descs[i] = t ? &t->desc : NULL;
+            descs[i] = t ? kiln__desc_of(list->graph, t) : NULL;
         }
         kiln_access_query query = {n->n_in, n->n_out, descs, descs + n->n_in, kiln__node_attrs(g, n), list};
         status = n->op->accesses(&query);

@@ -28,11 +28,11 @@ typedef struct kiln__storage {
 } kiln__storage;
 
 typedef struct kiln__tensor {
-    kiln_desc desc;
+    uint32_t desc; /* index in `descs` */
     uint32_t storage;
-    uint32_t name;  /* offset in `text`, 0 when unnamed */
     int64_t offset; /* first byte in the storage */
     int64_t bytes;  /* from first to behind last byte at the maxima; 0 when empty */
+    uint32_t name;  /* offset in `text`, 0 when unnamed */
 } kiln__tensor;
 
 enum { KILN__MAX_OUTPUTS = 8 };
@@ -57,6 +57,8 @@ typedef struct kiln__name_entry {
 
 typedef enum kiln__name_kind { KILN_NAME_SLOT, KILN_NAME_STORAGE, KILN_NAME_TENSOR } kiln__name_kind;
 
+enum { KILN__RECENT = 64 };
+
 struct kiln_graph {
     kiln_allocator allocator;
     kiln_error error; /* the first one; status KILN_OK while there is none */
@@ -76,6 +78,11 @@ struct kiln_graph {
         kiln__tensor *items;
         size_t count, capacity;
     } tensors;
+    struct {
+        kiln_desc *items; /* mostly different ones */
+        size_t count, capacity;
+    } descs;
+    uint32_t recent[KILN__RECENT]; /* by hash: the desc that was last asked for, 0 for none */
     struct {
         uint32_t *items; /* by tensor id: 1 + index of the node whose output it is; 0 for leaves and views */
         size_t count, capacity;
@@ -116,6 +123,10 @@ static inline uint32_t *kiln__node_out(const kiln_graph *g, const kiln__node *n)
 }
 static inline void *kiln__node_attrs(const kiln_graph *g, const kiln__node *n) {
     return n->op->attrs_size ? g->attrs.items + n->attrs : NULL;
+}
+/* Good until the next tensor is made. */
+static inline const kiln_desc *kiln__desc_of(const kiln_graph *g, const kiln__tensor *t) {
+    return &g->descs.items[t->desc];
 }
 /* Count of a dimension at its maximum. */
 static inline int64_t kiln__dim_max(const kiln_graph *g, kiln_dim d) {

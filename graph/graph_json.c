@@ -64,16 +64,17 @@ static void put_dim(kiln__json_writer *w, const kiln_graph *g, kiln_dim dim) {
 
 static void put_tensor(kiln__json_writer *w, const kiln_graph *g, size_t id) {
     const kiln__tensor *t = &g->tensors.items[id];
+    const kiln_desc *desc = kiln__desc_of(g, t);
     kiln__json_begin_object(w, KILN_JSON_INLINE);
     kiln__json_key(w, "id");
     kiln__json_put_u64(w, id);
     put_name(w, g, t->name);
     kiln__json_key(w, "dtype");
-    kiln__json_put_cstring(w, kiln_dtype_get(t->desc.dtype)->name);
+    kiln__json_put_cstring(w, kiln_dtype_get(desc->dtype)->name);
     kiln__json_key(w, "shape");
     kiln__json_begin_array(w, KILN_JSON_INLINE);
-    for (uint32_t i = 0; i < t->desc.ndim; i++)
-        put_dim(w, g, t->desc.dims[i]);
+    for (uint32_t i = 0; i < desc->ndim; i++)
+        put_dim(w, g, desc->dims[i]);
     kiln__json_end(w);
     kiln__json_key(w, "storage");
     kiln__json_put_u64(w, t->storage);
@@ -81,11 +82,11 @@ static void put_tensor(kiln__json_writer *w, const kiln_graph *g, size_t id) {
         kiln__json_key(w, "offset");
         kiln__json_put_i64(w, t->offset);
     }
-    if (!kiln__desc_is_dense(g, &t->desc)) {
+    if (!kiln__desc_is_dense(g, desc)) {
         kiln__json_key(w, "strides");
         kiln__json_begin_array(w, KILN_JSON_INLINE);
-        for (uint32_t i = 0; i < t->desc.ndim; i++)
-            kiln__json_put_i64(w, t->desc.strides[i]);
+        for (uint32_t i = 0; i < desc->ndim; i++)
+            kiln__json_put_i64(w, desc->strides[i]);
         kiln__json_end(w);
     }
     kiln__json_end(w);

@@ -178,7 +178,7 @@ kiln_status kiln__node_infer(kiln_graph *g, const kiln_op *op, const char *name,
         return status;
     const kiln_desc *descs[MAX_OPERANDS];
     for (uint32_t i = 0; i < n_in; i++)
-        descs[i] = in[i] ? &g->tensors.items[in[i]].desc : NULL;
+        descs[i] = in[i] ? kiln__desc_of(g, &g->tensors.items[in[i]]) : NULL;
     memset(out, 0, op->n_out * sizeof *out);
     for (uint32_t j = 0; j < op->n_out; j++)
         alias[j] = -1;
@@ -227,7 +227,7 @@ static kiln_status check_written(kiln_graph *g, const kiln_op *op, const char *n
                                 "%s; copy it first (kiln_copy) or make it a state",
                                 WHO, op->name, KILN__STORAGE_LABEL(g, t->storage),
                                 kiln__storage_kind_names[s->kind]);
-    if (kiln__desc_shares_bytes(g, &t->desc))
+    if (kiln__desc_shares_bytes(g, kiln__desc_of(g, t)))
         return kiln__graph_fail(
             g, KILN_ERROR_ARGUMENT,
             "node '%s' (%s) would write into a view whose elements share bytes (broadcast, "
@@ -423,13 +423,14 @@ static kiln_status check_emitted(kiln_graph *g, const kiln_op *op, const char *n
                                  const kiln_desc *desc, uint32_t aliased) {
     const kiln__tensor *t = &g->tensors.items[out];
     char want[KILN__SHAPE_SIZE], got[KILN__SHAPE_SIZE];
-    if (!kiln__desc_equal(&t->desc, desc))
+    if (!kiln__desc_equal(kiln__desc_of(g, t), desc))
         return kiln__graph_fail(g, KILN_ERROR_SHAPE,
                                 "node '%s' (%s): output %s is %s %s with %s strides; the op "
                                 "makes %s %s",
-                                WHO, op->name, op->out_names[j], kiln_dtype_get(t->desc.dtype)->name,
-                                kiln__shape_text(g, &t->desc, got),
-                                kiln__desc_is_dense(g, &t->desc) ? "dense" : "other",
+                                WHO, op->name, op->out_names[j],
+                                kiln_dtype_get(kiln__desc_of(g, t)->dtype)->name,
+                                kiln__shape_text(g, kiln__desc_of(g, t), got),
+                                kiln__desc_is_dense(g, kiln__desc_of(g, t)) ? "dense" : "other",
                                 kiln_dtype_get(desc->dtype)->name, kiln__shape_text(g, desc, want));
     if (aliased != 0 &&
         (g->tensors.items[aliased].storage != t->storage || g->tensors.items[aliased].offset != t->offset))
@@ -458,9 +459,9 @@ bool kiln__op_has_inplace(const kiln_op *op, uint32_t out, uint32_t in) {
 }
 
 /* Exactly on each other, as a pair of the op allows. */
-static bool is_inplace(const kiln_op *op, const kiln__tensor *out, uint32_t j, const kiln__tensor *in,
-                       uint32_t i) {
-    return out->offset == in->offset && kiln__desc_same_layout(&out->desc, &in->desc) &&
+static bool is_inplace(const kiln_graph *g, const kiln_op *op, const kiln__tensor *out, uint32_t j,
+                       const kiln__tensor *in, uint32_t i) {
+    return out->offset == in->offset && kiln__desc_same_layout(kiln__desc_of(g, out), kiln__desc_of(g, in)) &&
            kiln__op_has_inplace(op, j, i);
 }
 
@@ -481,7 +482,7 @@ static kiln_status check_apart(kiln_graph *g, const kiln_op *op, const char *nam
                                         "node '%s' (%s): operand %u is output %u of the same node: a cycle",
                                         WHO, op->name, i, j);
             else if (in[i] != 0 && spans_meet(&tensors[out[j]], &tensors[in[i]]) &&
-                     !is_inplace(op, &tensors[out[j]], j, &tensors[in[i]], i))
+                     !is_inplace(g, op, &tensors[out[j]], j, &tensors[in[i]], i))
                 return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                         "node '%s' (%s): output %u shares bytes with operand %u", WHO,
                                         op->name, j, i);

@@ -183,7 +183,7 @@ bool kiln__desc_shares_bytes(const kiln_graph *g, const kiln_desc *desc) {
 }
 
 kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *tensor, bool *exact) {
-    const kiln_desc *desc = &tensor->desc;
+    const kiln_desc *desc = kiln__desc_of(g, tensor);
     kiln_box box = {.offset = tensor->offset, .count = {1, 1, 1}};
     int64_t count[KILN_MAX_DIMS], stride[KILN_MAX_DIMS];
     uint32_t levels = 0; /* innermost first */
@@ -224,15 +224,33 @@ kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *tensor, bool 
 
 /* ---- leaf tensors ----------------------------------------------------------------------------------- */
 
+/* The index of a description: that of the last one that was asked for if it is equal, or else of a new one. There are few
+ * different ones in a graph; one that comes in twice does no harm. 0: memory is out. */
+static uint32_t desc_index(kiln_graph *g, const kiln_desc *desc) {
+    uint64_t hash = (uint64_t)desc->dtype << 8 | desc->ndim;
+    for (uint32_t i = 0; i < desc->ndim; i++)
+        hash = (hash ^ (uint64_t)desc->dims[i].n ^ (uint64_t)desc->dims[i].slot << 40 ^
+                (uint64_t)desc->strides[i] << 20) *
+               UINT64_C(0x9e3779b97f4a7c15);
+    uint32_t *recent = &g->recent[hash >> 58];
+    if (*recent != 0 && kiln__desc_equal(&g->descs.items[*recent], desc))
+        return *recent;
+    if (g->descs.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->descs, g->descs.count + 1))
+        return 0;
+    g->descs.items[g->descs.count] = *desc;
+    return *recent = (uint32_t)g->descs.count++;
+}
+
 uint32_t kiln__tensor_push(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc,
                            int64_t bytes) {
-    uint32_t id = (uint32_t)g->tensors.count;
-    if (g->tensors.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->tensors, g->tensors.count + 1) ||
+    uint32_t id = (uint32_t)g->tensors.count, index = desc_index(g, desc);
+    if (index == 0 || g->tensors.count >= UINT32_MAX ||
+        !KILN_GROW(&g->allocator, g->tensors, g->tensors.count + 1) ||
         !KILN_GROW(&g->allocator, g->producers, g->tensors.count + 1)) {
         (void)kiln__graph_fail(g, KILN_ERROR_MEMORY, "adding a tensor: out of memory");
         return 0;
     }
-    g->tensors.items[id] = (kiln__tensor){*desc, storage, 0, offset, bytes};
+    g->tensors.items[id] = (kiln__tensor){index, storage, offset, bytes, 0};
     g->producers.items[id] = 0;
     g->tensors.count = g->producers.count = (size_t)id + 1;
     return id;
@@ -394,7 +412,7 @@ kiln_status kiln_tensor_get(const kiln_graph *g, kiln_tensor tensor, kiln_tensor
         return KILN_ERROR_ARGUMENT;
     const kiln__tensor *t = &g->tensors.items[tensor.id];
     *out = (kiln_tensor_info){.name = kiln__text(g, t->name),
-                              .desc = t->desc,
+                              .desc = *kiln__desc_of(g, t),
                               .storage = {t->storage, g->tag},
                               .kind = g->storages.items[t->storage].kind,
                               .offset = t->offset,

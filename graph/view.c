@@ -34,9 +34,9 @@ kiln_tensor kiln_slice(kiln_graph *g, kiln_tensor tensor, int32_t axis, int64_t 
     kiln_tensor none = {0, 0};
     const kiln__tensor *t = resolve(g, tensor, "kiln_slice");
     int32_t a;
-    if (t == NULL || (a = axis_of(g, &t->desc, axis, "kiln_slice")) < 0)
+    if (t == NULL || (a = axis_of(g, kiln__desc_of(g, t), axis, "kiln_slice")) < 0)
         return none;
-    kiln_desc desc = t->desc;
+    kiln_desc desc = *kiln__desc_of(g, t);
     kiln_dim dim = desc.dims[a];
     if (!kiln__slot_resolve(g, &length.slot) || (length.slot != 0 && g->slots.items[length.slot].is_float)) {
         (void)kiln__graph_fail(
@@ -163,7 +163,8 @@ kiln_tensor kiln_reshape(kiln_graph *g, kiln_tensor tensor, uint32_t ndim, const
     const kiln__tensor *t = resolve(g, tensor, "kiln_reshape");
     if (t == NULL)
         return none;
-    kiln_desc desc = {.dtype = t->desc.dtype};
+    const kiln_desc *old = kiln__desc_of(g, t);
+    kiln_desc desc = {.dtype = old->dtype};
     int64_t bytes;
     kiln_error why;
     if (!kiln__dims_copy(g, &desc, ndim, dims, "kiln_reshape"))
@@ -172,14 +173,14 @@ kiln_tensor kiln_reshape(kiln_graph *g, kiln_tensor tensor, uint32_t ndim, const
         (void)kiln__graph_fail(g, why.status, "kiln_reshape: %s", why.text);
         return none;
     }
-    bool both_empty = is_empty(&t->desc) && is_empty(&desc);
-    if (!both_empty && !reshape_strides(g, &t->desc, &desc)) {
+    bool both_empty = is_empty(old) && is_empty(&desc);
+    if (!both_empty && !reshape_strides(g, old, &desc)) {
         char from[KILN__SHAPE_SIZE], to[KILN__SHAPE_SIZE];
         (void)kiln__graph_fail(
             g, KILN_ERROR_SHAPE,
             "kiln_reshape: %s to %s: the counts differ, or axes to be merged are not adjacent "
             "in memory (kiln_copy makes a dense tensor)",
-            kiln__shape_text(g, &t->desc, from), kiln__shape_text(g, &desc, to));
+            kiln__shape_text(g, old, from), kiln__shape_text(g, &desc, to));
         return none;
     }
     return finish(g, t, t->offset, &desc);
@@ -192,7 +193,8 @@ kiln_tensor kiln_permute(kiln_graph *g, kiln_tensor tensor, const uint32_t *perm
     const kiln__tensor *t = resolve(g, tensor, "kiln_permute");
     if (t == NULL)
         return none;
-    kiln_desc desc = t->desc;
+    const kiln_desc *old = kiln__desc_of(g, t);
+    kiln_desc desc = *old;
     uint32_t seen = 0;
     if (perm == NULL) {
         (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "kiln_permute: perm is NULL");
@@ -207,8 +209,8 @@ kiln_tensor kiln_permute(kiln_graph *g, kiln_tensor tensor, const uint32_t *perm
             return none;
         }
         seen |= 1u << perm[i];
-        desc.dims[i] = t->desc.dims[perm[i]];
-        desc.strides[i] = t->desc.strides[perm[i]];
+        desc.dims[i] = old->dims[perm[i]];
+        desc.strides[i] = old->strides[perm[i]];
     }
     const kiln_dtype_info *info = kiln_dtype_get(desc.dtype);
     if (info->block > 1 && perm[desc.ndim - 1] != desc.ndim - 1) {
@@ -225,8 +227,8 @@ kiln_tensor kiln_transpose(kiln_graph *g, kiln_tensor tensor, int32_t axis_a, in
     kiln_tensor none = {0, 0};
     const kiln__tensor *t = resolve(g, tensor, "kiln_transpose");
     int32_t a, b;
-    if (t == NULL || (a = axis_of(g, &t->desc, axis_a, "kiln_transpose")) < 0 ||
-        (b = axis_of(g, &t->desc, axis_b, "kiln_transpose")) < 0)
+    if (t == NULL || (a = axis_of(g, kiln__desc_of(g, t), axis_a, "kiln_transpose")) < 0 ||
+        (b = axis_of(g, kiln__desc_of(g, t), axis_b, "kiln_transpose")) < 0)
         return none;
     uint32_t perm[KILN_MAX_DIMS] = {0, 1, 2, 3};
     perm[a] = (uint32_t)b;
@@ -239,23 +241,24 @@ kiln_tensor kiln_broadcast(kiln_graph *g, kiln_tensor tensor, uint32_t ndim, con
     const kiln__tensor *t = resolve(g, tensor, "kiln_broadcast");
     if (t == NULL)
         return none;
-    kiln_desc desc = {.dtype = t->desc.dtype};
+    const kiln_desc *old = kiln__desc_of(g, t);
+    kiln_desc desc = {.dtype = old->dtype};
     if (!kiln__dims_copy(g, &desc, ndim, dims, "kiln_broadcast"))
         return none;
-    bool ok = ndim >= t->desc.ndim;
-    for (uint32_t i = 0; ok && i < t->desc.ndim; i++) {
-        uint32_t to = ndim - t->desc.ndim + i;
-        if (kiln_dim_equal(desc.dims[to], t->desc.dims[i]))
-            desc.strides[to] = t->desc.strides[i];
+    bool ok = ndim >= old->ndim;
+    for (uint32_t i = 0; ok && i < old->ndim; i++) {
+        uint32_t to = ndim - old->ndim + i;
+        if (kiln_dim_equal(desc.dims[to], old->dims[i]))
+            desc.strides[to] = old->strides[i];
         else
-            ok = is_one(t->desc.dims[i]) && (to != ndim - 1 || kiln_dtype_get(desc.dtype)->block == 1);
+            ok = is_one(old->dims[i]) && (to != ndim - 1 || kiln_dtype_get(desc.dtype)->block == 1);
     }
     if (!ok) {
         char from[KILN__SHAPE_SIZE], to[KILN__SHAPE_SIZE];
         (void)kiln__graph_fail(g, KILN_ERROR_SHAPE,
                                "kiln_broadcast: %s to %s: counted from the innermost, axes "
                                "must be equal or 1",
-                               kiln__shape_text(g, &t->desc, from), kiln__shape_text(g, &desc, to));
+                               kiln__shape_text(g, old, from), kiln__shape_text(g, &desc, to));
         return none;
     }
     return finish(g, t, t->offset, &desc);

@@ -144,7 +144,7 @@ static bool may_take(const planner *p, uint32_t node, kiln_inplace pair) {
     const kiln__tensor *in = whole_arena_tensor(p->g, kiln__node_in(p->g, n)[pair.in]);
     const kiln__tensor *out = whole_arena_tensor(p->g, kiln__node_out(p->g, n)[pair.out]);
     if (in == NULL || out == NULL || in->storage == out->storage ||
-        !kiln__desc_same_layout(&in->desc, &out->desc))
+        !kiln__desc_same_layout(kiln__desc_of(p->g, in), kiln__desc_of(p->g, out)))
         return false;
     const kiln__place *from = &p->m->places[in->storage], *to = &p->m->places[out->storage];
     const usage *from_usage = &p->usages[in->storage], *to_usage = &p->usages[out->storage];

@@ -295,7 +295,8 @@ static kiln_status find_copy(kiln__rewriter *rw, const kiln_op *op, uint32_t of,
     for (int n = 0; at != 0 && n < COPIES_MAX; n++, at = rw->copies.items[at].next) {
         kiln__copy *c = &rw->copies.items[at];
         const kiln__tensor *u = &g->tensors.items[c->of];
-        if (c->op != op || c->key != key || u->offset != t->offset || !kiln__desc_equal(&u->desc, &t->desc))
+        if (c->op != op || c->key != key || u->offset != t->offset ||
+            !kiln__desc_equal(kiln__desc_of(g, u), kiln__desc_of(g, t)))
             continue;
         memcpy(out, c->out, sizeof c->out);
         return still_holds(rw, c, found); /* older ones are no better */
@@ -372,8 +373,9 @@ bool kiln__rewriter_link(const kiln__rewriter *rw, uint32_t to, uint32_t in, con
         uint32_t made = kiln__node_out(g, n)[j];
         const kiln__tensor *u = &g->tensors.items[made];
         bool same_bytes = made != 0 && u->storage == t->storage && u->offset == t->offset &&
-                          u->bytes == t->bytes && u->desc.dtype == t->desc.dtype &&
-                          kiln__desc_is_dense(g, &t->desc) && kiln__desc_is_dense(g, &u->desc);
+                          u->bytes == t->bytes && kiln__desc_of(g, u)->dtype == kiln__desc_of(g, t)->dtype &&
+                          kiln__desc_is_dense(g, kiln__desc_of(g, t)) &&
+                          kiln__desc_is_dense(g, kiln__desc_of(g, u));
         if (made != id && !same_bytes)
             continue;
         *link = (kiln__link){from, j, to, in};

@@ -120,7 +120,7 @@ static inline uint32_t kiln__rewriter_out(const kiln__rewriter *rw, uint32_t nod
     return j < n->n_out ? kiln__node_out(rw->g, n)[j] : 0;
 }
 static inline const kiln_desc *kiln__rewriter_desc(const kiln__rewriter *rw, uint32_t id) {
-    return &rw->g->tensors.items[id].desc;
+    return kiln__desc_of(rw->g, &rw->g->tensors.items[id]);
 }
 static inline const void *kiln__rewriter_attrs(const kiln__rewriter *rw, uint32_t node) {
     return kiln__node_attrs(rw->g, &rw->g->nodes.items[node]);

@@ -51,7 +51,7 @@ static void put_element(outcome *o, kiln_dtype dtype, const unsigned char *at) {
 /* The elements that there are at this value of the symbol. */
 static void put_tensor(outcome *o, int run, const kiln_graph *g, kiln_tensor tensor, int64_t n,
                        const unsigned char *data) {
-    const kiln_desc *d = &g->tensors.items[tensor.id].desc;
+    const kiln_desc *d = kiln__desc_of(g, &g->tensors.items[tensor.id]);
     int64_t count[KILN_MAX_DIMS] = {1, 1, 1, 1}, stride[KILN_MAX_DIMS] = {0};
     for (uint32_t i = 0, to = KILN_MAX_DIMS - d->ndim; i < d->ndim; i++, to++) {
         count[to] = d->dims[i].n * (d->dims[i].slot ? n : 1);

@@ -171,7 +171,7 @@ static eager *run(const kiln_graph *g) {
         if (g->producers.items[i] != 0 || kind == KILN_STORAGE_ARENA || kind == KILN_STORAGE_OUTPUT)
             continue;
         for (int64_t b = 0; b < t->bytes; b++)
-            bytes[b] = (unsigned char)(t->desc.dtype == KILN_I32 ? 0 : 0x38 + (b * 7 + i) % 5);
+            bytes[b] = (unsigned char)(kiln__desc_of(g, t)->dtype == KILN_I32 ? 0 : 0x38 + (b * 7 + i) % 5);
     }
     eager_set_i64(e, kiln_slot_find(g, "n_tokens"), T);
     eager_set_i64(e, kiln_slot_find(g, "position"), 2);

@@ -40,7 +40,7 @@ static inline void check_node(kiln_graph *p, uint32_t index) {
     for (uint32_t j = 0; j < n_out; j++) {
         const kiln__tensor *t = &p->tensors.items[kiln__node_out(p, n)[j]];
         assert_int_equal(p->producers.items[kiln__node_out(p, n)[j]], index + 1);
-        assert_true(kiln__desc_equal(&t->desc, &descs[j]));
+        assert_true(kiln__desc_equal(kiln__desc_of(p, t), &descs[j]));
         if (alias[j] >= 0) {
             const kiln__tensor *in = &p->tensors.items[kiln__node_in(p, n)[alias[j]]];
             assert_true(in->storage == t->storage && in->offset == t->offset);
@@ -115,7 +115,7 @@ static inline unsigned char *storage_bytes(const kiln_graph *g, eager *run, uint
         const kiln__tensor *t = &g->tensors.items[i];
         if (t->storage != storage)
             continue;
-        *dtype = t->desc.dtype;
+        *dtype = kiln__desc_of(g, t)->dtype;
         return (unsigned char *)eager_data(run, (kiln_tensor){i, g->tag}) - t->offset;
     }
     return NULL;

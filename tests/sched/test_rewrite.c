@@ -34,7 +34,7 @@ static uint32_t xq_of(const kiln_graph *p, size_t i) {
 }
 
 static kiln_dtype dtype_of(const kiln_graph *p, uint32_t tensor) {
-    return tensor ? p->tensors.items[tensor].desc.dtype : KILN_DTYPE_NONE;
+    return tensor ? kiln__desc_of(p, &p->tensors.items[tensor])->dtype : KILN_DTYPE_NONE;
 }
 
 /* ---- precision ----------------------------------------------------------------------------------------- */

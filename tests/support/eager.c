@@ -73,10 +73,11 @@ static void fill_operand(eager *run, uint32_t id, kiln_operand *o) {
     if (id == 0)
         return;
     const kiln__tensor *t = &run->graph->tensors.items[id];
+    const kiln_desc *desc = kiln__desc_of(run->graph, t);
     int64_t ne[KILN_MAX_DIMS];
-    for (uint32_t i = 0; i < t->desc.ndim; i++)
-        ne[i] = t->desc.dims[i].n * (t->desc.dims[i].slot ? run->i64[t->desc.dims[i].slot] : 1);
-    kiln__operand_fill(o, &t->desc, ne);
+    for (uint32_t i = 0; i < desc->ndim; i++)
+        ne[i] = desc->dims[i].n * (desc->dims[i].slot ? run->i64[desc->dims[i].slot] : 1);
+    kiln__operand_fill(o, desc, ne);
     o->data = run->storages[t->storage] + t->offset;
 }
 

@@ -278,7 +278,7 @@ static unsigned char *storage_bytes(const op_run *r, size_t storage) {
 /* ---- reading and writing values ------------------------------------------------------------------------ */
 
 static void shape_now(const op_run *r, uint32_t tensor, op_values *v) {
-    const kiln_desc *d = &r->graph->tensors.items[tensor].desc;
+    const kiln_desc *d = kiln__desc_of(r->graph, &r->graph->tensors.items[tensor]);
     *v = (op_values){.dtype = d->dtype, .ndim = d->ndim, .ne = {1, 1, 1, 1}, .n = 1};
     for (uint32_t i = 0; i < d->ndim; i++) {
         uint32_t slot = d->dims[i].slot;
@@ -292,15 +292,16 @@ static void shape_now(const op_run *r, uint32_t tensor, op_values *v) {
 static void each_row(const op_run *r, uint32_t tensor, const op_values *v, unsigned char *bytes,
                      void (*visit)(const kiln_desc *d, const op_values *v, unsigned char *row, int64_t at)) {
     const kiln__tensor *t = &r->graph->tensors.items[tensor];
+    const kiln_desc *desc = kiln__desc_of(r->graph, t);
     int64_t row_n = v->ne[KILN_MAX_DIMS - 1];
     for (int64_t i = 0; row_n > 0 && i < v->n / row_n; i++) {
         int64_t rest = i, at = t->offset;
-        for (int axis = (int)t->desc.ndim - 2; axis >= 0; axis--) {
-            int64_t n = v->ne[KILN_MAX_DIMS - (int)t->desc.ndim + axis];
-            at += rest % n * t->desc.strides[axis];
+        for (int axis = (int)desc->ndim - 2; axis >= 0; axis--) {
+            int64_t n = v->ne[KILN_MAX_DIMS - (int)desc->ndim + axis];
+            at += rest % n * desc->strides[axis];
             rest /= n;
         }
-        visit(&t->desc, v, bytes + at, i * row_n);
+        visit(desc, v, bytes + at, i * row_n);
     }
 }
 

@@ -218,7 +218,7 @@ static void add_leaves(builder *b, unsigned features) {
 
 static void add_view(builder *b) {
     kiln_tensor t = any(b);
-    const kiln_desc d = inside(b, t)->desc;
+    const kiln_desc d = *kiln__desc_of(b->g, inside(b, t));
     int32_t axis = (int32_t)dag_below(&b->r, d.ndim);
     int64_t n = d.dims[axis].n;
     if (d.dims[axis].slot != 0 || n < 2)
@@ -277,7 +277,7 @@ static void add_touch(builder *b) {
     for (uint32_t i = 0; i < n; i++) {
         do
             in[i] = any(b);
-        while (has_symbol(&inside(b, in[i])->desc) || inside(b, in[i])->bytes == 0);
+        while (has_symbol(kiln__desc_of(b->g, inside(b, in[i]))) || inside(b, in[i])->bytes == 0);
         for (int64_t k = dag_below(&b->r, 3); k > 0; k--)
             accesses[n_accesses++] = random_access(b, i, in[i], writable(b, in[i]));
     }
@@ -296,7 +296,7 @@ static void add_map(builder *b) {
     uint32_t n = 1;
     for (int tries = 0; tries < 12 && n < 3; tries++) {
         kiln_tensor t = any(b);
-        if (same_shape(&inside(b, t)->desc, &inside(b, in[0])->desc))
+        if (same_shape(kiln__desc_of(b->g, inside(b, t)), kiln__desc_of(b->g, inside(b, in[0]))))
             in[n++] = t;
     }
     keep(b, dag_map(b->g, in, n));
@@ -339,11 +339,12 @@ kiln_graph *random_dag(uint64_t seed, uint32_t max_nodes, unsigned features) {
 static void visit_tensor(const kiln_graph *g, uint32_t id, const int64_t *slots, kiln_access_mode mode,
                          dag_visit visit, void *context) {
     const kiln__tensor *t = &g->tensors.items[id];
+    const kiln_desc *desc = kiln__desc_of(g, t);
     int64_t n[KILN_MAX_DIMS] = {1, 1, 1, 1}, stride[KILN_MAX_DIMS] = {0};
-    for (uint32_t i = 0; i < t->desc.ndim; i++) {
-        kiln_dim d = t->desc.dims[i];
+    for (uint32_t i = 0; i < desc->ndim; i++) {
+        kiln_dim d = desc->dims[i];
         n[i] = d.slot ? d.n * slots[d.slot] : d.n;
-        stride[i] = t->desc.strides[i];
+        stride[i] = desc->strides[i];
     }
     for (int64_t i = 0; i < n[0]; i++)
         for (int64_t j = 0; j < n[1]; j++)

@@ -34,8 +34,12 @@ static const kiln__tensor *info(const world *w, kiln_tensor t) {
     return &w->g->tensors.items[t.id];
 }
 
+static const kiln_desc *desc_of(const world *w, kiln_tensor t) {
+    return kiln__desc_of(w->g, info(w, t));
+}
+
 static kiln_dim dim(const world *w, kiln_tensor t, int axis) {
-    const kiln_desc *d = &info(w, t)->desc;
+    const kiln_desc *d = desc_of(w, t);
     return d->dims[axis < 0 ? (int)d->ndim + axis : axis];
 }
 
@@ -79,7 +83,7 @@ static bool matches(const kiln_desc *d, const kiln_desc *like, match m) {
 
 static bool fits(const world *w, kiln_tensor candidate, const want *v) {
     const kiln__tensor *t = info(w, candidate), *like = info(w, v->like);
-    const kiln_desc *d = &t->desc;
+    const kiln_desc *d = desc_of(w, candidate);
     bool dtype = v->dtypes == FLOATS ? is_float(d->dtype)
                  : v->dtypes == F32  ? d->dtype == KILN_F32
                  : v->dtypes == I32  ? d->dtype == KILN_I32
@@ -88,7 +92,7 @@ static bool fits(const world *w, kiln_tensor candidate, const want *v) {
            (v->ndim == 0 || d->ndim == v->ndim) &&
            (v->last.n == 0 || kiln_dim_equal(d->dims[d->ndim - 1], v->last)) &&
            (v->like.id == 0 ||
-            (matches(d, &like->desc, v->match) && !(v->apart && t->storage == like->storage)));
+            (matches(d, desc_of(w, v->like), v->match) && !(v->apart && t->storage == like->storage)));
 }
 
 /* A tensor of the pool; a zeroed handle when none fits. Often the one before again, or a recent one: rules are
@@ -135,7 +139,7 @@ static kiln_f32_value factor(world *w) {
 
 static void slice_step(world *w) {
     kiln_tensor x = pick(w, (want){.kinds = READ});
-    int32_t axis = (int32_t)below(w, info(w, x)->desc.ndim);
+    int32_t axis = (int32_t)below(w, desc_of(w, x)->ndim);
     kiln_dim d = dim(w, x, axis), length = one_in(w, 5) ? kiln_sym(w->out->n) : d;
     int64_t start = 0;
     if (d.slot == 0 && d.n > 1 && length.slot == 0) {
@@ -147,7 +151,7 @@ static void slice_step(world *w) {
 
 static void reshape_step(world *w) {
     kiln_tensor x = pick(w, (want){.dtypes = FLOATS, .kinds = READ});
-    const kiln_desc *d = &info(w, x)->desc;
+    const kiln_desc *d = desc_of(w, x);
     kiln_dim dims[KILN_MAX_DIMS];
     uint32_t n = 0, axis = below(w, d->ndim), parts = 1u << below(w, 5);
     bool merge = one_in(w, 2);
@@ -168,7 +172,7 @@ static void reshape_step(world *w) {
 
 static void turn_step(world *w) {
     kiln_tensor x = pick(w, (want){.kinds = READ});
-    uint32_t n = info(w, x)->desc.ndim;
+    uint32_t n = desc_of(w, x)->ndim;
     if (one_in(w, 4)) {
         kiln_dim rows[] = {kiln_n(3), dim(w, x, 0), n > 1 ? dim(w, x, 1) : kiln_n(1)};
         put(w, kiln_broadcast(w->g, x, n < 3 ? n + 1 : 3, rows));
@@ -315,7 +319,7 @@ static void move_step(world *w) {
     kiln_tensor x = pick(w, (want){.kinds = READ}),
                 parts[3] = {x, pick_like(w, x, SAME), pick_like(w, x, SAME)};
     kiln_dtype dtype = floats[below(w, 3)];
-    uint32_t n = 2 + below(w, 2), axis = below(w, info(w, x)->desc.ndim);
+    uint32_t n = 2 + below(w, 2), axis = below(w, desc_of(w, x)->ndim);
     switch (below(w, 4)) {
     case 0:
         put(w, kiln_copy(w->g, x, dtype));

@@ -20,7 +20,7 @@ static void put_output(FILE *file, const kiln_graph *g, const kiln__node *n) {
     uint32_t id = n->n_out > 0 ? kiln__node_out(g, n)[0] : 0;
     if (id == 0)
         return;
-    const kiln_desc *desc = &g->tensors.items[id].desc;
+    const kiln_desc *desc = kiln__desc_of(g, &g->tensors.items[id]);
     fputs("\\n", file);
     put_text(file, kiln_dtype_get(desc->dtype)->name);
     fputc(' ', file);
