@@ -175,10 +175,25 @@ static kiln_status find_missing(checker *c, size_t at, int64_t *missing) {
                                    : kiln_error_set(c->error, KILN_ERROR_MEMORY, "baking: out of memory");
 }
 
+/* Does the write of one hazard hold all of the read that it ends in? So it is nearly always, and then nothing else need be
+ * looked at. */
+static bool one_hazard_covers(const checker *c, size_t at) {
+    const kiln__hazards *h = &c->plan->hazards;
+    const kiln__access *read = &c->list->items[at];
+    for (size_t e = h->first_hazard[read->node]; e < h->first_hazard[read->node + 1]; e++) {
+        const kiln__access *a = &c->list->items[h->items[e].from_access];
+        if (h->items[e].to_access == at && (a->mode & KILN_WRITE) && a->levels == 0 && read->levels == 0 &&
+            a->storage == read->storage && a->offset <= read->offset &&
+            read->offset + read->length <= a->offset + a->length)
+            return true;
+    }
+    return false;
+}
+
 static kiln_status check_read(checker *c, size_t at) {
     const kiln__access *a = &c->list->items[at];
     kiln_storage_kind kind = c->p->storages.items[a->storage].kind;
-    if (c->opaque || (kind != KILN_STORAGE_ARENA && kind != KILN_STORAGE_OUTPUT))
+    if (c->opaque || (kind != KILN_STORAGE_ARENA && kind != KILN_STORAGE_OUTPUT) || one_hazard_covers(c, at))
         return KILN_OK;
     if (!find_writers(c, at))
         return kiln_error_set(c->error, KILN_ERROR_MEMORY, "baking: out of memory");
@@ -230,11 +245,10 @@ static bool may_share(const checker *c, const kiln__node *n, const kiln__access 
 static kiln_status check_apart(const checker *c, uint32_t node) {
     const kiln__hazards *h = &c->plan->hazards;
     const kiln__node *n = &c->p->nodes.items[node];
-    for (size_t i = h->first_access[node]; i < h->first_access[node + 1]; i++)
-        for (size_t k = h->first_access[node]; k < h->first_access[node + 1]; k++) {
-            const kiln__access *x = &c->list->items[i], *y = &c->list->items[k];
-            if (!(x->mode & KILN_WRITE))
-                break;
+    for (size_t i = h->first_access[node]; i < h->first_access[node + 1]; i++) {
+        const kiln__access *x = &c->list->items[i];
+        for (size_t k = h->first_access[node]; (x->mode & KILN_WRITE) && k < h->first_access[node + 1]; k++) {
+            const kiln__access *y = &c->list->items[k];
             if (x->operand == y->operand || !kiln__accesses_conflict(h, x, y, NULL) || may_share(c, n, x, y))
                 continue;
             char label[KILN__LABEL_SIZE], a[KILN__LABEL_SIZE], b[KILN__LABEL_SIZE];
@@ -245,6 +259,7 @@ static kiln_status check_apart(const checker *c, uint32_t node) {
                 kiln__node_label(c->p, node, label), n->op->name, operand_label(c, x, a),
                 y->mode & KILN_WRITE ? "to" : "reads", operand_label(c, y, b));
         }
+    }
     return KILN_OK;
 }
 

@@ -132,6 +132,8 @@ kiln_status kiln__desc_check(const kiln_graph *g, const kiln_desc *desc, int64_t
 }
 
 bool kiln__desc_equal(const kiln_desc *a, const kiln_desc *b) {
+    if (a == b)
+        return true;
     if (a->dtype != b->dtype || a->ndim != b->ndim)
         return false;
     for (uint32_t i = 0; i < a->ndim; i++)
@@ -142,6 +144,8 @@ bool kiln__desc_equal(const kiln_desc *a, const kiln_desc *b) {
 }
 
 bool kiln__desc_same_layout(const kiln_desc *a, const kiln_desc *b) {
+    if (a == b)
+        return true;
     const kiln_dtype_info *da = kiln_dtype_get(a->dtype), *db = kiln_dtype_get(b->dtype);
     if (a->ndim != b->ndim || da == NULL || db == NULL || da->bytes != db->bytes || da->block != db->block)
         return false;

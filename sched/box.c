@@ -62,6 +62,8 @@ static bool one_run(const kiln_box *box) {
 
 bool kiln__box_hull(const kiln_box *box, int64_t *lo, int64_t *hi) {
     *lo = *hi = box->offset;
+    if (one_run(box))
+        return box->length <= 0 || kiln__add(*hi, box->length, hi);
     if (kiln__box_empty(box))
         return true;
     bool ok = kiln__add(*hi, box->length, hi);

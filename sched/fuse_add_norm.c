@@ -20,8 +20,7 @@ static bool is_constant(const kiln__rewriter *rw, uint32_t id) {
 
 kiln_status kiln__fuse_add_norm(kiln__rewriter *rw, uint32_t node) {
     kiln__link link;
-    if (kiln__rewriter_node(rw, node)->op != &kiln__op_rms_norm ||
-        !kiln__rewriter_link(rw, node, 0, &kiln__op_add, &link))
+    if (!kiln__rewriter_link(rw, node, 0, &kiln__op_add, &link))
         return KILN_OK;
     uint32_t a = kiln__rewriter_in(rw, link.from, 0), b = kiln__rewriter_in(rw, link.from, 1);
     uint32_t sum = kiln__rewriter_out(rw, link.from, 0), weight = kiln__rewriter_in(rw, node, 1);

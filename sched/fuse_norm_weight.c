@@ -37,7 +37,6 @@ kiln_status kiln__fuse_norm_weight(kiln__rewriter *rw, uint32_t node) {
     bool done = false;
     kiln_status status = KILN_OK;
     for (uint32_t in = 0; in < 2 && status == KILN_OK && !done; in++)
-        if (kiln__rewriter_node(rw, node)->op == &kiln__op_mul)
-            status = try_factor(rw, node, in, &done);
+        status = try_factor(rw, node, in, &done);
     return status;
 }

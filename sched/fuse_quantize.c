@@ -61,7 +61,7 @@ kiln_status kiln__fuse_quantize(kiln__rewriter *rw, uint32_t node) {
     kiln__link link;
     bool ok;
     uint32_t at;
-    if (kiln__rewriter_node(rw, node)->op != &kiln__op_quantize || !find_producer(rw, node, &link))
+    if (!find_producer(rw, node, &link))
         return KILN_OK;
     kiln_status status = kiln__rewriter_meet(rw, &link, &ok, &at);
     if (status != KILN_OK || !ok)

@@ -64,8 +64,7 @@ kiln_status kiln__fuse_rope_append(kiln__rewriter *rw, uint32_t node) {
     kiln__link link;
     bool ok;
     uint32_t at, dst, out;
-    if (kiln__rewriter_node(rw, node)->op != &kiln__op_set_rows ||
-        !kiln__rewriter_link(rw, node, ROWS, &kiln__op_rope, &link) || !kiln__rewriter_is_private(rw, &link))
+    if (!kiln__rewriter_link(rw, node, ROWS, &kiln__op_rope, &link) || !kiln__rewriter_is_private(rw, &link))
         return KILN_OK;
     kiln_status status = kiln__rewriter_meet(rw, &link, &ok, &at);
     if (status != KILN_OK || !ok)

@@ -14,8 +14,7 @@
 
 kiln_status kiln__fuse_softmax_topk(kiln__rewriter *rw, uint32_t node) {
     kiln__link link;
-    if (kiln__rewriter_node(rw, node)->op != &kiln__op_gather_topk || kiln__rewriter_in(rw, node, 1) != 0 ||
-        !kiln__rewriter_link(rw, node, 0, &kiln__op_softmax, &link))
+    if (kiln__rewriter_in(rw, node, 1) != 0 || !kiln__rewriter_link(rw, node, 0, &kiln__op_softmax, &link))
         return KILN_OK;
     kiln_gather_topk_attrs attrs = *(const kiln_gather_topk_attrs *)kiln__rewriter_attrs(rw, node);
     const kiln_softmax_attrs *softmax = kiln__rewriter_attrs(rw, link.from);

@@ -39,7 +39,6 @@ kiln_status kiln__fuse_sum_residual(kiln__rewriter *rw, uint32_t node) {
     bool done = false;
     kiln_status status = KILN_OK;
     for (uint32_t in = 0; in < 2 && status == KILN_OK && !done; in++)
-        if (kiln__rewriter_node(rw, node)->op == &kiln__op_add)
-            status = try_term(rw, node, in, &done);
+        status = try_term(rw, node, in, &done);
     return status;
 }

@@ -10,14 +10,15 @@
 static const struct {
     const char *name;
     uint32_t bit;
+    const kiln_op *op; /* of the nodes it is asked about */
     kiln__fuse_rule apply;
 } rules[] = {
-    {"norm_weight", KILN_FUSE_NORM_WEIGHT, kiln__fuse_norm_weight},
-    {"softmax_topk", KILN_FUSE_SOFTMAX_TOPK, kiln__fuse_softmax_topk},
-    {"sum_residual", KILN_FUSE_SUM_RESIDUAL, kiln__fuse_sum_residual},
-    {"add_norm", KILN_FUSE_ADD_NORM, kiln__fuse_add_norm},
-    {"rope_append", KILN_FUSE_ROPE_APPEND, kiln__fuse_rope_append},
-    {"quantize", KILN_FUSE_QUANTIZE, kiln__fuse_quantize},
+    {"norm_weight", KILN_FUSE_NORM_WEIGHT, &kiln__op_mul, kiln__fuse_norm_weight},
+    {"softmax_topk", KILN_FUSE_SOFTMAX_TOPK, &kiln__op_gather_topk, kiln__fuse_softmax_topk},
+    {"sum_residual", KILN_FUSE_SUM_RESIDUAL, &kiln__op_add, kiln__fuse_sum_residual},
+    {"add_norm", KILN_FUSE_ADD_NORM, &kiln__op_rms_norm, kiln__fuse_add_norm},
+    {"rope_append", KILN_FUSE_ROPE_APPEND, &kiln__op_set_rows, kiln__fuse_rope_append},
+    {"quantize", KILN_FUSE_QUANTIZE, &kiln__op_quantize, kiln__fuse_quantize},
 };
 
 enum { MAX_OPERANDS = 1024 }; /* of a node, as in graph/node.c */
@@ -54,7 +55,7 @@ static kiln_status fuse(kiln__rewriter *rw, uint32_t no_fuse) {
             continue;
         rw->rule = rules[r].name;
         for (size_t i = 0; i < rw->work.count && status == KILN_OK; i++)
-            if (rw->g->nodes.items[i].op != NULL)
+            if (rw->g->nodes.items[i].op == rules[r].op)
                 status = rules[r].apply(rw, (uint32_t)i);
     }
     return status;

@@ -164,7 +164,7 @@ kiln_status kiln__rewriter_finish(kiln__rewriter *rw);
 kiln_status kiln__lower_precision(kiln__rewriter *rw, const kiln__node *node, uint32_t *in, uint32_t *n_in);
 kiln_status kiln__lower_experts(kiln__rewriter *rw, const kiln__node *node, uint32_t *in, uint32_t *n_in);
 
-/* Rules: look at one live node and fuse it with a neighbour if that is legal. */
+/* Rules: look at one live node of the op that the table in rewrite.c gives, and fuse it with a neighbour if that is legal. */
 typedef kiln_status (*kiln__fuse_rule)(kiln__rewriter *rw, uint32_t node);
 kiln_status kiln__fuse_softmax_topk(kiln__rewriter *rw, uint32_t node);
 kiln_status kiln__fuse_norm_weight(kiln__rewriter *rw, uint32_t node);
