@@ -26,15 +26,15 @@ kiln_status kiln__graph_fail(kiln_graph *g, kiln_status status, const char *form
 static bool reserve_zeroth(kiln_graph *g) {
     const kiln_allocator *a = &g->allocator;
     if (!KILN_GROW(a, g->slots, 1) || !KILN_GROW(a, g->storages, 1) || !KILN_GROW(a, g->tensors, 1) ||
-        !KILN_GROW(a, g->descs, 1) || !KILN_GROW(a, g->producers, 1) || !KILN_GROW(a, g->text, 64))
+        !KILN_GROW(a, g->shapes, 1) || !KILN_GROW(a, g->producers, 1) || !KILN_GROW(a, g->text, 64))
         return false;
     memset(g->slots.items, 0, sizeof *g->slots.items);
     memset(g->storages.items, 0, sizeof *g->storages.items);
     memset(g->tensors.items, 0, sizeof *g->tensors.items);
-    memset(g->descs.items, 0, sizeof *g->descs.items);
+    memset(g->shapes.items, 0, sizeof *g->shapes.items);
     g->producers.items[0] = 0;
     g->text.items[0] = '\0';
-    g->slots.count = g->storages.count = g->tensors.count = g->descs.count = g->producers.count =
+    g->slots.count = g->storages.count = g->tensors.count = g->shapes.count = g->producers.count =
         g->text.count = 1;
     return true;
 }
@@ -77,7 +77,7 @@ void kiln_graph_destroy(kiln_graph *g) {
         KILN_ARRAY_FREE(&a, g->slots);
         KILN_ARRAY_FREE(&a, g->storages);
         KILN_ARRAY_FREE(&a, g->tensors);
-        KILN_ARRAY_FREE(&a, g->descs);
+        KILN_ARRAY_FREE(&a, g->shapes);
         KILN_ARRAY_FREE(&a, g->operands);
         KILN_ARRAY_FREE(&a, g->attrs);
         KILN_ARRAY_FREE(&a, g->text);
@@ -87,7 +87,7 @@ void kiln_graph_destroy(kiln_graph *g) {
 }
 
 void kiln_graph_reset(kiln_graph *g) {
-    g->slots.count = g->storages.count = g->tensors.count = g->descs.count = g->producers.count =
+    g->slots.count = g->storages.count = g->tensors.count = g->shapes.count = g->producers.count =
         g->text.count = 1;
     g->nodes.count = g->operands.count = g->attrs.count = 0;
     if (g->names.count > 0)
@@ -124,7 +124,7 @@ kiln_status kiln__graph_clone(const kiln_graph *from, const kiln_allocator *allo
     g->allocator = a;
     g->tag = from->tag;
     bool ok = CLONE_ARRAY(&a, g->slots, from->slots) && CLONE_ARRAY(&a, g->storages, from->storages) &&
-              CLONE_ARRAY(&a, g->tensors, from->tensors) && CLONE_ARRAY(&a, g->descs, from->descs) &&
+              CLONE_ARRAY(&a, g->tensors, from->tensors) && CLONE_ARRAY(&a, g->shapes, from->shapes) &&
               CLONE_ARRAY(&a, g->producers, from->producers) && CLONE_ARRAY(&a, g->nodes, from->nodes) &&
               CLONE_ARRAY(&a, g->operands, from->operands) && CLONE_ARRAY(&a, g->attrs, from->attrs) &&
               CLONE_ARRAY(&a, g->text, from->text);
@@ -157,7 +157,7 @@ static void take_arrays(kiln_graph *to, const kiln_graph *from) {
     TAKE(to, from, slots);
     TAKE(to, from, storages);
     TAKE(to, from, tensors);
-    TAKE(to, from, descs);
+    TAKE(to, from, shapes);
     TAKE(to, from, operands);
     TAKE(to, from, attrs);
     TAKE(to, from, text);

@@ -27,8 +27,13 @@ typedef struct kiln__storage {
     void *owner; /* of a state: the kiln_state_buffer that `data` belongs to; the graph does not look at it */
 } kiln__storage;
 
+typedef struct kiln__shape {
+    kiln_desc desc;
+    bool run; /* at the maxima it covers all of its bytes, in order */
+} kiln__shape;
+
 typedef struct kiln__tensor {
-    uint32_t desc; /* index in `descs` */
+    uint32_t shape; /* index in `shapes` */
     uint32_t storage;
     int64_t offset; /* first byte in the storage */
     int64_t bytes;  /* from first to behind last byte at the maxima; 0 when empty */
@@ -79,10 +84,10 @@ struct kiln_graph {
         size_t count, capacity;
     } tensors;
     struct {
-        kiln_desc *items; /* mostly different ones */
+        kiln__shape *items; /* mostly different ones */
         size_t count, capacity;
-    } descs;
-    uint32_t recent[KILN__RECENT]; /* by hash: the desc that was last asked for, 0 for none */
+    } shapes;
+    uint32_t recent[KILN__RECENT]; /* by hash: the shape that was last asked for, 0 for none */
     struct {
         uint32_t *items; /* by tensor id: 1 + index of the node whose output it is; 0 for leaves and views */
         size_t count, capacity;
@@ -126,7 +131,7 @@ static inline void *kiln__node_attrs(const kiln_graph *g, const kiln__node *n) {
 }
 /* Good until the next tensor is made. */
 static inline const kiln_desc *kiln__desc_of(const kiln_graph *g, const kiln__tensor *t) {
-    return &g->descs.items[t->desc];
+    return &g->shapes.items[t->shape].desc;
 }
 /* Count of a dimension at its maximum. */
 static inline int64_t kiln__dim_max(const kiln_graph *g, kiln_dim d) {

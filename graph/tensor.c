@@ -186,14 +186,14 @@ bool kiln__desc_shares_bytes(const kiln_graph *g, const kiln_desc *desc) {
     return false;
 }
 
-kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *tensor, bool *exact) {
-    const kiln_desc *desc = kiln__desc_of(g, tensor);
-    kiln_box box = {.offset = tensor->offset, .count = {1, 1, 1}};
+static kiln_box box_of(const kiln_graph *g, const kiln_desc *desc, int64_t offset, int64_t bytes,
+                       bool *exact) {
+    kiln_box box = {.offset = offset, .count = {1, 1, 1}};
     int64_t count[KILN_MAX_DIMS], stride[KILN_MAX_DIMS];
     uint32_t levels = 0; /* innermost first */
     if (exact != NULL)
         *exact = true;
-    if (tensor->bytes == 0)
+    if (bytes == 0)
         return box;
     const kiln_dtype_info *info = kiln_dtype_get(desc->dtype);
     box.length = info->bytes;
@@ -226,28 +226,39 @@ kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *tensor, bool 
     return box;
 }
 
+kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *t, bool *exact) {
+    if (g->shapes.items[t->shape].run) {
+        if (exact != NULL)
+            *exact = true;
+        return (kiln_box){t->offset, t->bytes, {1, 1, 1}, {0, 0, 0}};
+    }
+    return box_of(g, kiln__desc_of(g, t), t->offset, t->bytes, exact);
+}
+
 /* ---- leaf tensors ----------------------------------------------------------------------------------- */
 
-/* The index of a description: that of the last one that was asked for if it is equal, or else of a new one. There are few
- * different ones in a graph; one that comes in twice does no harm. 0: memory is out. */
-static uint32_t desc_index(kiln_graph *g, const kiln_desc *desc) {
+/* The index of a description in `shapes`: that of the last one that was asked for if it is equal, or else of a new one. There
+ * are few different ones in a graph; one that comes in twice does no harm. 0: memory is out. */
+static uint32_t shape_index(kiln_graph *g, const kiln_desc *desc, int64_t bytes) {
     uint64_t hash = (uint64_t)desc->dtype << 8 | desc->ndim;
     for (uint32_t i = 0; i < desc->ndim; i++)
         hash = (hash ^ (uint64_t)desc->dims[i].n ^ (uint64_t)desc->dims[i].slot << 40 ^
                 (uint64_t)desc->strides[i] << 20) *
                UINT64_C(0x9e3779b97f4a7c15);
     uint32_t *recent = &g->recent[hash >> 58];
-    if (*recent != 0 && kiln__desc_equal(&g->descs.items[*recent], desc))
+    if (*recent != 0 && kiln__desc_equal(&g->shapes.items[*recent].desc, desc))
         return *recent;
-    if (g->descs.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->descs, g->descs.count + 1))
+    if (g->shapes.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->shapes, g->shapes.count + 1))
         return 0;
-    g->descs.items[g->descs.count] = *desc;
-    return *recent = (uint32_t)g->descs.count++;
+    kiln_box box = box_of(g, desc, 0, bytes, NULL);
+    bool run = box.count[0] == 1 && box.count[1] == 1 && box.count[2] == 1;
+    g->shapes.items[g->shapes.count] = (kiln__shape){*desc, run};
+    return *recent = (uint32_t)g->shapes.count++;
 }
 
 uint32_t kiln__tensor_push(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc,
                            int64_t bytes) {
-    uint32_t id = (uint32_t)g->tensors.count, index = desc_index(g, desc);
+    uint32_t id = (uint32_t)g->tensors.count, index = shape_index(g, desc, bytes);
     if (index == 0 || g->tensors.count >= UINT32_MAX ||
         !KILN_GROW(&g->allocator, g->tensors, g->tensors.count + 1) ||
         !KILN_GROW(&g->allocator, g->producers, g->tensors.count + 1)) {

@@ -123,12 +123,13 @@ static void move(const kiln__flow *f, uint32_t *region_of, uint32_t n_regions, u
         region_of[node] = best_region(f, region_of, n_regions, node, lo, hi, late);
 }
 
-static void sweep(const kiln__flow *f, uint32_t *region_of, uint32_t n_regions) {
+static void sweep(const kiln__flow *f, uint32_t *region_of, uint32_t n_regions, const uint32_t *movable,
+                  uint32_t n_movable) {
     for (int round = 0; round < SWEEPS; round++) {
-        for (uint32_t node = f->n_nodes; node-- > 0;)
-            move(f, region_of, n_regions, node, true);
-        for (uint32_t node = 0; node < f->n_nodes; node++)
-            move(f, region_of, n_regions, node, false);
+        for (uint32_t i = n_movable; i-- > 0;)
+            move(f, region_of, n_regions, movable[i], true);
+        for (uint32_t i = 0; i < n_movable; i++)
+            move(f, region_of, n_regions, movable[i], false);
     }
 }
 
@@ -163,28 +164,36 @@ static int64_t peak_of(const kiln__flow *f, const uint32_t *region_of, uint32_t 
     return peak;
 }
 
-static bool has_slack(const kiln__flow *f, const uint32_t *early, uint32_t n_regions) {
+/* Those whose place is not the same in the earliest and the latest order: no sweep moves another. */
+static uint32_t find_movable(const kiln__flow *f, const uint32_t *early, const uint32_t *late,
+                             uint32_t *movable) {
+    uint32_t n = 0;
     for (uint32_t node = 0; node < f->n_nodes; node++)
-        if (latest(f, early, n_regions, node) > early[node])
-            return true;
-    return false;
+        if (early[node] < late[node])
+            movable[n++] = node;
+    return n;
 }
 
 kiln_status kiln__order_shortest(const kiln__flow *f, uint32_t *region_of, uint32_t *n_regions,
                                  kiln_error *error) {
     everything_early(f, region_of, n_regions);
-    if (f->n_touch == 0 || !has_slack(f, region_of, *n_regions))
+    if (f->n_touch == 0)
         return KILN_OK;
     uint32_t *trial = KILN_NEW_RAW(&f->allocator, uint32_t, f->n_nodes);
+    uint32_t *late = KILN_NEW_RAW(&f->allocator, uint32_t, f->n_nodes);
+    uint32_t *movable = KILN_NEW_RAW(&f->allocator, uint32_t, f->n_nodes);
     int64_t *change = KILN_NEW_RAW(&f->allocator, int64_t, (size_t)*n_regions + 1);
-    bool ok = trial != NULL && change != NULL;
+    bool ok = trial != NULL && late != NULL && movable != NULL && change != NULL;
+    uint32_t n_movable = 0;
     if (ok) {
-        memcpy(trial, region_of, f->n_nodes * sizeof *trial);
+        everything_late(f, late, *n_regions);
+        n_movable = find_movable(f, region_of, late, movable);
+    }
+    if (n_movable > 0) {
         int64_t least = peak_of(f, region_of, *n_regions, change);
         for (int start = 0; start < 2; start++) {
-            if (start == 1)
-                everything_late(f, trial, *n_regions);
-            sweep(f, trial, *n_regions);
+            memcpy(trial, start == 0 ? region_of : late, f->n_nodes * sizeof *trial);
+            sweep(f, trial, *n_regions, movable, n_movable);
             int64_t peak = peak_of(f, trial, *n_regions, change);
             if (peak < least) {
                 least = peak;
@@ -193,6 +202,8 @@ kiln_status kiln__order_shortest(const kiln__flow *f, uint32_t *region_of, uint3
         }
     }
     KILN_DELETE(&f->allocator, trial, uint32_t, f->n_nodes);
+    KILN_DELETE(&f->allocator, late, uint32_t, f->n_nodes);
+    KILN_DELETE(&f->allocator, movable, uint32_t, f->n_nodes);
     KILN_DELETE(&f->allocator, change, int64_t, (size_t)*n_regions + 1);
     return ok ? KILN_OK
               : kiln_error_set(error, KILN_ERROR_MEMORY, "ordering %u nodes: out of memory", f->n_nodes);
