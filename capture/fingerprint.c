@@ -264,7 +264,8 @@ static bool same_storages(const kiln_graph *baked, const kiln_graph *now, bool d
     for (size_t i = 1; i < baked->storages.count && i < now->storages.count; i++) {
         const kiln__storage *x = &baked->storages.items[i], *y = &now->storages.items[i];
         if (x->kind == y->kind && x->size == y->size &&
-            strcmp(kiln__text(baked, x->name), kiln__text(now, y->name)) == 0)
+            ((x->name == 0 && y->name == 0) ||
+             strcmp(kiln__text(baked, x->name), kiln__text(now, y->name)) == 0))
             continue;
         differ(out, 0, describe, "storage %zu was %s '%s' of %lld bytes, is %s '%s' of %lld bytes", i,
                kiln__storage_kind_names[x->kind], kiln__text(baked, x->name), (long long)x->size,
@@ -314,6 +315,31 @@ static bool same_bytes(const void *a, const void *b, size_t n) {
     return n == 0 || memcmp(a, b, n) == 0; /* with nothing to compare, either may be NULL */
 }
 
+static bool same_shapes(const kiln_graph *baked, const kiln_graph *now) {
+    bool same = baked->shapes.count == now->shapes.count;
+    for (size_t i = 1; same && i < now->shapes.count; i++)
+        same = kiln__desc_equal(&baked->shapes.items[i].desc, &now->shapes.items[i].desc);
+    return same;
+}
+
+/* Everything but slots and storages. False for what may be equal in another way: constants behind a slot do not count, and
+ * shapes may be numbered otherwise. */
+static bool same_arrays(const kiln_graph *baked, const kiln_graph *now) {
+    if (!same_shapes(baked, now) || !same_bytes(baked->attrs.items, now->attrs.items, now->attrs.count))
+        return false;
+    for (size_t i = 0; i < now->nodes.count; i++) {
+        const kiln__node *x = &baked->nodes.items[i], *y = &now->nodes.items[i];
+        if (x->op != y->op || x->n_in != y->n_in || x->n_out != y->n_out)
+            return false;
+    }
+    for (size_t i = 1; i < now->tensors.count; i++) {
+        const kiln__tensor *x = &baked->tensors.items[i], *y = &now->tensors.items[i];
+        if (x->shape != y->shape || x->storage != y->storage || x->offset != y->offset)
+            return false;
+    }
+    return true;
+}
+
 bool kiln__graph_equal(const kiln_graph *baked, const kiln_graph *now) {
     kiln__difference d;
     if (baked->nodes.count != now->nodes.count || baked->tensors.count != now->tensors.count ||
@@ -321,17 +347,7 @@ bool kiln__graph_equal(const kiln_graph *baked, const kiln_graph *now) {
         baked->operands.count != now->operands.count || baked->attrs.count != now->attrs.count ||
         !same_bytes(baked->operands.items, now->operands.items, now->operands.count * sizeof(uint32_t)))
         return false;
-    /* Constants behind a slot do not count, so other bytes are a reason to look, no more. */
-    bool attrs = same_bytes(baked->attrs.items, now->attrs.items, now->attrs.count);
-    for (size_t i = 0; attrs && i < now->nodes.count; i++) {
-        const kiln__node *x = &baked->nodes.items[i], *y = &now->nodes.items[i];
-        if (x->op != y->op || x->n_in != y->n_in || x->n_out != y->n_out)
-            return false;
-    }
-    for (size_t i = 1; attrs && i < now->tensors.count; i++)
-        if (!same_tensor(baked, now, (uint32_t)i))
-            return false;
-    if (attrs)
+    if (same_arrays(baked, now))
         return same_slots(baked, now, false, &d) && same_storages(baked, now, false, &d);
     kiln__graph_compare(baked, now, false, &d);
     return !d.any;

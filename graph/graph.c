@@ -58,7 +58,8 @@ kiln_status kiln_graph_create(const kiln_allocator *allocator, kiln_graph **out,
         g->allocator = a;
         g->tag = (uint32_t)((uintptr_t)g >> 4);
         g->names.seed = name_seed(g);
-        if (reserve_zeroth(g)) {
+        g->inferred = KILN_NEW(&a, kiln__inferred, KILN__INFERRED);
+        if (g->inferred != NULL && reserve_zeroth(g)) {
             *out = g;
             return KILN_OK;
         }
@@ -73,6 +74,7 @@ void kiln_graph_destroy(kiln_graph *g) {
     kiln_allocator a = g->allocator;
     KILN_ARRAY_FREE(&a, g->nodes);
     KILN_ARRAY_FREE(&a, g->producers);
+    KILN_DELETE(&a, g->inferred, kiln__inferred, KILN__INFERRED);
     if (!g->forked) {
         KILN_ARRAY_FREE(&a, g->slots);
         KILN_ARRAY_FREE(&a, g->storages);
@@ -171,6 +173,7 @@ kiln_status kiln__graph_fork(kiln_graph *g, kiln_graph **program, kiln_error *er
         *p = *g;
         memset(&p->nodes, 0, sizeof p->nodes);
         memset(&p->producers, 0, sizeof p->producers);
+        p->inferred = NULL;
         g->forked = true;
         if (CLONE_ARRAY(&g->allocator, p->producers, g->producers))
             return KILN_OK;

@@ -29,14 +29,15 @@ typedef struct kiln__storage {
 
 typedef struct kiln__shape {
     kiln_desc desc;
-    bool run; /* at the maxima it covers all of its bytes, in order */
+    int64_t bytes; /* from first to behind last byte at the maxima; 0 when empty */
+    bool run;      /* at the maxima it covers all of its bytes, in order */
 } kiln__shape;
 
 typedef struct kiln__tensor {
     uint32_t shape; /* index in `shapes` */
     uint32_t storage;
     int64_t offset; /* first byte in the storage */
-    int64_t bytes;  /* from first to behind last byte at the maxima; 0 when empty */
+    int64_t bytes;  /* of its shape */
     uint32_t name;  /* offset in `text`, 0 when unnamed */
 } kiln__tensor;
 
@@ -62,7 +63,20 @@ typedef struct kiln__name_entry {
 
 typedef enum kiln__name_kind { KILN_NAME_SLOT, KILN_NAME_STORAGE, KILN_NAME_TENSOR } kiln__name_kind;
 
-enum { KILN__RECENT = 64 };
+/* What infer said of an op, given these operands and attributes. */
+enum { KILN__INFERRED_IN = 8, KILN__INFERRED_ATTRS = 64 };
+
+typedef struct kiln__inferred {
+    const kiln_op *op; /* NULL: nothing yet */
+    uint32_t tag;      /* of the graph at that time */
+    uint32_t n_in, n_out;
+    uint32_t in[KILN__INFERRED_IN];  /* shapes of the operands, 0 for those absent */
+    uint32_t out[KILN__MAX_OUTPUTS]; /* shapes */
+    int32_t alias[KILN__MAX_OUTPUTS];
+    unsigned char attrs[KILN__INFERRED_ATTRS];
+} kiln__inferred;
+
+enum { KILN__RECENT = 64, KILN__INFERRED = 32 };
 
 struct kiln_graph {
     kiln_allocator allocator;
@@ -70,7 +84,8 @@ struct kiln_graph {
     uint32_t tag;     /* in every handle; changes at reset */
     const kiln_op
         *checked; /* the descriptor that was last found complete; graphs use the same few over and over */
-    bool forked;  /* all arrays but nodes and producers are its fork's, and begin with what this graph had */
+    kiln__inferred *inferred; /* [KILN__INFERRED], by hash: what was asked last; NULL in copies */
+    bool forked; /* all arrays but nodes and producers are its fork's, and begin with what this graph had */
     struct {
         kiln__slot *items;
         size_t count, capacity;
@@ -193,9 +208,10 @@ uint32_t kiln__slot_new(kiln_graph *g, const char *name, bool is_float, int64_t 
 uint32_t kiln__storage_new(kiln_graph *g, kiln_storage_kind kind, const char *name, int64_t size);
 kiln_status kiln__storage_set_name(kiln_graph *g, uint32_t storage, const char *name);
 uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc);
-/* The same for what is known to be right: `bytes` as kiln__desc_check gives them. */
-uint32_t kiln__tensor_push(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc,
-                           int64_t bytes);
+/* The same for what is known to be right. */
+uint32_t kiln__tensor_push(kiln_graph *g, uint32_t storage, int64_t offset, uint32_t shape);
+/* The index of a description in `shapes`; `bytes` as kiln__desc_check gives them. 0 when memory is out (remembered). */
+uint32_t kiln__shape_of(kiln_graph *g, const kiln_desc *desc, int64_t bytes);
 kiln_status kiln__tensor_set_name(kiln_graph *g, uint32_t tensor, const char *name);
 
 /* Runs the op's checks and infer on operands; descs of outputs to out[op->n_out], aliases to alias[]. */

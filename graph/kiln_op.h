@@ -251,7 +251,7 @@ typedef struct kiln_op {
     uint32_t attrs_size; /* sizeof the attribute struct, at most 256; 0 when there is none */
 
     /* Checks operands and attributes and describes the outputs; a status other than KILN_OK refuses the node.
-     * Not NULL. */
+     * Its answer must follow from these alone: it may be asked once for many nodes with equal ones. Not NULL. */
     kiln_status (*infer)(kiln_infer *infer);
     /* Declares all bytes that the kernels touch; a status other than KILN_OK is what kiln_bake returns. NULL
      * fails closed: the node is taken to read and write all memory there is. */

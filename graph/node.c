@@ -293,16 +293,62 @@ static kiln_status append(kiln_graph *g, const kiln_op *op, const char *name, co
     return KILN_OK;
 }
 
-/* Makes output tensor j of a new node, as infer left it: on the aliased operand's bytes, or on an arena storage of its
- * own. */
-static uint32_t make_output(kiln_graph *g, const uint32_t *in, const kiln_desc *desc, int32_t alias) {
+/* Makes an output tensor of a new node: on the aliased operand's bytes, or on an arena storage of its own. */
+static uint32_t make_output(kiln_graph *g, const uint32_t *in, uint32_t shape, int32_t alias) {
     if (alias >= 0) {
         const kiln__tensor *t = &g->tensors.items[in[alias]];
-        return kiln__tensor_push(g, t->storage, t->offset, desc, t->bytes);
+        return kiln__tensor_push(g, t->storage, t->offset, shape);
     }
-    int64_t bytes = kiln__dense_bytes(g, desc);
-    uint32_t storage = kiln__storage_new(g, KILN_STORAGE_ARENA, NULL, bytes);
-    return storage ? kiln__tensor_push(g, storage, 0, desc, bytes) : 0;
+    uint32_t storage = kiln__storage_new(g, KILN_STORAGE_ARENA, NULL, g->shapes.items[shape].bytes);
+    return storage ? kiln__tensor_push(g, storage, 0, shape) : 0;
+}
+
+/* Where the answer of infer for these operands is remembered, with their shapes; NULL for what is not. */
+static kiln__inferred *place_of_answer(const kiln_graph *g, const kiln_op *op, const uint32_t *in,
+                                       uint32_t n_in, uint32_t shapes[KILN__INFERRED_IN]) {
+    if (g->inferred == NULL || n_in > KILN__INFERRED_IN || op->attrs_size > KILN__INFERRED_ATTRS)
+        return NULL;
+    uint64_t hash = (uintptr_t)op;
+    for (uint32_t i = 0; i < n_in; i++) {
+        if (in[i] >= g->tensors.count)
+            return NULL;
+        shapes[i] = g->tensors.items[in[i]].shape;
+        hash = (hash ^ shapes[i]) * UINT64_C(0x9e3779b97f4a7c15);
+    }
+    return &g->inferred[hash >> 59];
+}
+
+static bool answers(const kiln__inferred *a, const kiln_graph *g, const kiln_op *op, const uint32_t *shapes,
+                    uint32_t n_in, const void *attrs) {
+    if (a->op != op || a->tag != g->tag || a->n_in != n_in)
+        return false;
+    for (uint32_t i = 0; i < n_in; i++)
+        if (a->in[i] != shapes[i])
+            return false;
+    return op->attrs_size == 0 || memcmp(a->attrs, attrs, op->attrs_size) == 0;
+}
+
+static void remember(kiln__inferred *a, const kiln_graph *g, const kiln_op *op, const uint32_t *shapes,
+                     uint32_t n_in, const void *attrs) {
+    a->op = op;
+    a->tag = g->tag;
+    a->n_in = n_in;
+    memcpy(a->in, shapes, n_in * sizeof *shapes);
+    memcpy(a->attrs, attrs, op->attrs_size);
+}
+
+/* Fills what infer answers into *a. */
+static kiln_status ask(kiln_graph *g, const kiln_op *op, const char *name, const uint32_t *in, uint32_t n_in,
+                       const void *attrs, kiln__inferred *a) {
+    kiln_desc descs[KILN__MAX_OUTPUTS];
+    a->op = NULL;
+    kiln_status status = kiln__node_infer(g, op, name, in, n_in, attrs, descs, a->alias, &a->n_out);
+    for (uint32_t j = 0; status == KILN_OK && j < a->n_out; j++) {
+        a->out[j] = a->alias[j] >= 0 ? g->tensors.items[in[a->alias[j]]].shape
+                                     : kiln__shape_of(g, &descs[j], kiln__dense_bytes(g, &descs[j]));
+        status = g->error.status;
+    }
+    return status;
 }
 
 /* A copy of attributes as a caller gave them, slots as plain ids. */
@@ -325,30 +371,40 @@ static kiln_status resolve_slots(kiln_graph *g, const kiln_op *op, const char *n
     return KILN_OK;
 }
 
-/* kiln_node_add with ids instead of handles; *n_out outputs go to out. */
+/* kiln_node_add with ids instead of handles; *n_out outputs go to out. Engines add the same nodes layer after layer, so infer
+ * is asked once for those of one op, equal shapes and attributes. */
 static kiln_status add(kiln_graph *g, const kiln_op *op, const char *name, const uint32_t *in, uint32_t n_in,
                        const void *attrs, uint32_t *out, uint32_t *n_out) {
-    kiln_desc descs[KILN__MAX_OUTPUTS];
-    int32_t alias[KILN__MAX_OUTPUTS];
     _Alignas(8) unsigned char defaults[MAX_ATTRS], resolved[MAX_ATTRS];
-    if (attrs == NULL) {
+    uint32_t shapes[KILN__INFERRED_IN];
+    kiln__inferred once, *a = place_of_answer(g, op, in, n_in, shapes);
+    if (attrs == NULL && op->attrs_size > 0) {
         kiln_op_defaults(op, defaults);
         attrs = defaults;
     }
     kiln_status status = resolve_slots(g, op, name, attrs, resolved);
-    if (status == KILN_OK)
-        status = kiln__node_infer(g, op, name, in, n_in, resolved, descs, alias, n_out);
+    if (status != KILN_OK)
+        return status;
+    if (a == NULL) {
+        a = &once;
+        status = ask(g, op, name, in, n_in, resolved, a);
+    } else if (!answers(a, g, op, shapes, n_in, resolved)) {
+        status = ask(g, op, name, in, n_in, resolved, a);
+        if (status == KILN_OK)
+            remember(a, g, op, shapes, n_in, resolved);
+    }
     if (status != KILN_OK)
         return status;
     mark before = mark_of(g);
+    *n_out = a->n_out;
     for (uint32_t j = 0; j < *n_out; j++) {
-        if (alias[j] >= 0 && (status = check_written(g, op, name, in[alias[j]])) != KILN_OK)
+        if (a->alias[j] >= 0 && (status = check_written(g, op, name, in[a->alias[j]])) != KILN_OK)
             return rollback(g, before, status);
-        out[j] = make_output(g, in, &descs[j], alias[j]);
+        out[j] = make_output(g, in, a->out[j], a->alias[j]);
         if (out[j] == 0)
             return rollback(g, before, g->error.status);
     }
-    status = append(g, op, name, in, n_in, out, *n_out, alias, resolved);
+    status = append(g, op, name, in, n_in, out, *n_out, a->alias, resolved);
     return status != KILN_OK ? rollback(g, before, status) : KILN_OK;
 }
 

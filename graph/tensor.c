@@ -237,35 +237,43 @@ kiln_box kiln__tensor_box(const kiln_graph *g, const kiln__tensor *t, bool *exac
 
 /* ---- leaf tensors ----------------------------------------------------------------------------------- */
 
-/* The index of a description in `shapes`: that of the last one that was asked for if it is equal, or else of a new one. There
- * are few different ones in a graph; one that comes in twice does no harm. 0: memory is out. */
-static uint32_t shape_index(kiln_graph *g, const kiln_desc *desc, int64_t bytes) {
+/* Where a shape is remembered. There are few different ones in a graph, so the last one asked for of each hash is enough, and
+ * one that comes into `shapes` twice does no harm. */
+static uint32_t *place_of_shape(kiln_graph *g, const kiln_desc *desc) {
     uint64_t hash = (uint64_t)desc->dtype << 8 | desc->ndim;
-    for (uint32_t i = 0; i < desc->ndim; i++)
+    for (uint32_t i = 0; i < desc->ndim && i < KILN_MAX_DIMS; i++)
         hash = (hash ^ (uint64_t)desc->dims[i].n ^ (uint64_t)desc->dims[i].slot << 40 ^
                 (uint64_t)desc->strides[i] << 20) *
                UINT64_C(0x9e3779b97f4a7c15);
-    uint32_t *recent = &g->recent[hash >> 58];
-    if (*recent != 0 && kiln__desc_equal(&g->shapes.items[*recent].desc, desc))
+    return &g->recent[hash >> 58];
+}
+
+static bool is_shape(const kiln_graph *g, uint32_t shape, const kiln_desc *desc) {
+    return shape != 0 && kiln__desc_equal(&g->shapes.items[shape].desc, desc);
+}
+
+uint32_t kiln__shape_of(kiln_graph *g, const kiln_desc *desc, int64_t bytes) {
+    uint32_t *recent = place_of_shape(g, desc);
+    if (is_shape(g, *recent, desc))
         return *recent;
-    if (g->shapes.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->shapes, g->shapes.count + 1))
+    if (g->shapes.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->shapes, g->shapes.count + 1)) {
+        (void)kiln__graph_fail(g, KILN_ERROR_MEMORY, "adding a tensor: out of memory");
         return 0;
+    }
     kiln_box box = box_of(g, desc, 0, bytes, NULL);
     bool run = box.count[0] == 1 && box.count[1] == 1 && box.count[2] == 1;
-    g->shapes.items[g->shapes.count] = (kiln__shape){*desc, run};
+    g->shapes.items[g->shapes.count] = (kiln__shape){*desc, bytes, run};
     return *recent = (uint32_t)g->shapes.count++;
 }
 
-uint32_t kiln__tensor_push(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc,
-                           int64_t bytes) {
-    uint32_t id = (uint32_t)g->tensors.count, index = shape_index(g, desc, bytes);
-    if (index == 0 || g->tensors.count >= UINT32_MAX ||
-        !KILN_GROW(&g->allocator, g->tensors, g->tensors.count + 1) ||
+uint32_t kiln__tensor_push(kiln_graph *g, uint32_t storage, int64_t offset, uint32_t shape) {
+    uint32_t id = (uint32_t)g->tensors.count;
+    if (g->tensors.count >= UINT32_MAX || !KILN_GROW(&g->allocator, g->tensors, g->tensors.count + 1) ||
         !KILN_GROW(&g->allocator, g->producers, g->tensors.count + 1)) {
         (void)kiln__graph_fail(g, KILN_ERROR_MEMORY, "adding a tensor: out of memory");
         return 0;
     }
-    g->tensors.items[id] = (kiln__tensor){index, storage, offset, bytes, 0};
+    g->tensors.items[id] = (kiln__tensor){shape, storage, offset, g->shapes.items[shape].bytes, 0};
     g->producers.items[id] = 0;
     g->tensors.count = g->producers.count = (size_t)id + 1;
     return id;
@@ -276,9 +284,15 @@ uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const
         return 0;
     int64_t bytes = 0, end;
     kiln_error why;
-    if (kiln__desc_check(g, desc, &bytes, &why) != KILN_OK) {
-        (void)kiln__graph_fail(g, why.status, "a tensor: %s", why.text);
-        return 0;
+    uint32_t shape = *place_of_shape(g, desc);
+    if (is_shape(g, shape, desc)) { /* it was checked when it came in */
+        bytes = g->shapes.items[shape].bytes;
+    } else {
+        shape = 0;
+        if (kiln__desc_check(g, desc, &bytes, &why) != KILN_OK) {
+            (void)kiln__graph_fail(g, why.status, "a tensor: %s", why.text);
+            return 0;
+        }
     }
     const kiln_dtype_info *info = kiln_dtype_get(desc->dtype);
     const kiln__storage *s = &g->storages.items[storage];
@@ -299,7 +313,9 @@ uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const
             KILN__STORAGE_LABEL(g, storage), (long long)bytes, (long long)offset, (long long)s->size);
         return 0;
     }
-    return kiln__tensor_push(g, storage, offset, desc, bytes);
+    if (shape == 0)
+        shape = kiln__shape_of(g, desc, bytes);
+    return shape != 0 ? kiln__tensor_push(g, storage, offset, shape) : 0;
 }
 
 bool kiln__dims_copy(kiln_graph *g, kiln_desc *desc, uint32_t ndim, const kiln_dim *dims, const char *what) {

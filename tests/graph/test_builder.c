@@ -389,6 +389,99 @@ static void test_name_places(void **unused) {
     kiln_graph_destroy(copy);
 }
 
+/* ---- what infer said is remembered ---------------------------------------------------------------------- */
+
+typedef struct repeat_attrs {
+    int64_t times;
+} repeat_attrs;
+
+static int asked;
+
+/* y has `times` as many elements as x, and twice as many when there is a second operand; 13 times is refused. */
+static kiln_status repeat_infer(kiln_infer *infer) {
+    const repeat_attrs *a = infer->attrs;
+    asked++;
+    if (a->times == 13)
+        return kiln_infer_fail(infer, KILN_ERROR_ARGUMENT, "13 times");
+    infer->out[0] = *infer->in[0];
+    infer->out[0].dims[0].n *= a->times * (infer->n_in == 2 && infer->in[1] != NULL ? 2 : 1);
+    return KILN_OK;
+}
+
+static const kiln_attr repeat_attr[] = {{.name = "times", .type = KILN_ATTR_I64, .offset = 0, .preset = 2}};
+static const char *const repeat_in[] = {"x", "twice"}, *const repeat_out[] = {"y"};
+static const kiln_op repeat_op = {.name = "repeat",
+                                  .in_names = repeat_in,
+                                  .n_in_min = 1,
+                                  .n_in_max = 2,
+                                  .out_names = repeat_out,
+                                  .n_out = 1,
+                                  .attrs = repeat_attr,
+                                  .n_attrs = 1,
+                                  .attrs_size = sizeof(repeat_attrs),
+                                  .infer = repeat_infer};
+
+static int64_t repeated(const kiln_op *op, kiln_tensor x, kiln_tensor twice, int64_t times) {
+    kiln_tensor y, in[2] = {x, twice};
+    CHECK_OK(kiln_node_add(g, op, in, 2, &(repeat_attrs){times}, &y));
+    const kiln__tensor *t = &g->tensors.items[y.id];
+    assert_int_equal(t->bytes, 4 * desc_of(y).dims[0].n);
+    assert_int_equal(g->storages.items[t->storage].size, t->bytes);
+    return desc_of(y).dims[0].n;
+}
+
+static void test_infer_once(void **unused) {
+    (void)unused;
+    const kiln_op other = repeat_op;
+    const kiln_tensor none = {0, 0};
+    asked = 0;
+    for (int round = 1; round <= 2; round++) { /* a graph that was reset asks anew: its slots may be others */
+        kiln_graph_reset(g);
+        kiln_slot n = kiln_slot_i64(g, "n", 0, 7 * round);
+        kiln_tensor a = kiln_input(g, "a", KILN_F32, KILN_SHAPE(kiln_n(5))),
+                    b = kiln_input(g, "b", KILN_F32, KILN_SHAPE(kiln_n(5))),
+                    c = kiln_input(g, "c", KILN_F32, KILN_SHAPE(kiln_n(6)));
+        assert_int_equal(repeated(&repeat_op, a, none, 3), 15);
+        assert_int_equal(asked, 7 * round - 6);
+        assert_int_equal(repeated(&repeat_op, a, none, 3), 15);
+        assert_int_equal(repeated(&repeat_op, b, none, 3), 15);
+        assert_int_equal(asked, 7 * round - 6);
+        assert_int_equal(repeated(&repeat_op, c, none, 3), 18); /* another shape */
+        assert_int_equal(repeated(&repeat_op, a, none, 4), 20); /* another attribute */
+        assert_int_equal(repeated(&repeat_op, a, c, 3), 30);    /* another operand */
+        assert_int_equal(repeated(&other, a, none, 3), 15);     /* another op */
+        assert_int_equal(asked, 7 * round - 2);
+        kiln_tensor y;
+        for (int i = 0; i < 2; i++) /* a refusal is not remembered */
+            REFUSED(kiln_node_add(g, &repeat_op, &a, 1, &(repeat_attrs){13}, &y), KILN_ERROR_ARGUMENT,
+                    "node 'repeat.7' (repeat): 13 times");
+        assert_int_equal(asked, 7 * round);
+        kiln_tensor s = kiln_input(g, "s", KILN_F32, KILN_SHAPE(kiln_sym(n)));
+        CHECK_OK(kiln_node_add(g, &repeat_op, &s, 1, &(repeat_attrs){3}, &y));
+        assert_int_equal(g->tensors.items[y.id].bytes, 4 * 3 * 7 * round);
+        asked--;
+    }
+    /* Many more than are remembered, so that they meet in the same places. */
+    kiln_op ops[100];
+    kiln_graph_reset(g);
+    asked = 0;
+    for (int i = 0; i < 100; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "x%d", i);
+        kiln_tensor x = kiln_input(g, name, KILN_F32, KILN_SHAPE(kiln_n(i + 1)));
+        assert_int_equal(repeated(&repeat_op, x, x, 3), 6 * (i + 1));
+        assert_int_equal(repeated(&repeat_op, x, none, 3), 3 * (i + 1));
+        ops[i] = repeat_op;
+        assert_int_equal(repeated(&ops[i], x, none, 2), 2 * (i + 1));
+    }
+    assert_int_equal(asked, 300);
+    kiln_tensor x = kiln_tensor_find(g, "x0");
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(repeated(&ops[i], x, none, 2), 2);
+    assert_true(asked >= 399);
+    kiln_graph_reset(g); /* the ops end here */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_leaves),         cmocka_unit_test(test_tensor_at),
@@ -396,6 +489,7 @@ int main(void) {
         cmocka_unit_test(test_empty_slices),   cmocka_unit_test(test_reshapes),
         cmocka_unit_test(test_other_views),    cmocka_unit_test(test_nodes),
         cmocka_unit_test(test_nodes_operands), cmocka_unit_test(test_name_places),
+        cmocka_unit_test(test_infer_once),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
