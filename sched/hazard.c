@@ -266,9 +266,10 @@ static size_t group_of(const finder *f, const kiln__access *a) {
     return 2 * (size_t)f->h->places[a->storage].space + ((a->mode & KILN_WRITE) != 0);
 }
 
-/* Makes room for the entries of each group; a space without writes has none. */
-static void lay_out_groups(finder *f) {
+/* Makes room for the entries of each group; a space without writes has none. Returns how many are reads. */
+static size_t lay_out_groups(finder *f) {
     const kiln_access_list *list = &f->h->list;
+    size_t n_reads = 0;
     for (size_t i = 0; i < list->count; i++)
         if (!is_opaque(&list->items[i]))
             f->groups[group_of(f, &list->items[i])].room++;
@@ -276,6 +277,7 @@ static void lay_out_groups(finder *f) {
         group *reads = &f->groups[2 * s], *writes = reads + 1;
         if (writes->room == 0)
             reads->room = 0;
+        n_reads += reads->room;
         for (group *g = reads; g <= writes; g++) {
             uint32_t blocks = g->room / BLOCK + (g->room % BLOCK != 0);
             g->first = f->n_entries;
@@ -288,6 +290,7 @@ static void lay_out_groups(finder *f) {
             f->n_tree += 2 * g->leaves;
         }
     }
+    return n_reads;
 }
 
 /* The distance between the runs of a box, 0 when it has one run. */
@@ -401,7 +404,7 @@ static bool prepare(finder *f) {
     f->met = KILN_NEW(f->a, uint32_t, f->h->n_nodes);
     if (f->groups == NULL || f->entry_of == NULL || f->met == NULL)
         return false;
-    lay_out_groups(f);
+    size_t n_reads = lay_out_groups(f);
     for (uint32_t node = 0; node < f->h->n_nodes; node++) {
         uint32_t n = f->h->first_access[node + 1] - f->h->first_access[node];
         f->n_probes = n > f->n_probes ? n : f->n_probes;
@@ -409,7 +412,8 @@ static bool prepare(finder *f) {
     f->probes = KILN_NEW_RAW(f->a, probe, f->n_probes);
     f->entries = KILN_NEW_RAW(f->a, entry, f->n_entries);
     f->tree = KILN_NEW_RAW(f->a, extent, f->n_tree);
-    if (f->probes == NULL || f->entries == NULL || f->tree == NULL)
+    /* Most reads have one hazard, and few writes have more. */
+    if (f->probes == NULL || f->entries == NULL || f->tree == NULL || !KILN_GROW(f->a, *f->h, n_reads))
         return false;
     for (size_t i = 0; i < f->n_tree; i++)
         f->tree[i] = (extent){NOTHING, NOTHING};
