@@ -84,6 +84,7 @@ typedef struct finder {
     entry *entries;
     span *columns; /* per entry, of its whole box; NULL when no space has a pitch */
     uint32_t n_entries;
+    uint32_t largest;   /* entries of the largest group */
     uint32_t *entry_of; /* per access, NO_ENTRY when its space is never written */
     group *groups;      /* [2 * n_spaces]: reads of space s at 2s, writes at 2s + 1 */
     extent *tree;
@@ -282,6 +283,7 @@ static size_t lay_out_groups(finder *f) {
             uint32_t blocks = g->room / BLOCK + (g->room % BLOCK != 0);
             g->first = f->n_entries;
             f->n_entries += g->room;
+            f->largest = g->room > f->largest ? g->room : f->largest;
             if (blocks < 2)
                 continue;
             for (g->leaves = 2; g->leaves < blocks;)
@@ -371,10 +373,8 @@ static void sort_group(finder *f, const group *g, kiln__key *keys) {
 /* Fills the groups with what is in written spaces, each in the order of lowest bytes, nothing active yet. */
 static bool fill_groups(finder *f) {
     const kiln_access_list *list = &f->h->list;
-    size_t n_groups = 2 * (size_t)f->h->n_spaces, most = 0;
-    for (size_t i = 0; i < n_groups; i++)
-        most = f->groups[i].room > most ? f->groups[i].room : most;
-    kiln__key *keys = KILN_NEW_RAW(f->a, kiln__key, 2 * most);
+    size_t n_groups = 2 * (size_t)f->h->n_spaces, n_keys = 2 * (size_t)f->largest;
+    kiln__key *keys = KILN_NEW_RAW(f->a, kiln__key, n_keys);
     if (keys == NULL)
         return false;
     for (size_t i = 0; i < list->count; i++) {
@@ -387,14 +387,15 @@ static bool fill_groups(finder *f) {
             f->entries[g->first + g->n++] = (entry){.lo = hull_of(f->h, a).lo, .access = (uint32_t)i};
     }
     for (size_t i = 0; i < n_groups; i++)
-        sort_group(f, &f->groups[i], keys);
+        if (f->groups[i].n > 1)
+            sort_group(f, &f->groups[i], keys);
     for (uint32_t i = 0; i < f->n_entries; i++) {
         uint32_t access = f->entries[i].access,
                  rest = is_run(f->h, &list->items[access]) ? REST_RUN : REST_OWN;
         f->entry_of[access] = i;
         f->entries[i] = (entry){NOTHING.lo, NOTHING.hi, access, rest};
     }
-    KILN_DELETE(f->a, keys, kiln__key, 2 * most);
+    KILN_DELETE(f->a, keys, kiln__key, n_keys);
     return true;
 }
 
@@ -574,18 +575,17 @@ static void set_active(finder *f, const group *g, uint32_t at, int64_t lo, int64
         tree[node] = join_extents(tree[2 * node], tree[2 * node + 1]);
 }
 
-static probe probe_of(const finder *f, uint32_t index) {
+static void set_probe(const finder *f, uint32_t index, probe *p) {
     const kiln__access *a = &f->h->list.items[index];
-    uint32_t at = f->entry_of[index];
     span hull = hull_of(f->h, a);
-    return (probe){.access = a,
-                   .reads = &f->groups[2 * (size_t)f->h->places[a->storage].space],
-                   .index = index,
-                   .entry = at,
-                   .lo = hull.lo,
-                   .hi = hull.hi,
-                   .columns = columns_at(f, at),
-                   .run = f->entries[at].rest == REST_RUN};
+    p->access = a;
+    p->reads = &f->groups[2 * (size_t)f->h->places[a->storage].space];
+    p->index = index;
+    p->entry = f->entry_of[index];
+    p->lo = hull.lo;
+    p->hi = hull.hi;
+    p->columns = columns_at(f, p->entry);
+    p->run = f->entries[p->entry].rest == REST_RUN;
 }
 
 /* Does the node that makes this read write the same bytes itself? Looks at a few accesses only. */
@@ -605,7 +605,7 @@ static void sweep_node(finder *f, uint32_t node) {
     uint32_t first = f->h->first_access[node], end = f->h->first_access[node + 1], n = 0;
     for (uint32_t i = first; i < end; i++)
         if (f->entry_of[i] != NO_ENTRY)
-            f->probes[n++] = probe_of(f, i);
+            set_probe(f, i, &f->probes[n++]);
     /* RAW, then WAW, then WAR: the first hazard between two nodes is the one recorded. */
     for (int pass = KILN__RAW; pass <= KILN__WAR; pass++) {
         for (uint32_t i = 0; i < n; i++) {
