@@ -247,14 +247,14 @@ static kiln_status collect(const kiln_graph *g, kiln__hazards *h, const kiln__wa
 }
 
 /* From the lowest to behind the highest byte, in the space. */
-static span hull_of(const kiln__hazards *h, const kiln__access *a) {
-    int64_t at = h->places[a->storage].base + a->offset;
-    span hull = {at, at + a->length};
-    if (a->levels != 0) {
+static void hull_of(const kiln__hazards *h, const kiln__access *a, int64_t *lo, int64_t *hi) {
+    if (a->levels == 0) {
+        *lo = h->places[a->storage].base + a->offset;
+        *hi = *lo + a->length;
+    } else {
         kiln_box box = box_in_space(h, a);
-        (void)kiln__box_hull(&box, &hull.lo, &hull.hi); /* fits: checked when the access was declared */
+        (void)kiln__box_hull(&box, lo, hi); /* fits: checked when the access was declared */
     }
-    return hull;
 }
 
 /* Is it all of its hull? */
@@ -383,8 +383,11 @@ static bool fill_groups(finder *f) {
         if (is_opaque(a))
             continue;
         group *g = &f->groups[group_of(f, a)];
-        if (g->room > 0)
-            f->entries[g->first + g->n++] = (entry){.lo = hull_of(f->h, a).lo, .access = (uint32_t)i};
+        if (g->room == 0)
+            continue;
+        entry *e = &f->entries[g->first + g->n++];
+        hull_of(f->h, a, &e->lo, &e->hi);
+        e->access = (uint32_t)i;
     }
     for (size_t i = 0; i < n_groups; i++)
         if (f->groups[i].n > 1)
@@ -577,13 +580,11 @@ static void set_active(finder *f, const group *g, uint32_t at, int64_t lo, int64
 
 static void set_probe(const finder *f, uint32_t index, probe *p) {
     const kiln__access *a = &f->h->list.items[index];
-    span hull = hull_of(f->h, a);
     p->access = a;
     p->reads = &f->groups[2 * (size_t)f->h->places[a->storage].space];
     p->index = index;
     p->entry = f->entry_of[index];
-    p->lo = hull.lo;
-    p->hi = hull.hi;
+    hull_of(f->h, a, &p->lo, &p->hi);
     p->columns = columns_at(f, p->entry);
     p->run = f->entries[p->entry].rest == REST_RUN;
 }
