@@ -297,19 +297,22 @@ typedef struct guest {
     kiln_cpu_pool *pool;
     int64_t timeout_ns;
     kiln_status status;
+    bool insists; /* comes again while there is no seat */
     atomic_int gone;
     pthread_t thread;
 } guest;
 
 static void *guest_main(void *context) {
     guest *g = context;
-    g->status = kiln_cpu_pool_help(g->pool, g->timeout_ns);
+    do
+        g->status = kiln_cpu_pool_help(g->pool, g->timeout_ns);
+    while (g->insists && g->status == KILN_ERROR_BUSY);
     atomic_store(&g->gone, 1);
     return NULL;
 }
 
-static void guest_start(guest *g, kiln_cpu_pool *pool, int64_t timeout_ns) {
-    *g = (guest){.pool = pool, .timeout_ns = timeout_ns};
+static void guest_start(guest *g, kiln_cpu_pool *pool, int64_t timeout_ns, bool insists) {
+    *g = (guest){.pool = pool, .timeout_ns = timeout_ns, .insists = insists};
     assert_int_equal(pthread_create(&g->thread, NULL, guest_main, g), 0);
 }
 
@@ -334,14 +337,14 @@ static void guests_help(void **state) {
     j->nodes[0].thread = pthread_self();
     j->nodes[0].ops = 1 << 30;
     prepare(e, j);
-    guest_start(&g, pool, -1);
+    guest_start(&g, pool, -1, true);
     for (int again = 0; again < 50; again++) {
         job_reset(j);
         atomic_store(&j->flag, 0);
         assert_int_equal(run_once(e, j), KILN_OK); /* ends only if the guest takes part */
         assert_true(job_complete(j));
     }
-    guest_start(&other, pool, -1); /* no seat */
+    guest_start(&other, pool, -1, false); /* no seat */
     assert_int_equal(pthread_join(other.thread, NULL), 0);
     assert_int_equal(other.status, KILN_ERROR_BUSY);
     assert_int_equal(atomic_load(&g.gone), 0);
@@ -367,7 +370,7 @@ static void destroy_with_guests(void **state) {
     kiln_cpu_pool *pool = pool_new(3, 1);
     kiln_error error;
     guest g;
-    guest_start(&g, pool, -1);
+    guest_start(&g, pool, -1, true);
     kiln_status status;
     while ((status = kiln_cpu_pool_help(pool, 0)) == KILN_OK) /* until it has sat down */
         sched_yield();
