@@ -28,7 +28,7 @@ typedef struct kiln__tuning {
 /* Measured on Zen 4, down to map_tokens. From bytes_per_ns on they are estimates that no sweep has confirmed yet. */
 static const kiln__tuning kiln__cpu_tuning = {
     .tile_macs = 1 << 17,
-    .tile_rows = 64,
+    .tile_rows = 32,
     .float_tokens = 32,
     .int_tokens = 64,
     .panel_tokens = 5,

@@ -182,22 +182,31 @@ KILN_INLINE void transpose_words(const i32x8 *row, uint8_t (*out)[4 * WIDE], int
     }
 BLOCKS_EACH(UNPACK, )
 
-/* Up to 8 tokens side by side; the missing ones are zeros. */
+/* Up to 8 tokens side by side; in place of missing ones the first again, whose results nobody takes. */
 static void gather_x(int off, int groups, const unsigned char *const *x, int64_t tokens, int64_t parts,
                      panel_x *out) {
-    for (int64_t p = 0; p < parts; p++) {
-        memset(&out[p], 0, sizeof out[p]);
-        for (int64_t c = 0; c < tokens; c++) {
-            const unsigned char *from = x[c] + p * q8_a_BYTES;
-            memcpy(&out[p].d[c], from, sizeof(float));
-            memcpy(&out[p].s[c], from + Q8_A_SUM, sizeof(float));
-            memcpy(out[p].q[c], from + Q8_A_BYTES_AT, 32);
-            i8x32 q = i8x32_load(out[p].q[c]);
-            i32x8 v = dot_start(off, &q);
-            int32_t low = v[0] + v[1] + v[2] + v[3], high = v[4] + v[5] + v[6] + v[7];
-            out[p].start[0][c] = groups == 1 ? low + high : low;
-            out[p].start[1][c] = high;
+    const unsigned char *from[SIDE];
+    for (int64_t c = 0; c < SIDE; c++)
+        from[c] = x[c < tokens ? c : 0];
+    for (int64_t p = 0; p < parts; p++, out++) {
+        i32x8 v[SIDE], sum[2] = {{0}, {0}};
+        uint8_t words[8][4 * WIDE];
+        for (int c = 0; c < SIDE; c++, from[c - 1] += q8_a_BYTES) {
+            memcpy(&out->d[c], from[c], sizeof(float));
+            memcpy(&out->s[c], from[c] + Q8_A_SUM, sizeof(float));
+            i8x32 q = i8x32_load((const int8_t *)from[c] + Q8_A_BYTES_AT);
+            memcpy(out->q[c], &q, sizeof q);
+            v[c] = dot_start(off, &q);
         }
+        transpose_words(v, words, 0); /* lanes of all tokens beside each other, to be added up */
+        for (int j = 0; j < 8; j++) {
+            i32x8 lane;
+            memcpy(&lane, words[j], sizeof lane);
+            sum[j / 4] += lane;
+        }
+        i32x8 first = groups == 1 ? sum[0] + sum[1] : sum[0];
+        memcpy(out->start[0], &first, sizeof first);
+        memcpy(out->start[1], &sum[1], sizeof sum[1]);
     }
 }
 
