@@ -64,6 +64,7 @@
  *     as many threads as processors.
  */
 #include "cpu_pool.h"
+#include "thread.h"
 
 /* ---- waking ----------------------------------------------------------------------------------------- */
 
@@ -107,6 +108,8 @@ static uint32_t give_tokens(kiln_cpu_pool *pool, uint32_t n) {
     const uint32_t parked = pool->present - up;
     n = n < parked ? n : parked;
     n = n < room ? n : room;
+    if (n > 0)
+        pool->waker = kiln__thread_processor();
     atomic_store_explicit(&pool->parked, parked - n, memory_order_relaxed); /* relaxed: under the lock */
     pool->tokens += n;
     return n;
@@ -395,6 +398,7 @@ static bool look_out(kiln__cpu_lane *lane) {
 /* Sleeps until there is a token, or it has to go. */
 static void park(const kiln__cpu_lane *lane) {
     kiln_cpu_pool *pool = lane->pool;
+    int waker = -1;
     pthread_mutex_lock(&pool->lock);
     const bool surplus = awake(pool) > pool->awake_max; /* what there is to do, others are awake for */
     /* Sequentially consistent: the sleeper's half of the handshake; the other reads are in claimable. */
@@ -404,12 +408,18 @@ static void park(const kiln__cpu_lane *lane) {
     } else {
         while (pool->tokens == 0 && !has_to_go(lane))
             kiln__cond_wait(&pool->work, &pool->lock, lane->deadline);
-        if (pool->tokens > 0)
+        if (pool->tokens > 0) {
             pool->tokens--;
-        else
+            waker = pool->waker;
+        } else {
             atomic_fetch_sub_explicit(&pool->parked, 1, memory_order_relaxed); /* relaxed: under the lock */
+        }
     }
     pthread_mutex_unlock(&pool->lock);
+    /* Systems like to put who is woken beside its waker, who goes on computing: then it had to wait for a time slice, and
+     * would again and again. */
+    if (waker >= 0 && lane->role == KILN__CPU_WORKER && !pool->placed && waker == kiln__thread_processor())
+        kiln__thread_move_away(waker);
 }
 
 void kiln__cpu_live(kiln__cpu_lane *lane) {

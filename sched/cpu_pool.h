@@ -140,6 +140,8 @@ struct kiln_cpu_pool {
     kiln__cpu_run *active;      /* ring; where the next worker looks first. lock */
     uint32_t tokens;            /* wake-ups given and not yet taken. lock */
     uint32_t present;           /* workers, and guests that are inside. lock */
+    int waker;                  /* the processor that the last tokens came from. lock */
+    bool placed;                /* workers have processors of their own by the host's wish */
     bool *seats;                /* [n_guests]: taken. lock */
     _Atomic uint32_t executors; /* that were made on it */
 

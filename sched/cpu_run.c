@@ -43,14 +43,19 @@ static uint32_t piece_of(const kiln__record *record) {
 }
 
 /* How much a thread claims: enough that claiming costs little beside computing, and no more than lets it look up in
- * time. Where that makes few portions, they are as many for each thread. */
+ * time. Where that makes few portions, they are as many for each thread that there is enough work for. */
 static void find_claims(const kiln__cpu_run *run, const kiln__region *region, kiln__cpu_step *step) {
     const kiln__tape *tape = run->run->tape;
     uint32_t most = KILN__CPU_CHUNK, tiles = (uint32_t)region->tiles;
     uint32_t grain = tiles_in(kiln__cpu_tuning.claim_ns, tiles, region->estimate, KILN__CPU_GRAIN_MAX);
-    uint32_t each = (tiles / run->threads + grain - 1) / grain; /* portions for each thread */
-    if (each > 0 && each < 4)
-        grain = (tiles + run->threads * each - 1) / (run->threads * each);
+    const int64_t useful = region->estimate / (kiln__cpu_tuning.share_ns / 2); /* threads */
+    const uint32_t threads = useful < 2 ? 2 : useful < run->threads ? (uint32_t)useful : run->threads;
+    const int64_t each = region->estimate / kiln__cpu_tuning.claim_ns / threads; /* portions */
+    if (each < 4) {
+        const uint32_t portions = threads * (each < 1 ? 1 : (uint32_t)each);
+        grain = (tiles + portions - 1) / portions;
+        grain = grain < 1 ? 1 : grain < KILN__CPU_GRAIN_MAX ? grain : KILN__CPU_GRAIN_MAX;
+    }
     for (uint32_t i = region->first; i < region->last; i++)
         most = tape->records[i].piece < most ? tape->records[i].piece : most;
     step->grain = (uint16_t)grain;

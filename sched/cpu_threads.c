@@ -171,6 +171,7 @@ kiln_status kiln_cpu_pool_create(const kiln_allocator *allocator, const kiln_cpu
     pool->bytes = bytes;
     pool->n_workers = n_workers;
     pool->n_guests = chosen.guests;
+    pool->placed = chosen.n_affinity > 0;
     pool->awake_max = find_awake_max(pool, &chosen);
     pool->spin_ns = (int64_t)(chosen.spin_us > 0 ? chosen.spin_us : KILN__CPU_SPIN_US) * 1000;
     pool->fork_mark = kiln__fork_mark_make();

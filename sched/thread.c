@@ -89,6 +89,29 @@ bool kiln__thread_has_affinity(void) {
 #endif
 }
 
+int kiln__thread_processor(void) {
+#if defined(__linux__)
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+void kiln__thread_move_away(int processor) {
+#if defined(__linux__)
+    cpu_set_t all, others;
+    if (processor < 0 || processor >= CPU_SETSIZE || sched_getaffinity(0, sizeof all, &all) != 0)
+        return;
+    others = all;
+    CPU_CLR((size_t)processor, &others);
+    if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0)
+        return;
+    (void)sched_setaffinity(0, sizeof all, &all); /* what it was a moment ago */
+#else
+    (void)processor;
+#endif
+}
+
 static int set_affinity(uint32_t processor) {
 #if defined(__linux__)
     cpu_set_t set;

@@ -18,6 +18,12 @@ int kiln__thread_start(pthread_t *out, size_t stack, void *(*main)(void *), void
  * could not be done in text. */
 int kiln__thread_settle(const kiln_cpu_pool_options *options, uint32_t index, char *text, size_t size);
 
+/* The processor that the calling thread runs on at this moment; -1: not to be had. */
+int kiln__thread_processor(void);
+
+/* The calling thread goes to another processor than this one, if it may run on several, and may come back later. */
+void kiln__thread_move_away(int processor);
+
 /* Is there affinity here? */
 bool kiln__thread_has_affinity(void);
 

@@ -31,6 +31,12 @@ int kiln__thread_settle(const kiln_cpu_pool_options *options, uint32_t index, ch
     (void)size;
     return 0;
 }
+int kiln__thread_processor(void) {
+    return -1;
+}
+void kiln__thread_move_away(int processor) {
+    (void)processor;
+}
 bool kiln__thread_has_affinity(void) {
     return false;
 }
