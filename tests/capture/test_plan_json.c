@@ -123,8 +123,8 @@ static kiln_plan *bake_mixed(int tail) {
     kiln_graph *g;
     kiln_plan *p;
     CHECK_OK(kiln_graph_create(NULL, &g, error));
-    kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(512)));
-    kiln_tensor w = kiln_weight(g, "w", KILN_F32, KILN_SHAPE(kiln_n(512), kiln_n(512)));
+    kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(256)));
+    kiln_tensor w = kiln_weight(g, "w", KILN_F32, KILN_SHAPE(kiln_n(1024), kiln_n(256)));
     kiln_tensor a = kiln_silu(g, x), b = kiln_gelu(g, x, false);
     a = kiln_silu(g, a);
     b = kiln_gelu(g, b, false);
