@@ -26,7 +26,7 @@ static inline void kiln__args_flatten(const kiln_args *args) {
         int64_t expect = info->bytes;
         bool flat = true;
         for (int k = KILN_MAX_DIMS - 1; k >= 0; k--) {
-            int64_t n = k == KILN_MAX_DIMS - 1 ? o->ne[k] / info->block : o->ne[k];
+            int64_t n = k == KILN_MAX_DIMS - 1 && info->block > 1 ? o->ne[k] / info->block : o->ne[k];
             flat = flat && (n == 1 || o->nb[k] == expect);
             expect *= n; /* fits: never more than at the maxima, which were checked */
         }

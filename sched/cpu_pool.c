@@ -33,8 +33,9 @@
  *   Finishing. `left` counts units not yet done. Who takes it to 0 has the run for itself: no other thread
  *     computes for it until a new word is published. It calls the observer's hook, computes serial runs,
  *     and publishes the next region with several units, or ends the run.
- *   Starting. kiln_run computes by itself up to the first region worth sharing, and only then shows the run
- *     to others. kiln_submit shows it at once, as perhaps nobody will wait.
+ *   Starting. kiln_run computes by itself up to the first region worth sharing with somebody who is awake or
+ *     worth waking, and only then shows the run to others. kiln_submit shows it at once, as perhaps nobody will
+ *     wait.
  *   Sleeping. A thread without work polls for a while (spin_us, as long as a wake-up takes, so never
  *     worse than twice the best choice), then parks; at once, when the clock says that its processor was taken
  *     away between two polls (P6). Publishing hands out wake-up tokens for parked threads. A thread with a
@@ -489,9 +490,17 @@ KILN__HOT kiln_status kiln__cpu_help(kiln__cpu_run *run, uint64_t serial, int64_
     return KILN_OK;
 }
 
+/* Is everybody asleep, and the region not worth waking anybody for? Then it is not worth showing the run either. */
+static bool nobody_comes(const kiln__cpu_run *run, uint32_t r) {
+    const kiln_cpu_pool *pool = run->pool;
+    /* Relaxed: a guess, which at worst costs a thread that has just become free its share of a region. */
+    return run->steps[r].wake == 0 && pool->n_guests == 0 &&
+           atomic_load_explicit(&pool->parked, memory_order_relaxed) == pool->n_workers;
+}
+
 KILN__HOT void kiln__cpu_run_here(kiln__cpu_run *run, uint64_t serial) {
     uint32_t r = 0;
-    while (run->steps[r].units == 1) {
+    while (run->steps[r].units == 1 || nobody_comes(run, r)) {
         if (run->steps[r].wake > 0)
             wake(run, run->steps[r].wake);
         r = kiln__cpu_alone(run, &run->slots[0], r, UINT32_MAX);

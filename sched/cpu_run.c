@@ -39,6 +39,8 @@ static uint32_t tiles_in(int64_t ns, int64_t tiles, int64_t estimate_ns, uint32_
 static uint32_t piece_of(const kiln__record *record) {
     if (((const kiln_kernel *)record->kernel)->cost == NULL)
         return 4;
+    if (record->estimate <= kiln__cpu_tuning.look_ns)
+        return KILN__CPU_PIECE;
     return tiles_in(kiln__cpu_tuning.look_ns, record->tiles, record->estimate, KILN__CPU_PIECE);
 }
 
@@ -173,7 +175,8 @@ kiln_status kiln__cpu_refresh(kiln__cpu_run *run, uint32_t *at) {
             const uint32_t units = is_solo(run, region) ? 1 : (uint32_t)region->tiles;
             anew = anew || units != step->units || has_changed(region);
             step->units = units;
-            find_claims(run, region, step);
+            if (units > 1)
+                find_claims(run, region, step);
         }
         region->stale = 0;
     }
