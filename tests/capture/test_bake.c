@@ -230,6 +230,9 @@ static void test_opaque(void **unused) {
         kiln_plan_get_summary(plan, &s);
         assert_int_equal(s.regions, opaque ? 3 : 1);
         kiln_plan_release(plan);
+        const kiln_tap tap = {"b", KILN_WATCH_HASH}; /* what it makes can be watched like anything else */
+        CHECK_OK(kiln_bake(graph, &(kiln_bake_options){.taps = &tap, .n_taps = 1}, &plan, error));
+        kiln_plan_release(plan);
     }
 }
 
