@@ -236,7 +236,7 @@ KILN__HOT static void advance(kiln__cpu_lane *lane, uint32_t r) {
             return;
         }
         if (leaving(lane)) {
-            publish(lane, r, has_to_go(lane) ? 1 : 0); /* 0: it comes back to it */
+            publish(lane, r, 0); /* it comes back to it, or hands over what it leaves */
             return;
         }
         if (run->steps[r].wake > 0)
