@@ -253,7 +253,8 @@ typedef struct kiln_fence {
  * KILN_ERROR_SYSTEM (after fork, see kiln_executor.h). From the session's thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_submit(kiln_session *session, kiln_fence *fence, kiln_error *error);
 
-/* Waits for a submission, computing meanwhile. timeout_ns < 0: without limit; 0: only looks. Returns the
+/* Waits for a submission, computing meanwhile. timeout_ns < 0: without limit; 0: looks, and where nobody else
+ * computes (1 thread, parallel_for) computes a piece. Returns the
  * run's own status: KILN_OK, KILN_ERROR_CANCELLED, KILN_ERROR_INDEX (everything ran; the text names node,
  * row, index), KILN_ERROR_KERNEL (a kernel failed), KILN_ERROR_NUMERIC (an observer stopped it): after all of
  * these but KILN_OK and KILN_ERROR_INDEX the states that the run writes are dirty; or KILN_ERROR_TIMEOUT, and
@@ -269,8 +270,8 @@ KILN_API bool kiln_fence_done(kiln_fence fence);
  * Waits for nothing. Without effect on other submissions. Any thread. */
 KILN_API void kiln_cancel(kiln_fence fence);
 
-/* Submit and wait without limit; faster than the two, as nobody else knows of the run (so it cannot be
- * cancelled). Errors: those of both, KILN_ERROR_TIMEOUT aside; KILN_ERROR_ARGUMENT when session is NULL. From
+/* Submit and wait without limit, with less ado: nobody else knows of the run (so it cannot be cancelled), nor is woken
+ * for what is over sooner. Errors: those of both, KILN_ERROR_TIMEOUT aside; KILN_ERROR_ARGUMENT when session is NULL. From
  * the session's thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_run(kiln_session *session, kiln_error *error);
 

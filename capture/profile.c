@@ -47,6 +47,8 @@ static kiln__profile *profile_new(const kiln_session *s, size_t calls, kiln_erro
 }
 
 kiln_status kiln_session_profile(kiln_session *s, size_t calls, kiln_error *error) {
+    if (s == NULL)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_session_profile: session is NULL");
     kiln_status status = kiln__session_refuse_busy(s, "kiln_session_profile", error);
     if (status != KILN_OK)
         return status;
@@ -68,7 +70,7 @@ void kiln_session_profile_thread(const kiln_session *s, uint32_t thread, char *t
     if (size == 0)
         return;
     text[0] = '\0';
-    if (thread < s->executor->lanes)
+    if (s != NULL && thread < s->executor->lanes)
         s->executor->table->lane_name(s->executor, thread, text, size);
 }
 
@@ -190,7 +192,7 @@ static bool read_lane(const reader *r, uint32_t lane, visitor *visit, void *cont
 }
 
 static kiln_status check(const kiln_session *s, bool complete, const char *what, kiln_error *error) {
-    if (!complete)
+    if (s == NULL || !complete)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "%s: an argument is NULL", what);
     kiln_status status = kiln__session_refuse_busy(s, what, error);
     if (status == KILN_OK && s->tape.profile == NULL)

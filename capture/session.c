@@ -178,6 +178,8 @@ kiln_status kiln__session_refuse_busy(const kiln_session *s, const char *what, k
     /* Acquire: pairs with run_done, so that the caller may touch what the run touched. */
     if (atomic_load_explicit(&s->busy, memory_order_acquire) == 0)
         return KILN_OK;
+    if (s->executor->table->is_lost(s->executor))
+        return KILN_OK; /* what was running goes on in the parent of a fork, and never here */
     return kiln_error_set(error, KILN_ERROR_BUSY, "%s: the session is running; wait for its fence first",
                           what);
 }

@@ -123,12 +123,18 @@ KILN__HOT static unsigned long long retire_fences(kiln_session *s) {
 KILN__HOT kiln_status kiln__session_begin(kiln_session *s, const char *what, bool look, kiln_fence *fence,
                                           kiln_error *error) {
     unsigned idle = 0;
+    const kiln__executor_table *x = s->executor->table;
+    if (x->is_lost(s->executor)) /* `users`, `busy` and states may be held by threads that are not here */
+        return kiln_error_set(
+            error, KILN_ERROR_SYSTEM,
+            "%s: the executor's threads stayed in the parent of this fork; make an executor and a "
+            "session here",
+            what);
     /* Acquire: pairs with the release in run_done. */
     if (!atomic_compare_exchange_strong_explicit(&s->busy, &idle, 1, memory_order_acquire,
                                                  memory_order_relaxed))
         return kiln_error_set(error, KILN_ERROR_BUSY, "%s: the session is running; wait for its fence first",
                               what);
-    const kiln__executor_table *x = s->executor->table;
     kiln_status status = KILN_OK;
     /* The last run gave up `busy` a moment before the executor let go of it. */
     if (!x->is_done(s->executor, &s->run))

@@ -366,6 +366,10 @@ KILN__HOT static bool cpu_is_done(kiln_executor *executor, kiln__run *owner) {
     return !kiln__cpu_phase_running(atomic_load_explicit(&run->phase, memory_order_acquire));
 }
 
+static bool cpu_is_lost(const kiln_executor *executor) {
+    return in_child((const kiln__cpu_executor *)(const void *)executor);
+}
+
 static void cpu_cancel(kiln_executor *executor, kiln__run *owner) {
     (void)executor;
     kiln__cpu_run *run = owner->state;
@@ -422,6 +426,7 @@ static const kiln__executor_table cpu_table = {
     .run = cpu_run,
     .wait = cpu_wait,
     .is_done = cpu_is_done,
+    .is_lost = cpu_is_lost,
     .cancel = cpu_cancel,
     .lane_name = cpu_lane_name,
     .describe = kiln__cpu_describe,
@@ -450,8 +455,8 @@ static kiln_status find_pool(kiln__cpu_executor *cpu, const kiln_cpu_options *o,
     const kiln_cpu_pool_options own = {.threads = o->parallel_for != NULL ? 1 : threads,
                                        .spin_us = o->spin_us,
                                        .oversubscribe = o->oversubscribe};
-    cpu->pool = o->pool;
-    cpu->own_pool = o->pool == NULL;
+    cpu->own_pool = o->pool == NULL || threads == 1;
+    cpu->pool = cpu->own_pool ? NULL : o->pool;
     return cpu->own_pool ? kiln_cpu_pool_create(&cpu->base.allocator, &own, &cpu->pool, error) : KILN_OK;
 }
 

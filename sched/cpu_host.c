@@ -1,6 +1,6 @@
 /* Regions computed through the host's parallel_for: one call for each region that is worth sharing. The calls that the
- * host makes in return claim tiles as workers do, each with a slot of its own, so they may run at once, one after
- * another, or late: who comes to nothing just returns. */
+ * host makes in return claim tiles as workers do, each with a slot of its own, so they may run at once or one after
+ * another: who comes to nothing just returns. */
 #include "cpu_pool.h"
 
 typedef struct host_call {
@@ -42,8 +42,7 @@ bool kiln__cpu_host_region(kiln__cpu_run *run, uint32_t region, int64_t deadline
                            &s);
     /* A host that leaves calls out, or returns while some are under way, loses time and nothing else. */
     kiln__cpu_until_left(&s.inside);
-    if (!kiln__expired(deadline))
-        host_compute(&s, 0);
+    host_compute(&s, 0); /* a portion at least: even a wait without time makes progress */
     /* Acquire: what the calls have computed. */
     return atomic_load_explicit(&run->left, memory_order_acquire) == 0;
 }

@@ -4,7 +4,8 @@
  *   P1  Each tile of each region is computed exactly once, and no tile of a region before the last of the
  *       region in front of it.
  *   P2  A thread may be held up anywhere, for any time, by the system; unless it holds tiles, the others
- *       finish without it, and it does no harm when it comes back, be it runs later.
+ *       finish the run without it, and it does no harm when it comes back. Only the next submission of the same
+ *       session waits until it has left.
  *   P3  Nobody waits for a sleeper: whoever is awake goes on. Nobody sleeps while there is work that nobody
  *       awake is going to take.
  *   P4  What is not worth sharing costs no atomic read-modify-write, no barrier and no waking, and a run of

@@ -68,6 +68,8 @@ typedef struct kiln__executor_table {
      * done (look at run->outcome), KILN_ERROR_TIMEOUT. Any number of threads. */
     kiln_status (*wait)(kiln_executor *executor, kiln__run *run, int64_t timeout_ns);
     bool (*is_done)(kiln_executor *executor, kiln__run *run);
+    /* Have its workers stayed behind at a fork? Then nothing that was running ever ends. */
+    bool (*is_lost)(const kiln_executor *executor);
     /* Asks a running run to end with KILN_ERROR_CANCELLED;
      * without effect when it is not running. Any thread. */
     void (*cancel)(kiln_executor *executor, kiln__run *run);

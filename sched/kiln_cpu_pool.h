@@ -21,7 +21,7 @@ extern "C" {
 typedef struct kiln_cpu_pool kiln_cpu_pool;
 
 /* How urgently the system should run a pool's workers, against the threads of the rest of the machine. On Linux:
- * nice values 0, 10 and -10, and SCHED_FIFO at its lowest; on macOS: the classes default, utility and
+ * nice values of 10 at least and of -10 at most, and SCHED_FIFO at its lowest; on macOS: the classes utility and
  * user-interactive, and SCHED_FIFO at its lowest. The last two want privileges on Linux. */
 typedef enum kiln_priority {
     KILN_PRIORITY_NORMAL, /* as the thread that makes the pool */
@@ -37,13 +37,15 @@ typedef struct kiln_cpu_pool_options {
     uint32_t threads;
     uint32_t
         guests; /* how many of them are the host's own, coming by kiln_cpu_pool_help; the others are workers */
-    uint32_t spin_us; /* how long an idle thread spins before it parks; 0: a default of a few µs */
+    /* How long an idle thread spins before it parks, at most: one that finds that its processor was taken away parks at
+     * once. 0: a default of a few µs. */
+    uint32_t spin_us;
     /* Workers may all be awake at a time. Else no more of them are than there are processors beside the waiting
      * thread's: more would only take turns, and each turn holds up somebody. */
     bool oversubscribe;
     const uint32_t
         *affinity;       /* worker i runs on processor affinity[i % n_affinity] only; read during create */
-    uint32_t n_affinity; /* 0: wherever the system sees fit */
+    uint32_t n_affinity; /* 0: wherever the thread that makes the pool may run */
     kiln_priority priority;
     size_t stack_bytes; /* of a worker; 0: the system's default. Our kernels need less than 64 KiB */
     const char *

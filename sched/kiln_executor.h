@@ -19,12 +19,13 @@ typedef struct kiln_executor kiln_executor;
 
 /* The host's way to compute in parallel: calls body(arg, i) once for each 0 ≤ i < n, in any order, on any threads, and
  * returns when all of these calls have. They never wait for each other, so it may as well make them one after
- * another; no two calls of one i may overlap. `context` is from kiln_cpu_options. */
+ * another; no two calls of one i may overlap, and none may begin after the return. `context` is from
+ * kiln_cpu_options. */
 typedef void (*kiln_parallel_for)(void *context, uint32_t n, void (*body)(void *arg, uint32_t i), void *arg);
 
 /* Zeroed fields mean the default. */
 typedef struct kiln_cpu_options {
-    /* Threads that compute, the one that waits included; 0: as many as the pool has, without a pool one per processor
+    /* Threads that compute, the one that waits included; 0: as many as the pool has (more are not to be had), without a pool one per processor
      * that this process may use. With 1 no other thread takes part: a submission makes progress inside kiln_wait
      * only, which is also so with parallel_for. */
     uint32_t threads;

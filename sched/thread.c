@@ -138,9 +138,15 @@ static int set_priority(kiln_priority priority) {
         return set_realtime();
     const bool low = priority == KILN_PRIORITY_LOW;
 #if defined(__linux__)
-    /* On Linux a nice value belongs to a thread. */
+    /* On Linux a nice value belongs to a thread, and counts among those that share time. */
     const id_t self = (id_t)syscall(SYS_gettid);
-    return setpriority(PRIO_PROCESS, self, low ? 10 : -10) == 0 ? 0 : errno;
+    const int now = getpriority(PRIO_PROCESS, self),
+              wanted = low ? (now > 10 ? now : 10) : (now < -10 ? now : -10);
+    int refused =
+        pthread_setschedparam(pthread_self(), SCHED_OTHER, &(struct sched_param){.sched_priority = 0});
+    if (refused != 0)
+        return refused;
+    return setpriority(PRIO_PROCESS, self, wanted) == 0 ? 0 : errno;
 #elif defined(__APPLE__)
     return pthread_set_qos_class_self_np(low ? QOS_CLASS_UTILITY : QOS_CLASS_USER_INTERACTIVE, 0);
 #else

@@ -10,6 +10,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 typedef struct world {
     kiln_graph *graph;
@@ -517,6 +519,79 @@ static void logits_of(uint32_t threads, const kiln_bake_options *options, int ch
     kiln_graph_destroy(g);
 }
 
+/* In the child of a fork, whatever a session was doing in the parent: every call answers, and all can be taken apart. */
+static int in_child(world *t, kiln_fence fence) {
+    kiln_error e;
+    kiln_fence other;
+    if (kiln_submit(t->session, &other, &e) != KILN_ERROR_SYSTEM || strstr(e.text, "fork") == NULL)
+        return 1;
+    if (kiln_run(t->session, &e) != KILN_ERROR_SYSTEM ||
+        kiln_session_warm(t->session, NULL, NULL, &e) != KILN_ERROR_SYSTEM)
+        return 2;
+    if (fence.session != NULL && kiln_wait(fence, -1, &e) != KILN_ERROR_SYSTEM)
+        return 3;
+    if (kiln_session_profile(t->session, 0, &e) != KILN_OK || kiln_session_destroy(t->session, &e) != KILN_OK)
+        return 4;
+    return kiln_executor_destroy(t->executor, &e) == KILN_OK ? 0 : 5;
+}
+
+static void fork_and_check(world *t, kiln_fence fence) {
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        alarm(20);
+        _exit(in_child(t, fence));
+    }
+    int status = -1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static atomic_bool submitting;
+
+static void *submit_often(void *context) {
+    world *t = context;
+    while (atomic_load(&submitting)) {
+        kiln_fence fence;
+        kiln_error e;
+        if (kiln_submit(t->session, &fence, &e) != KILN_OK || kiln_wait(fence, -1, &e) != KILN_OK)
+            abort();
+    }
+    return NULL;
+}
+
+static void test_fork(void **unused) {
+    (void)unused;
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+    print_message("skipped: fork with threads is not supported under the sanitizers\n");
+    skip();
+#endif
+    world t;
+    pthread_t thread;
+    kiln_state_buffer *state;
+    setup_threads(&t, 3);
+    bind_all(&t, &state);
+    fork_and_check(&t, (kiln_fence){0});
+    kiln_fence fence;
+    atomic_store(&test_gate_shared.closed, true);
+    CHECK_OK(kiln_submit(t.session, &fence, error));
+    while (atomic_load(&test_gate_shared.entered) == 0)
+        sched_yield();
+    fork_and_check(&t, fence); /* in the middle of a run */
+    atomic_store(&test_gate_shared.closed, false);
+    CHECK_OK(kiln_wait(fence, -1, error));
+    atomic_store(&submitting, true);
+    assert_int_equal(pthread_create(&thread, NULL, submit_often, &t), 0);
+    for (int i = 0; i < 50; i++) /* and anywhere else */
+        fork_and_check(&t, (kiln_fence){0});
+    atomic_store(&submitting, false);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    teardown(&t);
+    CHECK_OK(kiln_state_buffer_destroy(state, error));
+}
+
 static void test_bit_identical(void **unused) {
     (void)unused;
     static float first[12 * TINY_VOCAB], other[12 * TINY_VOCAB];
@@ -694,6 +769,7 @@ int main(void) {
         cmocka_unit_test(test_misaligned_in_graph),
         cmocka_unit_test(test_unfit_kernels),
         cmocka_unit_test(test_memory_bounds),
+        cmocka_unit_test(test_fork),
         cmocka_unit_test(test_bit_identical),
         cmocka_unit_test(test_many_sessions),
         cmocka_unit_test(test_cancel_storm),
