@@ -26,7 +26,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_session_profile(kiln_session *session,
 
 /* One kernel call: some tiles of one record. Times in nanoseconds, monotonic, from the moment the profile began. */
 typedef struct kiln_profile_call {
-    uint32_t run;    /* counts submissions */
+    uint32_t run;    /* counts submissions, and the runs of kiln_session_warm */
     uint32_t thread; /* 0: the one that waits; then the others, see kiln_session_profile_thread */
     uint32_t record, region;
     const char *node; /* its label in the plan's program; valid during the visit */

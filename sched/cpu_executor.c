@@ -150,7 +150,9 @@ static kiln_status cpu_prepare(kiln_executor *executor, kiln__run *owner, uint32
     *at = tape->n_records;
     owner->state = NULL;
     if (in_child(cpu))
-        return kiln_error_set(error, KILN_ERROR_SYSTEM, "the executor's workers did not survive the fork");
+        return kiln_error_set(
+            error, KILN_ERROR_SYSTEM,
+            "the executor's threads stayed in the parent of this fork; make a new one here");
     kiln_status status = choose_kernels(cpu, tape, &scratch, at, error);
     if (status != KILN_OK)
         return status;
@@ -445,7 +447,8 @@ static kiln_status check_cpu_options(const kiln_cpu_options *o, kiln_error *erro
                               "spin_us and oversubscribe are for threads of the executor's own%s",
                               o->pool != NULL ? ": give them to the pool" : "");
     if (o->pool != NULL && kiln__cpu_in_child(o->pool))
-        return kiln_error_set(error, KILN_ERROR_SYSTEM, "the pool's threads did not survive the fork");
+        return kiln_error_set(error, KILN_ERROR_SYSTEM,
+                              "the pool's threads stayed in the parent of this fork; make a new pool here");
     return KILN_OK;
 }
 

@@ -55,8 +55,10 @@ static kiln_status start_worker(kiln_cpu_pool *pool, const kiln_cpu_pool_options
     *worker = (kiln__cpu_worker){.pool = pool, .index = i + 1};
     int refused = kiln__thread_start(&worker->thread, options->stack_bytes, worker_main, &s);
     if (refused != 0)
-        return kiln_error_set(error, KILN_ERROR_SYSTEM, "worker %u of %u could not be started: error %d",
-                              (unsigned)i + 1, (unsigned)pool->n_workers, refused);
+        return kiln_error_set(
+            error, KILN_ERROR_SYSTEM,
+            "worker %u of %u could not be started: error %d; ask for fewer threads, or for a smaller stack",
+            (unsigned)i + 1, (unsigned)pool->n_workers, refused);
     pthread_mutex_lock(&pool->lock);
     while (!s.done)
         kiln__cond_wait(settled, &pool->lock, KILN__NO_DEADLINE);
@@ -105,6 +107,9 @@ static uint32_t find_awake_max(const kiln_cpu_pool *pool, const kiln_cpu_pool_op
 }
 
 static kiln_status check_pool_options(const kiln_cpu_pool_options *o, uint32_t threads, kiln_error *error) {
+    if (o->guests >= KILN__CPU_MAX_THREADS)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT, "%u guests asked for, at most %d possible",
+                              (unsigned)o->guests, (int)KILN__CPU_MAX_THREADS - 1);
     if (threads > KILN__CPU_MAX_THREADS)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "%u threads asked for, at most %d possible",
                               (unsigned)threads, (int)KILN__CPU_MAX_THREADS);

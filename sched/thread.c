@@ -161,8 +161,8 @@ int kiln__thread_settle(const kiln_cpu_pool_options *options, uint32_t index, ch
         const uint32_t processor = options->affinity[index % options->n_affinity];
         int refused = set_affinity(processor);
         if (refused != 0) {
-            snprintf(text, size, "worker %u was refused processor %u", (unsigned)index + 1,
-                     (unsigned)processor);
+            snprintf(text, size, "worker %u was refused processor %u (is it one of this process's?)",
+                     (unsigned)index + 1, (unsigned)processor);
             return refused;
         }
     }

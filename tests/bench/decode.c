@@ -313,6 +313,24 @@ static double overhead(bench *b, const bench_options *options, model *m, double 
     return bench_stats_of(steps).median;
 }
 
+/* What a profile costs, at the same work by turns. */
+static void profiled(bench *b, const bench_options *options, model *m) {
+    kiln_session *session = kiln_llama_decoder_session(m->decoder[1]);
+    kiln_error error;
+    bench_series *off = bench_series_new(b, "us/token", "decode %s, 1 thread, not profiled", m->name);
+    bench_series *on = bench_series_new(b, "us/token", "decode %s, 1 thread, profiled", m->name);
+    for (int r = 0; r < options->rounds; r++)
+        for (int k = 0; k < 2; k++) {
+            bench_must(kiln_session_profile(session, k == 0 ? 0 : 4 * TOKENS * 128, &error), &error);
+            (void)decode_us(m, 1);
+            bench_add(k == 0 ? off : on, decode_us(m, 1));
+        }
+    bench_must(kiln_session_profile(session, 0, &error), &error);
+    bench_show(off);
+    bench_show(on);
+    bench_show(bench_ratio(b, on, off, "decode %s: profiled / not", m->name));
+}
+
 void bench_decode(bench *b, const peer *p, const bench_options *options) {
     static const char *const names[] = {"f32", "q8_0"};
     bool ok = true;
@@ -332,6 +350,7 @@ void bench_decode(bench *b, const peer *p, const bench_options *options) {
         ok = compare(b, options, &m, &ratio[i]) && ok;
         ns[i] = overhead(b, options, &m, &run[i]);
         ok = ok && ns[i] <= 15;
+        profiled(b, options, &m);
         model_close(&m);
     }
     bench_bar_add(b, "7", ok,
