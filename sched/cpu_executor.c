@@ -452,7 +452,8 @@ static kiln_status check_cpu_options(const kiln_cpu_options *o, kiln_error *erro
     return KILN_OK;
 }
 
-/* The host's pool, or one of its own: with no other thread where parallel_for computes, for its lock alone. */
+/* The host's pool, or one of its own: where parallel_for or one thread computes, for its lock alone, which then nobody
+ * else can hold when the process forks. */
 static kiln_status find_pool(kiln__cpu_executor *cpu, const kiln_cpu_options *o, uint32_t threads,
                              kiln_error *error) {
     const kiln_cpu_pool_options own = {.threads = o->parallel_for != NULL ? 1 : threads,

@@ -30,10 +30,11 @@ typedef struct kiln_cpu_options {
      * only, which is also so with parallel_for. */
     uint32_t threads;
     /* Of threads of its own, so not with a pool or parallel_for; as in kiln_cpu_pool_options. */
-    uint32_t spin_us;    /* how long an idle worker spins before it parks; 0: a default of a few µs */
-    bool oversubscribe;  /* more workers may be awake than there are processors for */
-    uint32_t without;    /* KILN_CPU_* features not to use although the processor has them */
-    kiln_cpu_pool *pool; /* whose threads compute; NULL: threads of its own. It must outlive the executor */
+    uint32_t spin_us;   /* how long an idle worker spins before it parks; 0: a default of a few µs */
+    bool oversubscribe; /* more workers may be awake than there are processors for */
+    uint32_t without;   /* KILN_CPU_* features not to use although the processor has them */
+    kiln_cpu_pool *
+        pool; /* whose threads compute; NULL: threads of its own. It must outlive the executor; not used by 1 thread */
     /* Instead of a pool: the host's threads compute what is worth sharing, one call for each region of this kind, from
      * inside kiln_wait. NULL: not. */
     kiln_parallel_for parallel_for;

@@ -1,4 +1,5 @@
 /* Replay performs no allocation at all: neither through Kiln's allocators nor by malloc behind their back. */
+#include "sanitized.h"
 #include "kiln.h"
 #include "check.h"
 #include "fault_alloc.h"
@@ -6,14 +7,6 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
 
 #if defined(__GLIBC__) && !defined(SANITIZED)
 #define COUNTS_MALLOC 1

@@ -5,6 +5,7 @@
 #include "check.h"
 #include "extra_ops.h"
 #include "fault_alloc.h"
+#include "sanitized.h"
 #include "tiny_model.h"
 
 #include <pthread.h>
@@ -564,7 +565,7 @@ static void *submit_often(void *context) {
 
 static void test_fork(void **unused) {
     (void)unused;
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if defined(SANITIZED)
     print_message("skipped: fork with threads is not supported under the sanitizers\n");
     skip();
 #endif

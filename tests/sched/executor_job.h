@@ -7,6 +7,7 @@
 #include "checked.h"
 #include "cost.h"
 #include "executor.h"
+#include "sanitized.h"
 #include "sync.h"
 #include "tuning.h"
 
@@ -17,14 +18,9 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if defined(SANITIZED)
 #define SLOW 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define SLOW 1
-#endif
-#endif
-#ifndef SLOW
+#else
 #define SLOW 0
 #endif
 
@@ -351,5 +347,47 @@ typedef struct client {
     bool ok;
     pthread_t thread;
 } client;
+
+/* Jobs of its own, submitted, run and cancelled at random. */
+static inline void *session_main(void *context) {
+    client *c = context;
+    kiln_executor *e = c->executor;
+    seed = c->seed;
+    c->ok = true;
+    for (int tape = 0; tape < c->rounds && c->ok; tape++) {
+        job *j = random_job();
+        kiln_error error;
+        if (e->table->prepare(e, &j->run, NULL, &error) != KILN_OK)
+            return NULL;
+        for (int again = 0; again < 10 && c->ok; again++) {
+            job_reset(j);
+            const bool cancelled = below(5) == 0;
+            if (below(3) == 0) {
+                c->ok = e->table->run(e, &j->run) == KILN_OK && job_complete(j);
+                continue;
+            }
+            c->ok = submit(e, j) == KILN_OK;
+            if (cancelled)
+                e->table->cancel(e, &j->run);
+            while (c->ok && wait_for(e, j, below(2) ? -1 : below(50) * 1000) == KILN_ERROR_TIMEOUT) {
+            }
+            c->ok = c->ok && (j->run.outcome.status == KILN_OK
+                                  ? job_complete(j)
+                                  : cancelled && j->run.outcome.status == KILN_ERROR_CANCELLED);
+        }
+        e->table->release(e, &j->run);
+        job_free(j);
+    }
+    return NULL;
+}
+
+static inline void run_clients(client *clients, int n, void *(*body)(void *)) {
+    for (int i = 0; i < n; i++)
+        assert_int_equal(pthread_create(&clients[i].thread, NULL, body, &clients[i]), 0);
+    for (int i = 0; i < n; i++)
+        assert_int_equal(pthread_join(clients[i].thread, NULL), 0);
+    for (int i = 0; i < n; i++)
+        assert_true(clients[i].ok);
+}
 
 #endif

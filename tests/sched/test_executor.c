@@ -204,43 +204,6 @@ static void progress_without_waiting(void **state) {
 
 /* ---- several threads -------------------------------------------------------------------------------- */
 
-static void *session_main(void *context) {
-    client *c = context;
-    kiln_executor *e = c->executor;
-    seed = c->seed;
-    c->ok = true;
-    for (int tape = 0; tape < c->rounds && c->ok; tape++) {
-        job *j = random_job();
-        kiln_error error;
-        if (e->table->prepare(e, &j->run, NULL, &error) != KILN_OK)
-            return NULL;
-        for (int again = 0; again < 10 && c->ok; again++) {
-            job_reset(j);
-            bool cancelled = below(5) == 0;
-            c->ok = submit(e, j) == KILN_OK;
-            if (cancelled)
-                e->table->cancel(e, &j->run);
-            while (c->ok && wait_for(e, j, below(2) ? -1 : below(50) * 1000) == KILN_ERROR_TIMEOUT) {
-            }
-            c->ok = c->ok && (j->run.outcome.status == KILN_OK
-                                  ? job_complete(j)
-                                  : cancelled && j->run.outcome.status == KILN_ERROR_CANCELLED);
-        }
-        e->table->release(e, &j->run);
-        job_free(j);
-    }
-    return NULL;
-}
-
-static void run_clients(client *clients, int n, void *(*body)(void *)) {
-    for (int i = 0; i < n; i++)
-        assert_int_equal(pthread_create(&clients[i].thread, NULL, body, &clients[i]), 0);
-    for (int i = 0; i < n; i++)
-        assert_int_equal(pthread_join(clients[i].thread, NULL), 0);
-    for (int i = 0; i < n; i++)
-        assert_true(clients[i].ok);
-}
-
 static void concurrent_sessions(void **state) {
     (void)state;
     for (uint32_t threads = 1; threads <= 4; threads++) {

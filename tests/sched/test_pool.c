@@ -182,48 +182,11 @@ static void settled(void **state) {
 
 /* ---- one pool, several executors -------------------------------------------------------------------- */
 
-static void *session_main(void *context) {
-    client *c = context;
-    kiln_executor *e = c->executor;
-    seed = c->seed;
-    c->ok = true;
-    for (int tape = 0; tape < c->rounds && c->ok; tape++) {
-        job *j = random_job();
-        kiln_error error;
-        if (e->table->prepare(e, &j->run, NULL, &error) != KILN_OK)
-            return NULL;
-        for (int again = 0; again < 5 && c->ok; again++) {
-            job_reset(j);
-            const bool cancelled = below(6) == 0;
-            if (below(3) == 0) {
-                c->ok = e->table->run(e, &j->run) == KILN_OK && job_complete(j);
-                continue;
-            }
-            c->ok = submit(e, j) == KILN_OK;
-            if (cancelled)
-                e->table->cancel(e, &j->run);
-            while (c->ok && wait_for(e, j, below(2) ? -1 : below(50) * 1000) == KILN_ERROR_TIMEOUT) {
-            }
-            c->ok = c->ok && (j->run.outcome.status == KILN_OK
-                                  ? job_complete(j)
-                                  : cancelled && j->run.outcome.status == KILN_ERROR_CANCELLED);
-        }
-        e->table->release(e, &j->run);
-        job_free(j);
-    }
-    return NULL;
-}
-
 static void run_sessions(kiln_executor *const *executors, int n, int rounds) {
     client clients[8] = {{0}};
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         clients[i] = (client){.executor = executors[i], .seed = 77 + (uint64_t)i, .rounds = rounds};
-        assert_int_equal(pthread_create(&clients[i].thread, NULL, session_main, &clients[i]), 0);
-    }
-    for (int i = 0; i < n; i++)
-        assert_int_equal(pthread_join(clients[i].thread, NULL), 0);
-    for (int i = 0; i < n; i++)
-        assert_true(clients[i].ok);
+    run_clients(clients, n, session_main);
 }
 
 static void shared_by_executors(void **state) {

@@ -1,5 +1,6 @@
 #define _DEFAULT_SOURCE /* sigaltstack */
 #include "explore.h"
+#include "sanitized.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -18,14 +19,6 @@ enum {
 };
 
 /* ---- coroutines ------------------------------------------------------------------------------------- */
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
 
 /* Pushes what a call must preserve, leaves the stack pointer in *save, and goes on where `load` was left. */
 void explore__switch(void **save, void *load);
