@@ -1,7 +1,7 @@
 /* Profiles: where the time of runs goes, thread by thread. While a session is profiled, each thread that computes for
- * it notes every kernel call in a list of its own, at the price of one or two looks at the processor's time stamp
- * counter and of 32 bytes of memory a call: 20 to 70 ns, so 2% where calls last some microseconds. While it is not
- * profiled, that costs nothing.
+ * it notes every kernel call in a list of its own, at the price of a look at the processor's time stamp counter and of 16
+ * bytes of memory a call, or of two where a call does not follow another at once. While it is not profiled, that costs
+ * nothing.
  *
  *     kiln_session_profile(session, 100000, &error);
  *     ... kiln_run, some times ...
@@ -17,8 +17,8 @@
 extern "C" {
 #endif
 
-/* Begins a profile of the runs that follow, with room for `calls` kernel calls of each thread (32 bytes each, taken at
- * once; opening a region for others takes as much); what comes beyond that is dropped and counted. 0 ends it and frees its memory. In both cases what was noted
+/* Begins a profile of the runs that follow, with room for `calls` kernel calls of each thread at least (32 bytes each, taken
+ * at once; a run, and a region opened for others, take half as much); what comes beyond that is dropped and counted. 0 ends it and frees its memory. In both cases what was noted
  * before is gone. Errors, after which all is as it was: KILN_ERROR_ARGUMENT (NULL), KILN_ERROR_BUSY (a submission runs), KILN_ERROR_MEMORY,
  * KILN_ERROR_OVERFLOW (so many calls have no size). From the session's thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_profile(kiln_session *session, size_t calls,

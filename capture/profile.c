@@ -18,12 +18,15 @@ void kiln__profile_free(kiln_session *s) {
         s->allocator.free(s->allocator.context, p, p->bytes);
 }
 
-/* [profile | lanes | calls of lane 0 | of lane 1 | …]; touched, so that no page is missing when it counts. */
+/* Entries that a call takes at most. */
+enum { PER_CALL = 2 };
+
+/* [profile | lanes | entries of lane 0 | of lane 1 | …]; touched, so that no page is missing when it counts. */
 static kiln__profile *profile_new(const kiln_session *s, size_t calls, kiln_error *error) {
     const uint32_t lanes = s->executor->lanes;
-    int64_t events, head, bytes;
-    if (calls > INT64_MAX || !kiln__mul((int64_t)calls, sizeof(kiln__profile_event), &events) ||
-        !kiln__mul(events, lanes, &bytes) || !kiln__mul(lanes, (int64_t)sizeof(kiln__profile_lane), &head) ||
+    int64_t entries, head, bytes;
+    if (calls > INT64_MAX || !kiln__mul((int64_t)calls, PER_CALL * sizeof(kiln__profile_entry), &entries) ||
+        !kiln__mul(entries, lanes, &bytes) || !kiln__mul(lanes, (int64_t)sizeof(kiln__profile_lane), &head) ||
         !kiln__add(head, (int64_t)sizeof(kiln__profile), &head) || !kiln__add(bytes, head, &bytes)) {
         kiln_error_set(error, KILN_ERROR_OVERFLOW, "a profile of %zu calls on each of %u thread(s) overflows",
                        calls, (unsigned)lanes);
@@ -39,10 +42,11 @@ static kiln__profile *profile_new(const kiln_session *s, size_t calls, kiln_erro
     kiln__profile *p = (kiln__profile *)(void *)block;
     p->n_lanes = lanes;
     p->by_clock = !kiln__ticks_steady();
-    p->capacity = calls;
     p->bytes = (size_t)bytes;
-    for (uint32_t i = 0; i < lanes; i++)
-        p->lanes[i].events = (kiln__profile_event *)(void *)(block + head + i * events);
+    for (uint32_t i = 0; i < lanes; i++) {
+        p->lanes[i].entries = (kiln__profile_entry *)(void *)(block + head + i * entries);
+        p->lanes[i].capacity = PER_CALL * calls;
+    }
     return p;
 }
 
@@ -96,8 +100,8 @@ static int by_region(const void *a, const void *b) {
     return (x->region > y->region) - (x->region < y->region);
 }
 
-static bool is_opening(const kiln__profile_event *e) {
-    return e->end == 0;
+static bool is_opening(const kiln__profile_entry *e) {
+    return e->kind == KILN__PROFILE_OPEN;
 }
 
 static kiln_status reader_open(reader *r, const kiln_session *s, kiln_error *error) {
@@ -105,19 +109,23 @@ static kiln_status reader_open(reader *r, const kiln_session *s, kiln_error *err
     *r = (reader){.session = s, .profile = p, .ns_per_tick = 1};
     for (uint32_t i = 0; i < p->n_lanes; i++)
         for (size_t k = 0; k < p->lanes[i].n; k++)
-            r->n_openings += is_opening(&p->lanes[i].events[k]);
+            r->n_openings += is_opening(&p->lanes[i].entries[k]);
     /* One more, as there are allocators that do not give 0 bytes. */
     r->openings = s->allocator.alloc(s->allocator.context, (r->n_openings + 1) * sizeof(opening), 16);
     if (r->openings == NULL)
         return kiln_error_set(error, KILN_ERROR_MEMORY, "out of memory: %zu bytes to read a profile",
                               (r->n_openings + 1) * sizeof(opening));
     size_t n = 0;
-    for (uint32_t i = 0; i < p->n_lanes; i++)
+    for (uint32_t i = 0; i < p->n_lanes; i++) {
+        uint32_t run = 0;
         for (size_t k = 0; k < p->lanes[i].n; k++) {
-            const kiln__profile_event *e = &p->lanes[i].events[k];
-            if (is_opening(e))
-                r->openings[n++] = (opening){e->run, e->index, e->start};
+            const kiln__profile_entry *e = &p->lanes[i].entries[k];
+            if (e->kind == KILN__PROFILE_RUN)
+                run = e->value;
+            else if (is_opening(e))
+                r->openings[n++] = (opening){run, e->index, e->ticks};
         }
+    }
     qsort(r->openings, n, sizeof *r->openings, by_region);
     const int64_t ns = kiln__now_ns() - p->ns0;
     const uint64_t ticks = kiln__ticks(p) - p->ticks0;
@@ -157,36 +165,66 @@ static uint32_t region_of(const kiln__tape *tape, uint32_t record) {
 
 typedef bool visitor(void *context, const kiln_profile_call *call);
 
-static bool read_lane(const reader *r, uint32_t lane, visitor *visit, void *context) {
+/* What the entries of a lane say so far. */
+typedef struct lane_state {
+    uint32_t run;
+    uint64_t start; /* ticks: of the next call, if it follows the last entry */
+    int64_t tile;   /* that it begins with, if it is one of `record` (any, behind a beginning) */
+    int64_t record; /* of the last call; -1 behind a beginning */
+    uint64_t end;   /* ticks: of the last call of this run; 0: there was none */
+} lane_state;
+
+static kiln_profile_call make_call(const reader *r, uint32_t lane, const lane_state *state,
+                                   const kiln__profile_entry *e, char label[KILN__LABEL_SIZE]) {
     const kiln__tape *tape = &r->session->tape;
-    const kiln_graph *program = r->session->plan->program;
+    const kiln__record *record = &tape->records[e->index];
+    const bool follows = state->record >= 0 && state->record != e->index;
+    kiln_profile_call call = {.run = state->run,
+                              .thread = lane,
+                              .record = e->index,
+                              .region = region_of(tape, e->index),
+                              .node = kiln__node_label(r->session->plan->program, record->node, label),
+                              .op = record->op->name,
+                              .first_tile = follows ? 0 : state->tile,
+                              .tiles = e->value,
+                              .start_ns = to_ns(r, state->start),
+                              .end_ns = to_ns(r, e->ticks)};
+    const uint64_t opened =
+        opened_at(r, state->run, call.region, state->end != 0 ? state->end : state->start);
+    const uint64_t since = state->end != 0 ? state->end : opened;
+    const uint64_t ready = opened > since ? opened : since;
+    call.barrier_ns = to_ns(r, ready) - to_ns(r, since);
+    call.wait_ns = state->start > ready ? call.start_ns - to_ns(r, ready) : 0;
+    return call;
+}
+
+static bool read_lane(const reader *r, uint32_t lane, visitor *visit, void *context) {
     const kiln__profile_lane *l = &r->profile->lanes[lane];
-    const kiln__profile_event *before = NULL;
+    lane_state state = {0};
     for (size_t k = 0; k < l->n; k++) {
-        const kiln__profile_event *e = &l->events[k];
-        if (is_opening(e))
-            continue;
+        const kiln__profile_entry *e = &l->entries[k];
         char label[KILN__LABEL_SIZE];
-        const kiln__record *record = &tape->records[e->index];
-        kiln_profile_call call = {.run = e->run,
-                                  .thread = lane,
-                                  .record = e->index,
-                                  .region = region_of(tape, e->index),
-                                  .node = kiln__node_label(program, record->node, label),
-                                  .op = record->op->name,
-                                  .first_tile = e->first,
-                                  .tiles = e->tiles,
-                                  .start_ns = to_ns(r, e->start),
-                                  .end_ns = to_ns(r, e->end)};
-        const bool follows = before != NULL && before->run == e->run;
-        const uint64_t opened = opened_at(r, e->run, call.region, follows ? before->end : e->start);
-        const uint64_t since = follows ? before->end : opened;
-        const uint64_t ready = opened > since ? opened : since;
-        call.barrier_ns = to_ns(r, ready) - to_ns(r, since);
-        call.wait_ns = e->start > ready ? call.start_ns - to_ns(r, ready) : 0;
-        if (!visit(context, &call))
-            return false;
-        before = e;
+        switch ((kiln__profile_kind)e->kind) {
+        case KILN__PROFILE_RUN:
+            state = (lane_state){.run = e->value};
+            break;
+        case KILN__PROFILE_OPEN:
+            break;
+        case KILN__PROFILE_BEGIN:
+            state.start = e->ticks;
+            state.tile = e->value;
+            state.record = -1;
+            break;
+        case KILN__PROFILE_CALL: {
+            const kiln_profile_call call = make_call(r, lane, &state, e, label);
+            if (!visit(context, &call))
+                return false;
+            state.start = state.end = e->ticks;
+            state.tile = call.first_tile + call.tiles;
+            state.record = e->index;
+            break;
+        }
+        }
     }
     return true;
 }

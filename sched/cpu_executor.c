@@ -134,6 +134,7 @@ static kiln__cpu_run *run_new(kiln__cpu_executor *cpu, kiln__run *owner, const l
     atomic_init(&run->blocked, 0);
     atomic_init(&run->users, 0);
     atomic_init(&run->helpers, 0);
+    atomic_init(&run->opened, (UINT64_C(1) << 32) + owner->tape->n_regions);
     atomic_init(&run->claim, (uint64_t)owner->tape->n_regions << 32);
     atomic_init(&run->left, 0);
     return run;

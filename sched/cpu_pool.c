@@ -27,10 +27,13 @@
  *   Claiming. One 64-bit word per run holds (region << 32 | next unit). To claim, a thread loads the word,
  *     sees whether units are left, and adds how many it wants. The value that the addition returns, not the
  *     one loaded, says which units of which region they are: always a consistent pair, even if the region,
- *     or the run, has changed in between (P2). Adding only after having seen units bounds how far the word
- *     runs past the end: threads × one claim, which must stay below the 2^31 that KILN__CPU_MAX_TILES leaves
- *     free. The word is replaced only when every unit of its region is done, hence claimed; a claim that
- *     falls before the replacement found nothing, one that falls behind it belongs to the new region (P1).
+ *     or the run, has changed in between (P2). The word is replaced only when every unit of its region is done,
+ *     hence claimed; a claim that falls before the replacement found nothing, one that falls behind it belongs
+ *     to the new region (P1). Threads without units poll another word, `opened`, written after the claim word:
+ *     polling the claim word would take its line away from those who claim. Who sees a new region there adds
+ *     without looking first, others only when they see units left. So the claim word runs past the end by three
+ *     claims of each thread at most (one for a region that it heard of late), which must stay below the 2^31
+ *     that KILN__CPU_MAX_TILES leaves free.
  *   Finishing. `left` counts units not yet done. Who takes it to 0 has the run for itself: no other thread
  *     computes for it until a new word is published. It calls the observer's hook, computes serial runs,
  *     and publishes the next region with several units, or ends the run.
@@ -145,15 +148,33 @@ static void wake(kiln__cpu_run *run, uint32_t n) {
     signal_workers(pool, n);
 }
 
+/* Tells those who poll that the claim word is new. */
+static void announce(kiln__cpu_run *run, uint32_t r) {
+    /* Relaxed: only written here, by one thread after another. */
+    uint32_t times = (uint32_t)(atomic_load_explicit(&run->opened, memory_order_relaxed) >> 32) + 1;
+    times += times == 0;
+    /* Release: who sees it sees the claim word, or a later one. */
+    atomic_store_explicit(&run->opened, (uint64_t)times << 32 | r, memory_order_release);
+}
+
 KILN__HOT void kiln__cpu_offer(kiln__cpu_run *run, uint32_t r, uint32_t index) {
     const kiln__tape *tape = run->run->tape;
-    if (tape->timed & KILN__TIME_PROFILE)
-        kiln__profile_opened(tape->profile, index, (uint32_t)run->number, r);
+    if (tape->timed & KILN__TIME_PROFILE) {
+        kiln__profile_enter(tape->profile, index, (uint32_t)run->number);
+        kiln__profile_note(tape->profile, index, KILN__PROFILE_OPEN, r, 0);
+    }
     /* Relaxed: the word below orders it. */
     atomic_store_explicit(&run->left, run->steps[r].units, memory_order_relaxed);
     /* Sequentially consistent: as a release, it orders all results so far, `left` and the tape before any
      * claim in the region; beyond that it is the publisher's half of the handshake. */
     atomic_store_explicit(&run->claim, (uint64_t)r << 32, memory_order_seq_cst);
+    announce(run, r);
+}
+
+void kiln__cpu_close(kiln__cpu_run *run) {
+    const uint32_t r = run->run->tape->n_regions;
+    atomic_store_explicit(&run->claim, (uint64_t)r << 32, memory_order_relaxed); /* no data goes with it */
+    announce(run, r);
 }
 
 /* Makes region r claimable and wakes up to `n` threads (0: the publisher itself will come back to it). */
@@ -255,9 +276,16 @@ static uint32_t share(uint32_t n, uint32_t threads, const kiln__cpu_step *step) 
 
 KILN__HOT bool kiln__cpu_take(kiln__cpu_lane *lane, uint32_t *region, bool *done) {
     kiln__cpu_run *run = lane->run;
-    /* Relaxed: only to see whether to try; what counts is what the addition returns. */
-    uint64_t word = atomic_load_explicit(&run->claim, memory_order_relaxed);
+    /* Acquire: the claim word is as new as this. */
+    const uint64_t opened = atomic_load_explicit(&run->opened, memory_order_acquire);
+    if (opened == lane->emptied)
+        return false;
+    uint64_t word = opened << 32;
+    if (opened ==
+        lane->tried) /* relaxed: only to see whether to try; what counts is what the addition returns */
+        word = atomic_load_explicit(&run->claim, memory_order_relaxed);
     uint32_t n = run->steps[word >> 32].units, first = (uint32_t)word;
+    lane->tried = lane->emptied = opened;
     if (first >= n)
         return false;
     const bool skip = kiln__cpu_cancelled(run);
@@ -270,6 +298,7 @@ KILN__HOT bool kiln__cpu_take(kiln__cpu_lane *lane, uint32_t *region, bool *done
     first = (uint32_t)word;
     if (first >= n)
         return false;
+    lane->emptied = n - first <= want ? opened : 0;
     if (lane->credit > 0)
         lane->credit--;
 
@@ -356,6 +385,7 @@ static bool work(kiln__cpu_lane *lane) {
     kiln__cpu_run *run = lane->run;
     uint32_t polls = 0;
     lane->credit = KILN__CPU_QUANTUM;
+    lane->tried = lane->emptied = 0;
     for (;;) {
         if (claim(lane)) {
             polls = 0;
@@ -371,8 +401,8 @@ static bool work(kiln__cpu_lane *lane) {
         if (lane->brief)
             return true;
         /* Relaxed: no data goes with "closed". */
-        uint64_t word = atomic_load_explicit(&run->claim, memory_order_relaxed);
-        if (run->steps[word >> 32].units == 0)
+        uint64_t opened = atomic_load_explicit(&run->opened, memory_order_relaxed);
+        if (run->steps[(uint32_t)opened].units == 0)
             return true;
         if (!spin(lane, &polls))
             return false;
@@ -486,6 +516,7 @@ KILN__HOT kiln_status kiln__cpu_help(kiln__cpu_run *run, uint64_t serial, int64_
         } else if (!spin(&lane, &polls)) {
             park_caller(run, serial, deadline);
             lane.idle_since = lane.looked = 0;
+            lane.emptied = 0; /* who published may have been held up before it said so */
         }
     }
     return KILN_OK;

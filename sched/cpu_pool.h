@@ -50,7 +50,7 @@ enum { KILN__CPU_INSIDE = 1 << 16, KILN__CPU_HELPER = KILN__CPU_INSIDE + 1 };
  * ends the run. */
 typedef struct kiln__cpu_slot {
     _Alignas(KILN__LINE) unsigned char *scratch;
-    uint64_t stamp; /* profiled: when the last call ended, if nothing came in between, else 0 */
+    bool follows; /* profiled: nothing came between the last call and the next */
     bool failed, bad_index;
     uint32_t last_record; /* whose kernel was called last, */
     uint64_t last_run;    /* and in which submission */
@@ -117,8 +117,12 @@ typedef struct kiln__cpu_run {
      * units of KILN__CPU_INSIDE: threads - 1 at most. */
     _Atomic uint32_t helpers;
 
+    /* Times that a region was published, never 0, << 32 | the region: what threads without units poll, so that they do
+     * not take the next line away from those who claim. */
+    _Alignas(KILN__LINE) _Atomic uint64_t opened;
+    /* On one line: who ends a region publishes the next. */
     _Alignas(KILN__LINE) _Atomic uint64_t claim; /* region << 32 | next unit */
-    _Alignas(KILN__LINE) _Atomic uint32_t left;  /* units of the published region not yet done */
+    _Atomic uint32_t left;                       /* units of the published region not yet done */
 } kiln__cpu_run;
 
 typedef struct kiln__cpu_worker {
@@ -179,6 +183,8 @@ typedef struct kiln__cpu_lane {
     kiln__cpu_role role;
     uint32_t index;      /* its slot in every run */
     uint32_t credit;     /* not the caller: claims it may still make while other runs wait */
+    uint64_t tried;      /* kiln__cpu_run.opened when it last claimed units; 0: not yet, of this run */
+    uint64_t emptied;    /* and when it last found none */
     uint32_t dismissals; /* guest: how many there had been when it came */
     bool brief;          /* guest: goes when there is nothing to do */
     bool worked;
@@ -233,6 +239,9 @@ void kiln__cpu_live(kiln__cpu_lane *lane);
 
 /* Makes region r claimable, and wakes nobody. `index`: of the calling thread's slot. */
 void kiln__cpu_offer(kiln__cpu_run *run, uint32_t r, uint32_t index);
+
+/* The same for the region behind the last, which has nothing to claim: threads that look at the run leave it. */
+void kiln__cpu_close(kiln__cpu_run *run);
 
 /* Claims units of the region that is claimable and computes them. *r: which; *done: all its units are, and this thread
  * has the run for itself. False: there are none at present. */

@@ -288,15 +288,16 @@ static kiln_status timed_call(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t
     kiln__record *record = &tape->records[index];
     const kiln_kernel *kernel = record->kernel;
     kiln__profile *profile = tape->timed & KILN__TIME_PROFILE ? tape->profile : NULL;
+    const uint32_t lane = (uint32_t)(slot - run->slots);
     const int64_t since = tape->timed & KILN__TIME_RECORDS ? kiln__now_ns() : 0;
-    const uint64_t start = profile == NULL ? 0 : slot->stamp != 0 ? slot->stamp : kiln__ticks(profile);
+    if (profile != NULL && !slot->follows) {
+        kiln__profile_enter(profile, lane, (uint32_t)run->number);
+        kiln__profile_note(profile, lane, KILN__PROFILE_BEGIN, 0, (uint32_t)tile->first);
+    }
     kiln_status status = kernel->run(&record->args, tile);
     if (profile != NULL) {
-        slot->stamp = kiln__ticks(profile);
-        kiln__profile_note(profile, (uint32_t)(slot - run->slots),
-                           (kiln__profile_event){start, slot->stamp, (uint32_t)run->number, index,
-                                                 (uint32_t)tile->first,
-                                                 (uint32_t)(tile->last - tile->first)});
+        kiln__profile_note(profile, lane, KILN__PROFILE_CALL, index, (uint32_t)(tile->last - tile->first));
+        slot->follows = true;
     }
     if (tape->timed & KILN__TIME_RECORDS) /* relaxed: read after the region is done */
         atomic_fetch_add_explicit(&record->ns, kiln__now_ns() - since, memory_order_relaxed);
@@ -335,7 +336,7 @@ static uint32_t record_of(const kiln__tape *tape, const kiln__region *region, in
 KILN__HOT void kiln__cpu_tiles(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_t region, int64_t first,
                                int64_t last) {
     const kiln__tape *tape = run->run->tape;
-    slot->stamp = 0;
+    slot->follows = false;
     for (uint32_t i = record_of(tape, &tape->regions[region], first); first < last; i++) {
         const kiln__record *record = &tape->records[i];
         int64_t end = record->first_tile + record->tiles < last ? record->first_tile + record->tiles : last;
@@ -351,7 +352,7 @@ KILN__HOT void kiln__cpu_tiles(kiln__cpu_run *run, kiln__cpu_slot *slot, uint32_
 KILN__HOT static bool records_alone(kiln__cpu_run *run, kiln__cpu_slot *slot, kiln__cpu_place *at,
                                     uint32_t last, int64_t deadline) {
     const kiln__record *records = run->run->tape->records;
-    slot->stamp = 0;
+    slot->follows = false;
     for (; at->record < last; at->record++, at->tile = 0) {
         const int64_t tiles = records[at->record].tiles, piece = records[at->record].piece;
         while (at->tile < tiles) {
@@ -438,9 +439,9 @@ KILN__HOT void kiln__cpu_end(kiln__cpu_run *run, kiln_status status) {
         return;
     }
     pthread_mutex_lock(&pool->lock);
-    /* Closed: workers that still look at the run leave it. Under the lock, so that they do not find it on the ring again
-     * and again should this thread lose its processor here. Relaxed, as no data goes with it. */
-    atomic_store_explicit(&run->claim, (uint64_t)run->run->tape->n_regions << 32, memory_order_relaxed);
+    /* Under the lock, so that workers that leave do not find it on the ring again and again should this thread lose its
+     * processor here. */
+    kiln__cpu_close(run);
     if (run->next != NULL) {
         pool->active = run->next == run ? NULL : run->next;
         run->next->prev = run->prev;
