@@ -38,7 +38,8 @@
  *     computes for it until a new word is published. It calls the observer's hook, computes serial runs,
  *     and publishes the next region with several units, or ends the run.
  *   Starting. kiln_run computes by itself up to the first region worth sharing with somebody who is awake or
- *     worth waking, and only then shows the run to others. kiln_submit shows it at once, as perhaps nobody will
+ *     worth waking, and only then shows the run to others; where nothing in it is worth waking anybody for,
+ *     cpu_company.c says whether somebody shall be awake. kiln_submit shows it at once, as perhaps nobody will
  *     wait.
  *   Sleeping. A thread without work polls for a while (spin_us, as long as a wake-up takes, so never
  *     worse than twice the best choice), then parks; at once, when the clock says that its processor was taken
@@ -522,24 +523,43 @@ KILN__HOT kiln_status kiln__cpu_help(kiln__cpu_run *run, uint64_t serial, int64_
     return KILN_OK;
 }
 
-/* Is everybody asleep, and the region not worth waking anybody for? Then it is not worth showing the run either. */
-static bool nobody_comes(const kiln__cpu_run *run, uint32_t r) {
-    const kiln_cpu_pool *pool = run->pool;
+static bool everybody_sleeps(const kiln_cpu_pool *pool) {
     /* Relaxed: a guess, which at worst costs a thread that has just become free its share of a region. */
-    return run->steps[r].wake == 0 && pool->n_guests == 0 &&
+    return pool->n_guests == 0 &&
            atomic_load_explicit(&pool->parked, memory_order_relaxed) == pool->n_workers;
 }
 
-KILN__HOT void kiln__cpu_run_here(kiln__cpu_run *run, uint64_t serial) {
+/* Computes up to the first region that is worth showing to others: to who is awake, or would be woken for it; with
+ * `alone`, to the latter only. *first: which. False: that was all. */
+KILN__HOT static bool run_before(kiln__cpu_run *run, bool alone, uint32_t *first) {
     uint32_t r = 0;
-    while (run->steps[r].units == 1 || nobody_comes(run, r)) {
+    while (run->steps[r].units == 1 || (run->steps[r].wake == 0 && (alone || everybody_sleeps(run->pool)))) {
         if (run->steps[r].wake > 0)
             wake(run, run->steps[r].wake);
         r = kiln__cpu_alone(run, &run->slots[0], r, UINT32_MAX);
         if (!kiln__cpu_region_end(run, r))
-            return;
+            return false;
         r++;
     }
-    kiln__cpu_enter(run, r);
-    (void)kiln__cpu_help(run, serial, KILN__NO_DEADLINE);
+    *first = r;
+    return true;
+}
+
+KILN__HOT void kiln__cpu_run_here(kiln__cpu_run *run, uint64_t serial) {
+    const kiln_cpu_pool *pool = run->pool;
+    const bool small = run->company > 0 && pool->n_guests == 0;
+    bool company = true;
+    uint32_t r;
+    if (small) {
+        const bool asleep = everybody_sleeps(pool);
+        company = kiln__cpu_habit_begin(&run->habit, pool->spin_ns, asleep);
+        if (company && asleep)
+            wake(run, run->company);
+    }
+    if (run_before(run, !company, &r)) {
+        kiln__cpu_enter(run, r);
+        (void)kiln__cpu_help(run, serial, KILN__NO_DEADLINE);
+    }
+    if (small) /* the run is over, but this thread has the caller's place, so nobody else is here */
+        kiln__cpu_habit_end(&run->habit);
 }

@@ -4,6 +4,7 @@
  *     cpu_executor.c  the table: create, prepare, submit, wait, cancel, destroy
  *     cpu_pool.c      who computes what, and who sleeps: claims, regions, spinning, parking
  *     cpu_threads.c   a pool's workers and guests: create, help, dismiss, destroy
+ *     cpu_company.c   whether to share what is too little to wake anybody for
  *     cpu_host.c      regions computed through the host's parallel_for
  *     cpu_run.c       computing tiles and what comes of it: refresh, kernels' reports, the outcome
  *     cpu_describe.c  what was decided, for dumps
@@ -85,6 +86,17 @@ typedef struct kiln__cpu_step {
         wake; /* sleepers to wake when it begins; one thread computes it alone: for the next one that is shared */
 } kiln__cpu_step;
 
+/* What was measured of small runs alone and in company, see cpu_company.c. */
+typedef struct kiln__cpu_habit {
+    int64_t began, ended; /* ns: the present run, the one before; as far as they are looked at */
+    int64_t ns[5];        /* of the windows of this comparison */
+    uint32_t window;      /* that is timed; behind the last: no comparison is under way */
+    uint32_t runs;        /* in this window, or since the last comparison */
+    uint32_t hold;        /* runs between comparisons */
+    uint32_t close;       /* runs that followed each other closely, up to enough of them */
+    bool company;         /* is faster */
+} kiln__cpu_habit;
+
 /* A prepared run: one allocation with its unit counts, its slots and their scratch behind it. */
 typedef struct kiln__cpu_run {
     /* Mostly read. */
@@ -103,6 +115,9 @@ typedef struct kiln__cpu_run {
     /* Without a pool's threads: where the next wait goes on. */
     kiln__cpu_place at;
     uint32_t region;
+    /* Of kiln_run: threads that could help with regions of which none is worth waking anybody for; 0: it is not so. */
+    uint32_t company;
+    kiln__cpu_habit habit;
     bool unshared; /* only the thread that started it knows of it: on no ring, nothing published */
 
     struct kiln__cpu_run *next, *prev; /* ring of active runs; pool->lock */
@@ -220,6 +235,14 @@ bool kiln__cpu_region_end(kiln__cpu_run *run, uint32_t region);
 
 /* Ends the run: outcome, done hook, off the ring, waiters woken. The calling thread counts as a helper. */
 void kiln__cpu_end(kiln__cpu_run *run, kiln_status status);
+
+/* ---- cpu_company.c ---------------------------------------------------------------------------------- */
+
+/* A run begins: shall others be awake for it? `asleep`: are all? */
+bool kiln__cpu_habit_begin(kiln__cpu_habit *h, int64_t spin_ns, bool asleep);
+
+/* It has ended. */
+void kiln__cpu_habit_end(kiln__cpu_habit *h);
 
 /* ---- cpu_host.c ------------------------------------------------------------------------------------- */
 

@@ -150,10 +150,27 @@ static bool has_changed(const kiln__region *region) {
     return (now > then ? now - then : then - now) > then / 4;
 }
 
+/* How many could help, where there is something to share, but nothing to wake anybody for. */
+static uint32_t find_company(const kiln__cpu_run *run) {
+    const kiln__tape *tape = run->run->tape;
+    int64_t most = 0;
+    for (uint32_t r = 0; r < tape->n_regions; r++) {
+        const kiln__cpu_step *step = &run->steps[r];
+        int64_t useful = tape->regions[r].estimate / kiln__cpu_tuning.share_ns,
+                others = (int64_t)step->units - 1;
+        if (step->wake > 0)
+            return 0;
+        useful = useful < others ? useful : others;
+        most = useful > most ? useful : most;
+    }
+    return most < run->threads - 1 ? (uint32_t)most : run->threads - 1;
+}
+
 static void decide(kiln__cpu_run *run) {
     kiln__tape *tape = run->run->tape;
     find_wakes(run);
     find_serial_runs(run);
+    run->company = find_company(run);
     for (uint32_t r = 0; r < tape->n_regions; r++)
         tape->regions[r].decided = tape->regions[r].estimate;
 }

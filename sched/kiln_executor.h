@@ -25,16 +25,19 @@ typedef void (*kiln_parallel_for)(void *context, uint32_t n, void (*body)(void *
 
 /* Zeroed fields mean the default. */
 typedef struct kiln_cpu_options {
-    /* Threads that compute, the one that waits included; 0: as many as the pool has (more are not to be had), without a pool one per processor
-     * that this process may use. With 1 no other thread takes part: a submission makes progress inside kiln_wait
-     * only, which is also so with parallel_for. */
+    /* Threads that compute, the one that waits included; 0: as many as the pool has (more are not to be had), without
+     * a pool one per processor that this process may use. With 1 no other thread takes part: a submission makes
+     * progress inside kiln_wait only, which is also so with parallel_for. Threads that sleep are woken for work that
+     * lasts longer than their waking; whether they help with less, where calls of kiln_run follow one another
+     * closely, is measured while they do, and what was faster is kept. */
     uint32_t threads;
-    /* Of threads of its own, so not with a pool or parallel_for; as in kiln_cpu_pool_options. */
+    /* Of threads of its own, so not with a pool or parallel_for; as in kiln_cpu_pool_options, which has more: for
+     * affinity, priority, stack size, names and guests, make a pool. */
     uint32_t spin_us;   /* how long an idle worker spins before it parks; 0: a default of a few µs */
     bool oversubscribe; /* more workers may be awake than there are processors for */
     uint32_t without;   /* KILN_CPU_* features not to use although the processor has them */
-    kiln_cpu_pool *
-        pool; /* whose threads compute; NULL: threads of its own. It must outlive the executor; not used by 1 thread */
+    /* Whose threads compute; NULL: threads of its own. It must outlive the executor; not used by 1 thread. */
+    kiln_cpu_pool *pool;
     /* Instead of a pool: the host's threads compute what is worth sharing, one call for each region of this kind, from
      * inside kiln_wait. NULL: not. */
     kiln_parallel_for parallel_for;

@@ -45,6 +45,7 @@ bool kiln__thread_has_affinity(void) {
 #include "sched/cpu_run.c"
 #include "sched/cpu_executor.c"
 #include "sched/cpu_threads.c"
+#include "sched/cpu_company.c"
 #include "sched/cpu_host.c"
 #include "sched/cpu_describe.c"
 
