@@ -120,16 +120,20 @@ KILN__HOT static unsigned long long retire_fences(kiln_session *s) {
     return sequence;
 }
 
+/* `users`, `busy` and states may be held by threads that are not in this process. */
+static kiln_status refuse_lost(const char *what, kiln_error *error) {
+    return kiln_error_set(
+        error, KILN_ERROR_SYSTEM,
+        "%s: the executor's threads stayed in the parent of this fork; make an executor and a session here",
+        what);
+}
+
 KILN__HOT kiln_status kiln__session_begin(kiln_session *s, const char *what, bool look, kiln_fence *fence,
                                           kiln_error *error) {
     unsigned idle = 0;
     const kiln__executor_table *x = s->executor->table;
-    if (x->is_lost(s->executor)) /* `users`, `busy` and states may be held by threads that are not here */
-        return kiln_error_set(
-            error, KILN_ERROR_SYSTEM,
-            "%s: the executor's threads stayed in the parent of this fork; make an executor and a "
-            "session here",
-            what);
+    if (x->is_lost(s->executor))
+        return refuse_lost(what, error);
     /* Acquire: pairs with the release in run_done. */
     if (!atomic_compare_exchange_strong_explicit(&s->busy, &idle, 1, memory_order_acquire,
                                                  memory_order_relaxed))
@@ -159,6 +163,14 @@ void kiln__session_end(kiln_session *s, bool look) {
 
 kiln_status kiln__session_refused(const kiln_session *s, const char *what, kiln_status status,
                                   kiln_error *error) {
+    const kiln__outcome *o = &s->run.outcome;
+    if ((status == KILN_ERROR_OVERFLOW || status == KILN_ERROR_LIMIT) && o->record < s->tape.n_records) {
+        const kiln__record *record = &s->tape.records[o->record];
+        char label[KILN__LABEL_SIZE];
+        return kiln_error_set(error, status, "%s: node '%s' (%s): %s", what,
+                              kiln__node_label(s->plan->program, record->node, label), record->op->name,
+                              o->text);
+    }
     return kiln_error_set(error, status, "%s: the %s executor refused: %s", what,
                           kiln_executor_name(s->executor), kiln_status_text(status));
 }
@@ -234,7 +246,7 @@ kiln_status kiln_wait(kiln_fence fence, int64_t timeout_ns, kiln_error *error) {
         kiln_error_set(error, status, "kiln_wait: not done after %lld ns; the run goes on",
                        (long long)timeout_ns);
     else
-        kiln_error_set(error, status, "kiln_wait: %s", kiln_status_text(status));
+        status = refuse_lost("kiln_wait", error); /* waiting has no other errors */
     drop_fence(fence);
     return status;
 }

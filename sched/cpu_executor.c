@@ -140,6 +140,12 @@ static kiln__cpu_run *run_new(kiln__cpu_executor *cpu, kiln__run *owner, const l
     return run;
 }
 
+/* What refreshing counts found wrong, and whose it is. */
+static const char *count_trouble(kiln_status status) {
+    return status == KILN_ERROR_OVERFLOW ? "a negative number of tiles"
+                                         : "more than 2147483647 tiles in one region";
+}
+
 static kiln_status cpu_prepare(kiln_executor *executor, kiln__run *owner, uint32_t *at, kiln_error *error) {
     kiln__cpu_executor *cpu = cpu_of(executor);
     kiln__tape *tape = owner->tape;
@@ -169,9 +175,7 @@ static kiln_status cpu_prepare(kiln_executor *executor, kiln__run *owner, uint32
                               (long long)place.bytes, (unsigned)cpu->base.lanes);
     status = kiln__cpu_refresh(run, at);
     if (status != KILN_OK)
-        kiln_error_set(error, status, "op '%s': %s", tape->records[*at].op->name,
-                       status == KILN_ERROR_OVERFLOW ? "a negative number of tiles"
-                                                     : "more than 2147483647 tiles in one region");
+        kiln_error_set(error, status, "op '%s': %s", tape->records[*at].op->name, count_trouble(status));
     else if (!kiln__cond_init(&run->changed)) {
         *at = tape->n_records;
         status = kiln_error_set(error, KILN_ERROR_SYSTEM, "the system refused a condition variable");
@@ -230,6 +234,8 @@ KILN__HOT static kiln_status start(kiln__cpu_run *run, uint64_t *serial) {
     uint32_t at;
     kiln_status status = run->run->tape->stale ? kiln__cpu_refresh(run, &at) : KILN_OK;
     if (status != KILN_OK) {
+        run->run->outcome.record = at;
+        snprintf(run->run->outcome.text, sizeof run->run->outcome.text, "%s", count_trouble(status));
         kiln__cpu_set_phase(run, KILN__CPU_AT_REST);
         return status;
     }

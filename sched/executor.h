@@ -58,7 +58,8 @@ typedef struct kiln__executor_table {
     /* Undoes prepare. The run is not running. */
     void (*release)(kiln_executor *executor, kiln__run *run);
     /* Starts the run (refreshing stale records first). The session has made sure it is not running. Allocates
-     * nothing. */
+     * nothing. KILN_ERROR_OVERFLOW, KILN_ERROR_LIMIT: a record's counts are impossible; the outcome's `record` and `text`
+     * say whose, and why. */
     kiln_status (*submit)(kiln_executor *executor, kiln__run *run);
     /* The same as submit, then wait without limit, by a thread that alone knows of the submission: what it does is up to
      * it alone, so nobody need be told of what it can as well do itself. The outcome is final when it returns. Errors as

@@ -19,11 +19,18 @@
 #include <pthread/qos.h>
 #endif
 
+#if defined(__linux__)
+/* As wide as kernels are built at most (NR_CPUS): the system refuses a set that is narrower than its own. */
+typedef struct processor_set {
+    cpu_set_t part[8192 / CPU_SETSIZE];
+} processor_set;
+#endif
+
 uint32_t kiln__processors(void) {
 #if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
-        return (uint32_t)CPU_COUNT(&set);
+    processor_set set;
+    if (sched_getaffinity(0, sizeof set, set.part) == 0 && CPU_COUNT_S(sizeof set, set.part) > 0)
+        return (uint32_t)CPU_COUNT_S(sizeof set, set.part);
 #endif
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n < 1 ? 1 : n > UINT16_MAX ? UINT16_MAX : (uint32_t)n;
@@ -99,14 +106,15 @@ int kiln__thread_processor(void) {
 
 void kiln__thread_move_away(int processor) {
 #if defined(__linux__)
-    cpu_set_t all, others;
-    if (processor < 0 || processor >= CPU_SETSIZE || sched_getaffinity(0, sizeof all, &all) != 0)
+    processor_set all, others;
+    if (processor < 0 || (size_t)processor >= 8 * sizeof all ||
+        sched_getaffinity(0, sizeof all, all.part) != 0)
         return;
     others = all;
-    CPU_CLR((size_t)processor, &others);
-    if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0)
+    CPU_CLR_S((size_t)processor, sizeof others, others.part);
+    if (CPU_COUNT_S(sizeof others, others.part) == 0 || sched_setaffinity(0, sizeof others, others.part) != 0)
         return;
-    (void)sched_setaffinity(0, sizeof all, &all); /* what it was a moment ago */
+    (void)sched_setaffinity(0, sizeof all, all.part); /* what it was a moment ago */
 #else
     (void)processor;
 #endif
@@ -114,12 +122,12 @@ void kiln__thread_move_away(int processor) {
 
 static int set_affinity(uint32_t processor) {
 #if defined(__linux__)
-    cpu_set_t set;
-    if (processor >= CPU_SETSIZE)
+    processor_set set;
+    if (processor >= 8 * sizeof set)
         return EINVAL;
-    CPU_ZERO(&set);
-    CPU_SET(processor, &set);
-    return sched_setaffinity(0, sizeof set, &set) == 0 ? 0 : errno; /* 0: of the calling thread */
+    CPU_ZERO_S(sizeof set, set.part);
+    CPU_SET_S(processor, sizeof set, set.part);
+    return sched_setaffinity(0, sizeof set, set.part) == 0 ? 0 : errno; /* 0: of the calling thread */
 #else
     (void)processor;
     return ENOTSUP;

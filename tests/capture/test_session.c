@@ -367,6 +367,49 @@ static bool never(const kiln_args *args) {
     return false;
 }
 
+/* Nonsense for one row only. */
+static int64_t at_one_row(const kiln_args *args) {
+    const int64_t rows = args->out[0].ne[2];
+    return rows == 1 ? -1 : rows == 2 ? INT64_C(1) << 31 : rows;
+}
+
+/* The same when a count changes: each call that starts a run names the node, and with other counts it runs. */
+static void test_unfit_counts(void **unused) {
+    (void)unused;
+    kiln_op cust = test_gate_op;
+    kiln_kernel kernel = cust.kernels[0];
+    kiln_executor *executor;
+    kiln_graph *g;
+    kiln_plan *plan;
+    kiln_session *session;
+    kiln_fence fence;
+    kernel.tiles = at_one_row;
+    cust.name = "cust";
+    cust.kernels = &kernel;
+    CHECK_OK(kiln_cpu_executor_create(NULL, NULL, &executor, error));
+    CHECK_OK(kiln_graph_create(NULL, &g, error));
+    kiln_slot n = kiln_slot_i64(g, "n", 1, 4);
+    kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_sym(n), kiln_n(4))), y;
+    assert_int_equal(kiln_node_add(g, &cust, &x, 1, NULL, &y), KILN_OK);
+    kiln_name(g, y, "mine");
+    kiln_output(g, kiln_copy(g, y, KILN_F32), "y");
+    CHECK_OK(kiln_bake(g, NULL, &plan, error));
+    CHECK_OK(kiln_session_create(plan, executor, NULL, &session, error));
+    CHECK_FAILS(kiln_run(session, error), KILN_ERROR_OVERFLOW,
+                "kiln_run: node 'mine' (cust): a negative number of tiles");
+    CHECK_FAILS(kiln_submit(session, &fence, error), KILN_ERROR_OVERFLOW,
+                "kiln_submit: node 'mine' (cust): a negative number of tiles");
+    CHECK_OK(kiln_session_set_i64(session, n, 2, error));
+    CHECK_FAILS(kiln_submit(session, &fence, error), KILN_ERROR_LIMIT,
+                "kiln_submit: node 'mine' (cust): more than 2147483647 tiles in one region");
+    CHECK_OK(kiln_session_set_i64(session, n, 3, error));
+    CHECK_OK(kiln_run(session, error));
+    CHECK_OK(kiln_session_destroy(session, error));
+    kiln_plan_release(plan);
+    kiln_graph_destroy(g);
+    CHECK_OK(kiln_executor_destroy(executor, error));
+}
+
 /* An op of the user's own whose kernel says nonsense: the node is named, whatever is wrong. */
 static void test_unfit_kernels(void **unused) {
     (void)unused;
@@ -529,7 +572,8 @@ static int in_child(world *t, kiln_fence fence) {
     if (kiln_run(t->session, &e) != KILN_ERROR_SYSTEM ||
         kiln_session_warm(t->session, NULL, NULL, &e) != KILN_ERROR_SYSTEM)
         return 2;
-    if (fence.session != NULL && kiln_wait(fence, -1, &e) != KILN_ERROR_SYSTEM)
+    if (fence.session != NULL && (kiln_wait(fence, -1, &e) != KILN_ERROR_SYSTEM ||
+                                  strstr(e.text, "kiln_wait: the executor's threads stayed") == NULL))
         return 3;
     if (kiln_session_profile(t->session, 0, &e) != KILN_OK || kiln_session_destroy(t->session, &e) != KILN_OK)
         return 4;
@@ -768,6 +812,7 @@ int main(void) {
         cmocka_unit_test(test_kernel_statuses),
         cmocka_unit_test(test_one_buffer_twice),
         cmocka_unit_test(test_misaligned_in_graph),
+        cmocka_unit_test(test_unfit_counts),
         cmocka_unit_test(test_unfit_kernels),
         cmocka_unit_test(test_memory_bounds),
         cmocka_unit_test(test_fork),

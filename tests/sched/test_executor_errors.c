@@ -293,6 +293,7 @@ static void refused_at_prepare(void **state) {
     kiln__tape_touch(&j->tape, j->nodes[2].region, 2);
     assert_int_equal(submit(e, j), KILN_ERROR_LIMIT);
     assert_int_equal(submit(e, j), KILN_ERROR_LIMIT);
+    assert_int_equal(j->run.outcome.record, 2);
     assert_true(e->table->is_done(e, &j->run));
     j->nodes[2].tiles = 3;
     assert_int_equal(run_once(e, j), KILN_OK);

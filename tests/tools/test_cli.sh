@@ -463,6 +463,9 @@ grep -q '"ph":"X"' trace2.json || problem "$command: no slices"
 usage "stdout is for" run g.json --trace -
 usage "stdout is for" generate $model --trace -
 failure 'is the input' run g.json -w $model --trace g.json
+failure "cannot create 'nowhere/t.json'" run g.json -w $model -i tokens=random:1:200 --trace nowhere/t.json
+failure "cannot create 'nowhere/t.json'" generate $model -p "" -n 4 --trace nowhere/t.json
+no_out # before anything is made
 failure 'two outputs would be written' run g.json -w $model --plan both --trace both
 failure 'is the input' run g.json -w $model --plan g.json
 failure 'two outputs would be written' run g.json -w $model -o logits=both --plan both

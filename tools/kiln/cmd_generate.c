@@ -84,7 +84,7 @@ static int make_decoder(generation *g) {
     g->baked_ns = now_ns() - start;
     if (g->opt.warm && kiln_llama_decoder_warm(g->decoder, NULL, &g->warmed, &error) != KILN_OK)
         return fail(&error, NULL);
-    return g->opt.trace != NULL ? trace_begin(kiln_llama_decoder_session(g->decoder)) : EXIT_OK;
+    return g->opt.trace != NULL ? trace_begin(kiln_llama_decoder_session(g->decoder), g->opt.trace) : EXIT_OK;
 }
 
 static int32_t best(const float *logits, int64_t n) {

@@ -603,7 +603,7 @@ static int run(runner *r, const char *path) {
         return code;
     if (r->opt->plan.time && kiln_session_observe(r->session, KILN_WATCH_TIME, NULL, NULL, &error) != KILN_OK)
         return fail(&error, NULL);
-    if (r->opt->trace != NULL && (code = trace_begin(r->session)) != EXIT_OK)
+    if (r->opt->trace != NULL && (code = trace_begin(r->session, r->opt->trace)) != EXIT_OK)
         return code;
     int64_t start = now_ns();
     if (kiln_run(r->session, &error) != KILN_OK)

@@ -128,18 +128,21 @@ bool read_file(const char *path, char **data, size_t *size) {
     return ok;
 }
 
+static bool out_open(kiln__out_file *out, const char *path) {
+    int code = kiln__out_open(out, path);
+    if (code != 0)
+        fail_text("does the folder exist, and may you write there?", "cannot create '%s': %s", path,
+                  strerror(code));
+    return code == 0;
+}
+
 bool write_file(const char *path, const void *data, size_t size) {
     if (strcmp(path, "-") == 0)
         return fwrite(data, 1, size, stdout) == size ? flush_stdout() : (flush_stdout(), false);
     kiln__out_file out;
-    int code = kiln__out_open(&out, path);
-    if (code != 0) {
-        fail_text("does the folder exist, and may you write there?", "cannot create '%s': %s", path,
-                  strerror(code));
+    if (!out_open(&out, path))
         return false;
-    }
-    int wrote = kiln__out_write(&out, data, size);
-    code = kiln__out_finish(&out, wrote == 0);
+    int wrote = kiln__out_write(&out, data, size), code = kiln__out_finish(&out, wrote == 0);
     if (wrote == 0 && code == 0)
         return true;
     fail_text("is the disk full?", "cannot write '%s': %s", path, strerror(wrote != 0 ? wrote : code));
@@ -308,8 +311,16 @@ enum {
     TRACE_CALLS = 1 << 18
 }; /* 8 MiB a thread: some thousand tokens of a small model, and some hundred of a large */
 
-int trace_begin(kiln_session *session) {
+int trace_begin(kiln_session *session, const char *path) {
     kiln_error error;
+    kiln__out_file out;
+    struct stat info;
+    if (stat(path, &info) != 0 ||
+        S_ISREG(info.st_mode)) { /* a pipe's reader would take the second opening for another's */
+        if (!out_open(&out, path))
+            return EXIT_FAILED;
+        (void)kiln__out_finish(&out, false); /* it was only to see whether it can be made */
+    }
     return kiln_session_profile(session, TRACE_CALLS, &error) == KILN_OK ? EXIT_OK : fail(&error, NULL);
 }
 

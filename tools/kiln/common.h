@@ -106,9 +106,9 @@ int write_json(const char *path, kiln_status status, kiln_json_text *text, const
 
 /* ---- traces ----------------------------------------------------------------------------------------- */
 
-/* Profiles the session's runs from now on, and writes what was noted for ui.perfetto.dev. Exit codes, after having
- * said why. */
-int trace_begin(kiln_session *session);
+/* Profiles the session's runs from now on, if there can be a file `path`, and writes there what was noted, for
+ * ui.perfetto.dev. Exit codes, after having said why. */
+int trace_begin(kiln_session *session, const char *path);
 int trace_write(const kiln_session *session, const char *path);
 #define TRACE_OPTION(path)                                                                                   \
     {                                                                                                        \
