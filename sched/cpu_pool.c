@@ -31,9 +31,9 @@
  *     hence claimed; a claim that falls before the replacement found nothing, one that falls behind it belongs
  *     to the new region (P1). Threads without units poll another word, `opened`, written after the claim word:
  *     polling the claim word would take its line away from those who claim. Who sees a new region there adds
- *     without looking first, others only when they see units left. So the claim word runs past the end by three
- *     claims of each thread at most (one for a region that it heard of late), which must stay below the 2^31
- *     that KILN__CPU_MAX_TILES leaves free.
+ *     without looking first; others, and who has just come to the run, only when they see units left. So the claim
+ *     word runs past the end by three claims of each thread at most (one for a region that it heard of late), however
+ *     often it comes and goes, which must stay below the 2^31 that KILN__CPU_MAX_TILES leaves free.
  *   Finishing. `left` counts units not yet done. Who takes it to 0 has the run for itself: no other thread
  *     computes for it until a new word is published. It calls the observer's hook, computes serial runs,
  *     and publishes the next region with several units, or ends the run.
@@ -52,8 +52,8 @@
  *     The waiting thread is a worker of its own run only, with `caller_parked` in the place of `parked`.
  *   Leaving. `helpers` counts the threads that may look at a run; the pool's enter under the lock while the
  *     run is on the ring of active runs, and leave when its claim word says closed. Submit and release wait
- *     for 0. Who leaves for good (a wait that times out, a guest) wakes another thread for what it leaves: it
- *     may have been the only one awake (P3).
+ *     for 0. Who leaves something to take, for good (a wait that times out, a guest) or for another run, wakes another
+ *     thread for it: it may have been the only one awake, and the waiting thread may sleep (P3).
  *   Taking turns. A thread that has made KILN__CPU_QUANTUM claims in one run while others are active goes
  *     on to the next on the ring (P5); if it was computing alone, it publishes the next region as a single unit.
  *
@@ -282,8 +282,8 @@ KILN__HOT bool kiln__cpu_take(kiln__cpu_lane *lane, uint32_t *region, bool *done
     if (opened == lane->emptied)
         return false;
     uint64_t word = opened << 32;
-    if (opened ==
-        lane->tried) /* relaxed: only to see whether to try; what counts is what the addition returns */
+    /* Relaxed: only to see whether to try; what counts is what the addition returns. */
+    if (opened == lane->tried || lane->tried == 0)
         word = atomic_load_explicit(&run->claim, memory_order_relaxed);
     uint32_t n = run->steps[word >> 32].units, first = (uint32_t)word;
     lane->tried = lane->emptied = opened;
@@ -390,13 +390,11 @@ static bool work(kiln__cpu_lane *lane) {
     for (;;) {
         if (claim(lane)) {
             polls = 0;
-            if (has_to_go(lane)) {
-                if (claimable(run)) /* it may have been the only one awake */
+            if (has_to_go(lane) || (lane->credit == 0 && others_active(lane->pool))) {
+                if (claimable(run)) /* it may have been the only one awake, and may be away for long */
                     wake(run, 1);
                 return true;
             }
-            if (lane->credit == 0 && others_active(lane->pool))
-                return true;
             continue;
         }
         if (lane->brief)

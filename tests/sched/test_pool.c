@@ -1,6 +1,7 @@
 /* Pools that executors share, threads of the host's as guests or through parallel_for, and how threads are set up. */
 #include "executor_job.h"
-#include "kiln_cpu_pool.h"
+
+#include "cpu_pool.h"
 
 #include <string.h>
 #include <sys/wait.h>
@@ -345,6 +346,103 @@ static void destroy_with_guests(void **state) {
     pool_free(pool);
 }
 
+/* A guest leaves a run for another one, and then for good, while the thread that waits for the first sleeps: that one has
+ * to be told. */
+static void until_caller_sleeps(node *n, int64_t tile) {
+    (void)tile;
+    const kiln__cpu_run *run = n->job->run.state;
+    while (!atomic_load(&run->caller_parked))
+        sched_yield();
+}
+
+static void dismiss_guests(node *n, int64_t tile) {
+    (void)tile;
+    const kiln__cpu_run *run = n->job->run.state;
+    kiln_cpu_pool_dismiss(run->pool);
+}
+
+static void *wait_long(void *context) {
+    job *j = context;
+    return wait_for(j->executor, j, INT64_C(20000000000)) == KILN_OK ? j : NULL;
+}
+
+static void left_to_the_caller(void **state) {
+    (void)state;
+    enum { REGIONS = 3 * KILN__CPU_QUANTUM };
+    static const int64_t other_sizes[] = {40, -1, -2};
+    int64_t sizes[2 * REGIONS + 1];
+    for (int i = 0; i < REGIONS; i++) {
+        sizes[2 * i] = 1;
+        sizes[2 * i + 1] = -1;
+    }
+    sizes[2 * REGIONS] = -2;
+    kiln_cpu_pool *pool = pool_new(2, 1); /* no workers at all */
+    kiln_executor *e = executor_on(pool, 0);
+    job *first = job_new(sizes), *other = job_new(other_sizes);
+    pthread_t waiter;
+    guest g;
+    void *ended;
+    first->executor = e;
+    first->nodes[0].before = until_caller_sleeps;
+    other->nodes[0].before = dismiss_guests;
+    prepare(e, first);
+    prepare(e, other);
+    assert_int_equal(submit(e, first), KILN_OK);
+    assert_int_equal(submit(e, other), KILN_OK);
+    guest_start(&g, pool, -1, true);
+    while (atomic_load(&first->calls) == 0) /* the guest computes, and the waiting thread comes too late */
+        sched_yield();
+    assert_int_equal(pthread_create(&waiter, NULL, wait_long, first), 0);
+    assert_int_equal(pthread_join(g.thread, NULL), 0);
+    assert_int_equal(pthread_join(waiter, &ended), 0);
+    assert_ptr_equal(ended, first);
+    assert_true(job_complete(first));
+    assert_int_equal(wait_for(e, other, -1), KILN_OK);
+    assert_true(job_complete(other));
+    release_free(e, first);
+    release_free(e, other);
+    executor_free(e);
+    pool_free(pool);
+}
+
+/* A host may ask for work again and again while somebody computes a long tile: the claim word, which has an end, is left
+ * alone. */
+static void hold(node *n, int64_t tile) {
+    (void)tile;
+    while (!atomic_load(&n->job->flag))
+        sched_yield();
+}
+
+static void asked_often(void **state) {
+    (void)state;
+    static const int64_t sizes[] = {1, -1, -2};
+    kiln_cpu_pool *pool = pool_new(3, 2);
+    kiln_executor *e = executor_on(pool, 0);
+    job *j = job_new(sizes);
+    guest g;
+    j->nodes[0].before = hold;
+    prepare(e, j);
+    guest_start(&g, pool, -1, true);
+    assert_int_equal(submit(e, j), KILN_OK);
+    while (atomic_load(&j->calls) == 0)
+        sched_yield();
+    kiln__cpu_run *run = j->run.state;
+    const uint64_t before = atomic_load(&run->claim);
+    for (int again = 0; again < 100; again++) {
+        assert_int_equal(kiln_cpu_pool_help(pool, 0), KILN_OK);
+        assert_int_equal(wait_for(e, j, 1000), KILN_ERROR_TIMEOUT);
+    }
+    assert_int_equal(atomic_load(&run->claim), before);
+    atomic_store(&j->flag, 1);
+    assert_int_equal(wait_for(e, j, -1), KILN_OK);
+    assert_true(job_complete(j));
+    kiln_cpu_pool_dismiss(pool);
+    assert_int_equal(pthread_join(g.thread, NULL), 0);
+    release_free(e, j);
+    executor_free(e);
+    pool_free(pool);
+}
+
 /* Guests that come and go at all moments: nothing is lost, and nobody waits in vain. */
 static atomic_int guests_end;
 
@@ -502,6 +600,8 @@ int main(void) {
         cmocka_unit_test(limited),
         cmocka_unit_test(guests_help),
         cmocka_unit_test(destroy_with_guests),
+        cmocka_unit_test(left_to_the_caller),
+        cmocka_unit_test(asked_often),
         cmocka_unit_test(guests_come_and_go),
         cmocka_unit_test(parallel_for),
         cmocka_unit_test(after_fork),
