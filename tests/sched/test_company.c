@@ -107,16 +107,30 @@ static void a_pause(void **state) {
     l.gap = 1000;
     assert_int_equal(run_often(&l, CLOSE - 1), 0);
     assert_int_equal(run_often(&l, 100), 100);
-    /* In the middle of a comparison, the window begins anew, and is alone or in company as it was. */
+    /* In the middle of a comparison, that begins anew. */
     l = loop_new(1000, 50000, 30000);
     (void)run_often(&l, WINDOW + 6);
     assert_int_equal(l.habit.window, 1);
     l.gap = 1000000;
-    (void)run_once(&l);
+    assert_false(run_once(&l));
     l.gap = 1000;
+    assert_int_equal(run_often(&l, WINDOW - 1), 0);
     assert_int_equal(l.habit.window, 1);
-    (void)run_often(&l, WINDOW - 1);
+    assert_int_equal(run_often(&l, WINDOW), WINDOW);
     assert_int_equal(l.habit.window, 2);
+}
+
+/* Bursts too short to compare anything in: nobody is woken for them, whatever there was before. */
+static void bursts(void **state) {
+    (void)state;
+    loop l = loop_new(1000, 50000, 60000);
+    (void)run_often(&l, WINDOW + 1);
+    for (int again = 0; again < 100; again++) {
+        l.gap = 1000000;
+        assert_false(run_once(&l));
+        l.gap = 1000;
+        assert_int_equal(run_often(&l, WINDOW - 2), 0);
+    }
 }
 
 /* One window says so and one does not: it stays as it was. */
@@ -147,9 +161,9 @@ static void a_change(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_faster), cmocka_unit_test(ever_more_rarely), cmocka_unit_test(far_apart),
-        cmocka_unit_test(growing),    cmocka_unit_test(a_pause),          cmocka_unit_test(disagreement),
-        cmocka_unit_test(a_change),
+        cmocka_unit_test(the_faster),   cmocka_unit_test(ever_more_rarely), cmocka_unit_test(far_apart),
+        cmocka_unit_test(growing),      cmocka_unit_test(a_pause),          cmocka_unit_test(bursts),
+        cmocka_unit_test(disagreement), cmocka_unit_test(a_change),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
