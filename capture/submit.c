@@ -178,12 +178,15 @@ kiln_status kiln__session_refused(const kiln_session *s, const char *what, kiln_
 kiln_status kiln_submit(kiln_session *s, kiln_fence *fence, kiln_error *error) {
     if (s == NULL || fence == NULL)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_submit: session or fence is NULL");
-    kiln_status status = kiln__session_begin(s, "kiln_submit", false, fence, error);
+    kiln_fence begun;
+    kiln_status status = kiln__session_begin(s, "kiln_submit", false, &begun, error);
     if (status != KILN_OK)
         return status;
     status = s->executor->table->submit(s->executor, &s->run);
-    if (status == KILN_OK)
+    if (status == KILN_OK) {
+        *fence = begun;
         return KILN_OK;
+    }
     kiln__session_end(s, false);
     return kiln__session_refused(s, "kiln_submit", status, error);
 }

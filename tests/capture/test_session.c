@@ -382,7 +382,7 @@ static void test_unfit_counts(void **unused) {
     kiln_graph *g;
     kiln_plan *plan;
     kiln_session *session;
-    kiln_fence fence;
+    kiln_fence fence = {0};
     kernel.tiles = at_one_row;
     cust.name = "cust";
     cust.kernels = &kernel;
@@ -399,6 +399,7 @@ static void test_unfit_counts(void **unused) {
                 "kiln_run: node 'mine' (cust): a negative number of tiles");
     CHECK_FAILS(kiln_submit(session, &fence, error), KILN_ERROR_OVERFLOW,
                 "kiln_submit: node 'mine' (cust): a negative number of tiles");
+    assert_null(fence.session); /* nothing was started, so nothing can be waited for */
     CHECK_OK(kiln_session_set_i64(session, n, 2, error));
     CHECK_FAILS(kiln_submit(session, &fence, error), KILN_ERROR_LIMIT,
                 "kiln_submit: node 'mine' (cust): more than 2147483647 tiles in one region");
