@@ -28,7 +28,6 @@ enum {
     KILN__CPU_PIECE =
         64, /* tiles that a thread computes alone between two looks at cancel and deadline, at most */
     KILN__CPU_DRAIN = 4096, /* tiles thrown away at once after a cancel */
-    KILN__CPU_QUANTUM = 16, /* claims a worker makes in one run while others are active */
     KILN__CPU_STRETCH = 64, /* regions computed alone between two looks at whether others want the thread */
     KILN__CPU_GRAIN_MAX = 1024, /* tiles that a thread claims at once, when they are tiny */
     KILN__CPU_SPIN_US = 20,     /* as long as waking a parked thread takes */
@@ -39,9 +38,13 @@ enum {
 /* What one of the pool's threads adds to kiln__cpu_run.helpers: itself, and itself among the pool's. */
 enum { KILN__CPU_INSIDE = 1 << 16, KILN__CPU_HELPER = KILN__CPU_INSIDE + 1 };
 
-/* Polls between two looks at the clock. A test that enumerates states wants fewer. */
+/* Polls between two looks at the clock; claims that one of the pool's threads makes in one run while others are active. A
+ * test that enumerates states wants fewer. */
 #ifndef KILN__CPU_POLLS
 #define KILN__CPU_POLLS 16
+#endif
+#ifndef KILN__CPU_QUANTUM
+#define KILN__CPU_QUANTUM 16
 #endif
 
 /* A region's tiles: the claim word has 32 bits for them, half of which is room for late claims. */

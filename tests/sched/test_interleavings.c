@@ -3,12 +3,16 @@
  * explorer (explore.h says what is and what is not covered); a kernel has a point in the middle of each tile. A thread
  * without work gives up at its second look at the clock; waiting longer is standing still before that look.
  *
- * Each case creates an executor, whose workers may be as late as they like, submits, waits, checks, and destroys all.
+ * Each case creates an executor, whose workers may be as late as they like, submits, waits, checks, and destroys all;
+ * a guest comes whenever it likes.
  * KILN_INTERLEAVINGS=all: the large cases too (make interleavings); few: the small ones only. KILN_INTERLEAVING=name: that
  * case only. */
 #define _DEFAULT_SOURCE /* the executor's sources want it */
 #define HOOKED_SIMULATED
-#define KILN__CPU_POLLS 1
+#define KILN__CPU_POLLS   1
+#define KILN__CPU_QUANTUM quantum
+#include <stdint.h>
+static uint32_t quantum; /* of the present case */
 #include "hooked_executor.h"
 
 #include "explore.h"
@@ -98,11 +102,19 @@ enum { MAX_REGIONS = 4, MAX_TILES = 4, MAX_JOBS = 2, MAX_BESIDE = 2, NEVER = 255
 /* Some hundred to a million states; a few million; many millions. */
 typedef enum size { SMALL, MEDIUM, LARGE } size;
 
+/* When a guest leaves: when it is dismissed, behind the last submission or at any moment; when there is nothing to do;
+ * when its time is over, which may be at any moment. */
+typedef enum guest { NO_GUEST, STAYS, DISMISSED, BRIEF, GETS_LATE } guest;
+
 typedef struct example {
     const char *name;
     const char *
         regions; /* a record each: '2', '3', …: so many tiles, shared; '1': one thread's; 'o' behind: observed */
     uint32_t threads;
+    uint32_t pool; /* threads of a pool made by hand, one of them a guest; 0: the executor has its own */
+    guest guest;
+    bool turns;   /* of two sessions, with each claim; else with every 16 */
+    bool crowded; /* only one of that pool's threads is meant to be awake */
     size size;
     bool direct; /* table->run instead of submit and wait */
     bool poll;   /* nobody waits, or only once with a limit */
@@ -118,6 +130,9 @@ typedef struct example {
         preemptions; /* + 1; 0: no limit. The end must be reached without any more: nobody runs in circles until
                            another thread has its processor back */
 } example;
+
+/* For waits that end when it gets late. */
+static const int64_t until_late = INT64_C(500000) * EXPLORE_LATE * 1000;
 
 typedef struct job job;
 
@@ -138,6 +153,14 @@ struct job {
     uint8_t observed, done_calls;
     pthread_t beside[MAX_BESIDE];
 };
+
+/* A guest's stay, and who ends it. */
+typedef struct visit {
+    kiln_cpu_pool *pool;
+    guest kind;
+    bool left;
+    pthread_t guest, host;
+} visit;
 
 static void require(bool ok, const char *what) {
     if (!ok)
@@ -255,8 +278,7 @@ static void finish_job(job *j, uint32_t time) {
     const example *x = j->example;
     const kiln__executor_table *table = j->executor->table;
     if (!x->direct && (!x->poll || x->late)) {
-        kiln_status status =
-            table->wait(j->executor, &j->run, x->late ? INT64_C(500000) * EXPLORE_LATE * 1000 : -1);
+        kiln_status status = table->wait(j->executor, &j->run, x->late ? until_late : -1);
         if (x->late && !x->poll && status == KILN_ERROR_TIMEOUT)
             status = table->wait(j->executor, &j->run, -1);
         require(status == KILN_OK || (x->poll && status == KILN_ERROR_TIMEOUT), "wait");
@@ -283,6 +305,35 @@ static void finish_job(job *j, uint32_t time) {
         require(j->views[r].begun[0] == 0, "a tile behind a region that failed");
 }
 
+static void *be_guest(void *context) {
+    visit *v = context;
+    const int64_t limit = v->kind == BRIEF ? 0 : v->kind == GETS_LATE ? until_late : -1;
+    require(kiln_cpu_pool_help(v->pool, limit) == KILN_OK, "help");
+    explore_point("has left", "the guest", &v->left, sizeof v->left);
+    v->left = true;
+    return NULL;
+}
+
+static void *dismiss(void *context) {
+    kiln_cpu_pool_dismiss(((visit *)context)->pool);
+    return NULL;
+}
+
+static void begin_visit(visit *v) {
+    require(pthread_create(&v->guest, NULL, be_guest, v) == 0, "create");
+    if (v->kind == DISMISSED)
+        require(pthread_create(&v->host, NULL, dismiss, v) == 0, "create");
+}
+
+static void end_visit(visit *v) {
+    if (v->kind == DISMISSED)
+        pthread_join(v->host, NULL);
+    while (!v->left && v->pool->present == v->pool->n_workers)
+        explore_idle(); /* until it has come: those who come behind a dismissal stay */
+    kiln_cpu_pool_dismiss(v->pool);
+    pthread_join(v->guest, NULL);
+}
+
 static void *arena_alloc(void *context, size_t bytes, size_t alignment) {
     (void)context;
     return explore_alloc(bytes, alignment);
@@ -296,13 +347,19 @@ static void arena_free(void *context, void *p, size_t bytes) {
 static void whole_life(const void *context) {
     const example *x = context;
     const kiln_allocator arena = {NULL, arena_alloc, arena_free};
-    const kiln_cpu_options options = {.threads = x->threads, .oversubscribe = true};
+    const kiln_cpu_pool_options shared = {.threads = x->pool, .guests = 1, .oversubscribe = !x->crowded};
+    visit v = {.kind = x->guest};
     const uint32_t jobs = x->jobs > 0 ? x->jobs : 1, times = x->times > 0 ? x->times : 1;
     kiln_executor *e = NULL;
     job *all[MAX_JOBS];
+    if (x->pool > 0)
+        require(kiln_cpu_pool_create(&arena, &shared, &v.pool, NULL) == KILN_OK, "create the pool");
+    const kiln_cpu_options options = {.threads = x->threads, .pool = v.pool, .oversubscribe = v.pool == NULL};
     require(kiln_cpu_executor_create(&arena, &options, &e, NULL) == KILN_OK, "create");
     for (uint32_t i = 0; i < jobs; i++)
         all[i] = make_job(x, e);
+    if (x->guest != NO_GUEST)
+        begin_visit(&v);
     for (uint32_t time = 0; time < times; time++) {
         for (uint32_t i = 0; i < jobs; i++)
             start_job(all[i], time);
@@ -317,7 +374,10 @@ static void whole_life(const void *context) {
         if (!x->early)
             e->table->release(e, &all[i]->run);
     }
+    if (x->guest != NO_GUEST)
+        end_visit(&v);
     require(kiln_executor_destroy(e, NULL) == KILN_OK, "destroy");
+    require(kiln_cpu_pool_destroy(v.pool, NULL) == KILN_OK, "destroy the pool");
 }
 
 /* ---- all of them ------------------------------------------------------------------------------------ */
@@ -357,6 +417,54 @@ static const example examples[] = {
     {.name = "2 threads, two wait", .regions = "2", .threads = 2, .waiters = 1},
     {.name = "2 threads, nothing to do", .regions = "", .threads = 2, .waiters = 1, .times = 2},
     {.name = "2 threads, two sessions", .regions = "21", .threads = 2, .jobs = 2},
+    {.name = "2 threads, taking turns", .regions = "21", .threads = 2, .jobs = 2, .turns = true},
+    {.name = "a guest", .regions = "2", .threads = 2, .pool = 2, .guest = STAYS, .times = 2},
+    {.name = "a guest, nobody waits",
+     .regions = "12",
+     .threads = 2,
+     .pool = 2,
+     .guest = STAYS,
+     .poll = true,
+     .times = 2},
+    {.name = "a guest, left alone",
+     .regions = "12",
+     .threads = 2,
+     .pool = 2,
+     .guest = STAYS,
+     .late = true,
+     .poll = true,
+     .size = MEDIUM},
+    {.name = "a guest, dismissed", .regions = "21", .threads = 2, .pool = 2, .guest = DISMISSED},
+    {.name = "a guest, a limit", .regions = "21", .threads = 2, .pool = 2, .guest = GETS_LATE},
+    {.name = "a guest, brief", .regions = "212", .threads = 2, .pool = 2, .guest = BRIEF},
+    {.name = "a guest, two sessions",
+     .regions = "11",
+     .threads = 2,
+     .pool = 2,
+     .guest = DISMISSED,
+     .jobs = 2,
+     .turns = true,
+     .size = MEDIUM},
+    {.name = "a guest and a worker",
+     .regions = "1",
+     .threads = 3,
+     .pool = 3,
+     .guest = DISMISSED,
+     .poll = true,
+     .size = MEDIUM},
+    {.name = "a guest or a worker",
+     .regions = "21",
+     .threads = 2,
+     .pool = 3,
+     .guest = DISMISSED,
+     .poll = true},
+    {.name = "a guest, one awake",
+     .regions = "21",
+     .threads = 3,
+     .pool = 3,
+     .guest = BRIEF,
+     .poll = true,
+     .crowded = true},
     {.name = "3 threads", .regions = "3", .threads = 3, .size = MEDIUM},
     {.name = "3 threads, run", .regions = "13", .threads = 3, .direct = true, .size = MEDIUM},
     {.name = "3 threads, nobody waits", .regions = "32", .threads = 3, .poll = true, .size = MEDIUM},
@@ -371,6 +479,27 @@ static const example examples[] = {
     {.name = "3 threads, false wake-ups", .regions = "2", .threads = 3, .spurious = 1, .size = LARGE},
     {.name = "3 threads, two wait", .regions = "2", .threads = 3, .waiters = 1, .size = LARGE},
     {.name = "3 threads, two sessions", .regions = "2", .threads = 3, .jobs = 2, .size = LARGE},
+    {.name = "a guest, a worker, a limit",
+     .regions = "1",
+     .threads = 3,
+     .pool = 3,
+     .guest = GETS_LATE,
+     .poll = true,
+     .size = LARGE},
+    {.name = "a guest, all three",
+     .regions = "1",
+     .threads = 3,
+     .pool = 3,
+     .guest = DISMISSED,
+     .size = LARGE},
+    {.name = "a guest, taking turns",
+     .regions = "21",
+     .threads = 2,
+     .pool = 2,
+     .guest = DISMISSED,
+     .jobs = 2,
+     .turns = true,
+     .size = LARGE},
 };
 
 /* "few", for slow machines; "all"; else what takes some ten seconds. */
@@ -407,8 +536,9 @@ static void interleavings(void **state) {
             left_out++;
             continue;
         }
-        const explore_limits limits = {x->late, x->spurious, x->preemptions - 1,
+        const explore_limits limits = {x->late || x->guest == GETS_LATE, x->spurious, x->preemptions - 1,
                                        x->size == LARGE ? UINT32_MAX / 2 : 12000000};
+        quantum = x->turns ? 1 : 16;
         explore_result r = explore(whole_life, x, &limits);
         say(x, &r);
         if (r.failure != NULL)
