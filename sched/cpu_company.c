@@ -31,8 +31,8 @@ bool kiln__cpu_habit_begin(kiln__cpu_habit *h, int64_t spin_ns, bool asleep) {
         h->close += h->close < CLOSE;
     } else { /* who was awake after the last run is asleep */
         h->close = 0;
-        if (comparing(
-                h)) /* from the beginning: else short bursts of runs might have company for ever, and never settle */
+        /* From the beginning: else short bursts of runs might have company for ever, and never settle. */
+        if (comparing(h))
             h->window = h->runs = 0;
     }
     return h->close == CLOSE && (comparing(h) ? h->window % 2 == 1 : h->company);
