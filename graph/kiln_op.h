@@ -221,7 +221,8 @@ typedef struct kiln_kernel {
      * NULL. */
     kiln_status (*run)(const kiln_args *args, kiln_tile *tile);
     /* For the counts of this run, asked with `tiles`; data is not to be read, and an attribute that follows a slot may be
-     * of an earlier run. NULL: not known; a microsecond per tile is assumed. */
+     * of an earlier run. NULL: not known; a microsecond per tile is assumed, and tiles that take much less are shared for
+     * nothing. */
     kiln_cost (*cost)(const kiln_args *args);
 } kiln_kernel;
 

@@ -337,8 +337,10 @@ static bool spin(kiln__cpu_lane *lane, uint32_t *polls) {
     kiln__pause();
     if (++*polls % KILN__CPU_POLLS != 0)
         return true;
-    if (*polls % 4096 == 0)
-        sched_yield(); /* a long spin by request: let those with tiles run */
+    if (*polls % 4096 == 0) { /* a long spin by request: let those with tiles run, */
+        sched_yield();
+        lane->emptied = 0; /* and look whether somebody published, and was held up before it said so */
+    }
     const int64_t now = kiln__now_ns(), before = lane->looked;
     lane->looked = now;
     if (lane->idle_since == 0)

@@ -25,7 +25,7 @@ mutate() {
 targets=$(sed '/^#/d' "$list" | cut -f4 | tr ' ' '\n' | sort -u | sed 's|\(.*\)/\(.*\)|../out/tests/\1/test_\2|')
 build $targets || { tail -n 20 "$log"; exit 1; }
 for t in $targets; do
-    timeout 300 "$t" >"$log" 2>&1 || { echo "kiln: $t fails without any mutation"; tail -n 20 "$log"; exit 1; }
+    timeout 600 "$t" >"$log" 2>&1 || { echo "kiln: $t fails without any mutation"; tail -n 20 "$log"; exit 1; }
 done
 while IFS= read -r row; do
     line=$((line + 1))
@@ -44,7 +44,7 @@ while IFS= read -r row; do
     list_of=$(for t in $tests; do echo "../out/tests/${t%/*}/test_${t#*/}"; done)
     if build $list_of; then
         for t in $list_of; do
-            timeout 120 "$t" >"$log" 2>&1 || { by=$(basename "$t"); break; }
+            timeout 400 "$t" >"$log" 2>&1 || { by=$(basename "$t"); break; }
         done
     else
         echo "tests/mutations.txt:$line: does not compile:"; tail -n 5 "$log"
