@@ -14,7 +14,8 @@ static size_t mark_bytes(void) {
 /* Children get it as zeroes: Linux 4.14, macOS. Else the call fails. */
 static bool wipe_on_fork(void *page) {
 #if defined(__linux__) && defined(MADV_WIPEONFORK)
-    return madvise(page, mark_bytes(), MADV_WIPEONFORK) == 0;
+    /* Emulators (qemu-user) accept any advice and follow none: who accepts -1 is not believed. */
+    return madvise(page, mark_bytes(), -1) != 0 && madvise(page, mark_bytes(), MADV_WIPEONFORK) == 0;
 #elif defined(__APPLE__)
     return minherit(page, mark_bytes(), VM_INHERIT_ZERO) == 0;
 #else
