@@ -244,8 +244,8 @@ typedef struct kiln_fence {
     uint64_t sequence;
 } kiln_fence;
 
-/* Starts a run; *fence is what to wait for, and stays as it was on failure. Everything is checked before anything runs, and nothing is
- * allocated. With an executor of one thread the run makes progress in kiln_wait only.
+/* Starts a run; *fence is what to wait for, and stays as it was on failure. Everything is checked before anything
+ * runs, and nothing is allocated. With an executor of one thread the run makes progress in kiln_wait only.
  * Errors: KILN_ERROR_ARGUMENT (session or fence is NULL), KILN_ERROR_BUSY (this session is running, or
  * another one that uses a state which either of them writes), KILN_ERROR_DIRTY (a state may be half written),
  * KILN_ERROR_BINDING (a storage without bytes; overlaps), KILN_ERROR_LIMIT and KILN_ERROR_OVERFLOW (at the

@@ -20,8 +20,8 @@ extern "C" {
 /* Begins a profile of the runs that follow, with room for about `calls` kernel calls of each thread (32 bytes each, taken
  * at once). A call takes all of that, or half where it follows another at once; a run takes half as well, of each thread
  * that computes for it, and a region opened for others, of the thread that opens it. What comes beyond that is dropped;
- * dropped calls are counted. 0 ends it and frees its memory. In both cases what was noted
- * before is gone. Errors, after which all is as it was: KILN_ERROR_ARGUMENT (NULL), KILN_ERROR_BUSY (a submission runs), KILN_ERROR_MEMORY,
+ * dropped calls are counted. 0 ends it and frees its memory. In both cases what was noted before is gone. Errors, after
+ * which all is as it was: KILN_ERROR_ARGUMENT (NULL), KILN_ERROR_BUSY (a submission runs), KILN_ERROR_MEMORY,
  * KILN_ERROR_OVERFLOW (so many calls have no size). From the session's thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_profile(kiln_session *session, size_t calls,
                                                           kiln_error *error);

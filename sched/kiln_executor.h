@@ -26,10 +26,11 @@ typedef void (*kiln_parallel_for)(void *context, uint32_t n, void (*body)(void *
 /* Zeroed fields mean the default. */
 typedef struct kiln_cpu_options {
     /* Threads that compute, the one that waits included; 0: as many as the pool has (more are not to be had), without
-     * a pool one per processor that this process may use (a container's quota of their time is not known here: ask for fewer there). With 1 no other thread takes part: a submission makes
-     * progress inside kiln_wait only, which is also so with parallel_for. Threads that sleep are woken for work that
-     * lasts longer than their waking; whether they help with less, where calls of kiln_run follow one another
-     * closely, is measured while they do, and what was faster is kept. */
+     * a pool one per processor that this process may use (a container's quota of their time is not known here: ask
+     * for fewer there). With 1 no other thread takes part: a submission makes progress inside kiln_wait only, which
+     * is also so with parallel_for. Threads that sleep are woken for work that lasts longer than their waking;
+     * whether they help with less, where calls of kiln_run follow one another closely, is measured while they do,
+     * and what was faster is kept. */
     uint32_t threads;
     /* Of threads of its own, so not with a pool or parallel_for; as in kiln_cpu_pool_options, which has more: for
      * affinity, priority, stack size, names and guests, make a pool. */

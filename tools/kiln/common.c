@@ -315,8 +315,8 @@ int trace_begin(kiln_session *session, const char *path) {
     kiln_error error;
     kiln__out_file out;
     struct stat info;
-    if (stat(path, &info) != 0 ||
-        S_ISREG(info.st_mode)) { /* a pipe's reader would take the second opening for another's */
+    /* Not a pipe: its reader would take the second opening for another's. */
+    if (stat(path, &info) != 0 || S_ISREG(info.st_mode)) {
         if (!out_open(&out, path))
             return EXIT_FAILED;
         (void)kiln__out_finish(&out, false); /* it was only to see whether it can be made */
