@@ -23,11 +23,20 @@ static void write_again(const kiln_gguf *g) {
     for (size_t i = 0; i < kiln_gguf_kv_count(g); i++)
         if (strcmp(kiln_gguf_kv_at(g, i)->key, "general.alignment") != 0)
             check(kiln_gguf_writer_add_kv(w, kiln_gguf_kv_at(g, i)) == KILN_OK);
+    /* Names that are read may be longer than those that are written. */
+    bool written = true;
     for (size_t i = 0; i < kiln_gguf_tensor_count(g); i++) {
         const kiln_gguf_tensor *t = kiln_gguf_tensor_at(g, i);
-        check(kiln_gguf_writer_add_tensor(w, t->name, t->type, t->ndim, t->dims, t->data) == KILN_OK);
+        kiln_status status = kiln_gguf_writer_add_tensor(w, t->name, t->type, t->ndim, t->dims, t->data);
+        written = written && strlen(t->name) <= 63;
+        check(status == (written ? KILN_OK : KILN_ERROR_LIMIT));
     }
-    check(kiln_gguf_writer_write_memory(w, &bytes, &size, &error) == KILN_OK);
+    kiln_status status = kiln_gguf_writer_write_memory(w, &bytes, &size, &error);
+    check(status == (written ? KILN_OK : KILN_ERROR_LIMIT));
+    if (!written) {
+        kiln_gguf_writer_destroy(w);
+        return;
+    }
     kiln_gguf_bytes part = {bytes, size, NULL};
     check(kiln_gguf_open_memory(&part, 1, NULL, &again, &error) == KILN_OK);
     check(kiln_gguf_tensor_count(again) == kiln_gguf_tensor_count(g));

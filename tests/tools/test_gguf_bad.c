@@ -138,10 +138,13 @@ static void places_of_tensors_are_checked(void **state) {
     put_tensor(&b, "a", 1, dims, 0, 0);
     put_end(&b, 32, 31);
     expect_built(&b, KILN_ERROR_FORMAT, "tensor 'a' takes 32 bytes at offset 0, but the data section has 31");
-    put_start(&b, 1, 0);
-    put_tensor(&b, "a", 1, (const uint64_t[]){7}, 0, 0);
-    put_end(&b, 32, 31);
-    expect_built(&b, KILN_ERROR_FORMAT, "truncated in the padding after its last tensor");
+    for (size_t data = 27; data <= 33; data++) {
+        put_start(&b, 1, 0);
+        put_tensor(&b, "a", 1, (const uint64_t[]){7}, 0, 0);
+        put_end(&b, 32, data);
+        /* Padding holds no data: all, some or none of it may be there. */
+        expect_built(&b, data < 28 ? KILN_ERROR_FORMAT : KILN_OK, "takes 28 bytes at offset 0");
+    }
     put_start(&b, 1, 0);
     put_tensor(&b, "a", 3, none, 0, 0);
     put_end(&b, 32, 0);
@@ -162,32 +165,66 @@ static void places_of_tensors_are_checked(void **state) {
 
 static void alignment_and_padding_are_checked(void **state) {
     (void)state;
-    static const uint32_t bad[] = {0, 1, 4, 12, 24, 48, (1u << 24) + 8, 1u << 25, UINT32_MAX};
+    static const uint32_t bad[] = {0, 3, 6, 12, 24, 48, (1u << 24) + 8, 1u << 25, UINT32_MAX};
     built b;
     for (size_t i = 0; i < COUNT(bad); i++) {
         put_start(&b, 0, 1);
         put_key_u32(&b, "general.alignment", bad[i]);
         expect_built(&b, KILN_ERROR_FORMAT, "general.alignment");
     }
-    for (uint32_t alignment = 8; alignment <= 1024; alignment *= 2) {
+    for (uint32_t alignment = 1; alignment <= 1024; alignment *= 2) {
         put_start(&b, 1, 1);
         put_key_u32(&b, "general.alignment", alignment);
-        put_tensor(&b, "a", 1, (const uint64_t[]){1}, 0, alignment);
-        put_end(&b, alignment, 2 * alignment);
+        /* The header takes 92 bytes. */
+        put_tensor(&b, "abc", 1, (const uint64_t[]){1}, 0, alignment < 4 ? 4 : alignment);
+        put_end(&b, alignment, 8 + 2 * alignment);
         expect_built(&b, KILN_OK, "");
     }
     put_start(&b, 0, 1);
     put_key_u32(&b, "k", 1);
     expect_built(&b, KILN_OK, ""); /* ends with the header, 41 bytes */
-    for (size_t size = 42; size < 64; size++) {
+    for (size_t size = 42; size <= 65; size++) {
         b.bytes[size - 1] = 0;
         b.size = size;
-        expect_built(&b, KILN_ERROR_FORMAT, "truncated in the padding after its header");
+        expect_built(&b, KILN_OK, ""); /* padding, and after it what is ignored */
     }
-    b.size = 64;
-    expect_built(&b, KILN_OK, "");
-    b.size = 65; /* what follows is ignored */
-    expect_built(&b, KILN_OK, "");
+}
+
+/* With an alignment below what an element needs, each tensor's place decides. */
+static void elements_are_aligned(void **state) {
+    (void)state;
+    static const struct {
+        const char *type, *name; /* the header takes 89 bytes and the name */
+        uint32_t alignment;
+        uint64_t offset;
+        const char *says; /* NULL: opens */
+    } rows[] = {
+        {"f32", "abc", 1, 0, NULL},
+        {"f32", "abc", 1, 4, NULL},
+        {"f32", "a", 1, 2, NULL},
+        {"f32", "abc", 2, 2, "tensor 'abc' of type f32 lies at byte 94, expected a multiple of 4"},
+        {"f32", "a", 1, 0, "tensor 'a' of type f32 lies at byte 90, expected a multiple of 4"},
+        {"f32", "a", 2, 1, "tensor 'a' has offset 1, expected a multiple of the alignment 2"},
+        {"i64", "abc", 4, 4, NULL},
+        {"i64", "abc", 4, 0, "tensor 'abc' of type i64 lies at byte 92, expected a multiple of 8"},
+        {"f64", "abc", 1, 4, NULL},
+        {"f64", "abc", 1, 0, "tensor 'abc' of type f64 lies at byte 92, expected a multiple of 8"},
+        {"f16", "a", 1, 0, NULL},
+        {"bf16", "ab", 1, 0, "tensor 'ab' of type bf16 lies at byte 91, expected a multiple of 2"},
+        {"q8_0", "a", 1, 0, NULL},
+        {"q4_K", "ab", 1, 0, "tensor 'ab' of type q4_K lies at byte 91, expected a multiple of 2"},
+        {"i8", "ab", 1, 3, NULL},
+        {"mxfp4", "ab", 1, 3, NULL},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        built b;
+        put_start(&b, 1, 1);
+        put_key_u32(&b, "general.alignment", rows[i].alignment);
+        put_tensor(&b, rows[i].name, 1, (const uint64_t[]){256},
+                   kiln_gguf_tensor_type_by_name(rows[i].type)->id, rows[i].offset);
+        put_end(&b, rows[i].alignment, 2200);
+        expect_built(&b, rows[i].says ? KILN_ERROR_FORMAT : KILN_OK, rows[i].says ? rows[i].says : "");
+    }
 }
 
 /* ---- Truncation and damage -------------------------------------------------------------------------- */
@@ -209,6 +246,33 @@ static size_t next_cut(size_t cut, size_t header, size_t size) {
     return cut + (cut < header ? 997 : 4099);
 }
 
+/* Where the last tensor's bytes end, in bytes from the start of the file; 0 without tensors. */
+static size_t data_end(const kiln_gguf *g) {
+    size_t end = 0;
+    for (size_t i = 0; i < kiln_gguf_tensor_count(g); i++) {
+        const kiln_gguf_tensor *t = kiln_gguf_tensor_at(g, i);
+        if ((size_t)(t->part_offset + t->bytes) > end)
+            end = (size_t)(t->part_offset + t->bytes);
+    }
+    return end;
+}
+
+/* Of the last cuts only those that take nothing but padding open. */
+static void cut_padding(const unsigned char *bytes, size_t size, size_t end, size_t alignment,
+                        const char *name) {
+    size_t least = size;
+    for (size_t back = 1; back <= 64 && back < size; back++) {
+        uint64_t hash;
+        if (open_copy(bytes, size - back, &hash, NULL) != KILN_OK)
+            continue;
+        if (least != size - back + 1)
+            fail_msg("%s cut to %zu bytes opens, and to %zu does not", name, size - back, size - back + 1);
+        least = size - back;
+    }
+    if (end != 0 ? least != end : size - least >= alignment)
+        fail_msg("%s of %zu bytes opens from %zu bytes on, but its data ends at %zu", name, size, least, end);
+}
+
 static void truncated_anywhere_is_refused(void **state) {
     (void)state;
     size_t cuts = 0;
@@ -221,12 +285,12 @@ static void truncated_anywhere_is_refused(void **state) {
             free(bytes);
             continue;
         }
-        size_t header = (size_t)kiln_gguf_part_at(g, 0)->data_offset;
+        size_t header = (size_t)kiln_gguf_part_at(g, 0)->data_offset, end = data_end(g);
+        size_t alignment = kiln_gguf_part_at(g, 0)->alignment, last = end != 0 ? end : size - alignment + 1;
         kiln_gguf_destroy(g);
-        for (size_t cut = 0; cut < size; cut = next_cut(cut, header, size), cuts++)
+        for (size_t cut = 0; cut < last; cut = next_cut(cut, header, size), cuts++)
             expect_refused(bytes, cut, gguf_valid[f]);
-        for (size_t back = 1; back <= 64 && back < size; back++, cuts++)
-            expect_refused(bytes, size - back, gguf_valid[f]);
+        cut_padding(bytes, size, end, alignment, gguf_valid[f]);
         free(bytes);
     }
     printf("truncation: %zu cuts\n", cuts);
@@ -357,6 +421,7 @@ int main(void) {
         cmocka_unit_test(names_and_keys_are_checked),
         cmocka_unit_test(places_of_tensors_are_checked),
         cmocka_unit_test(alignment_and_padding_are_checked),
+        cmocka_unit_test(elements_are_aligned),
         cmocka_unit_test(truncated_anywhere_is_refused),
         cmocka_unit_test(damage_is_survived),
         cmocka_unit_test(wrong_use_is_an_error),

@@ -385,12 +385,20 @@ static void wrong_tensors_are_refused(void **state) {
                   "data is NULL");
     w = new_writer();
     expect_failed(w, kiln_gguf_writer_add_tensor(w, "", f32, 1, dims, dims), KILN_ERROR_ARGUMENT, "is empty");
+    /* The longest name that ggml reads. */
     char name[300];
     memset(name, 'n', sizeof name);
-    name[256] = '\0';
+    name[63] = '\0';
     w = new_writer();
-    expect_failed(w, kiln_gguf_writer_add_tensor(w, name, f32, 1, dims, dims), KILN_ERROR_LIMIT,
-                  "at most 255");
+    assert_int_equal(kiln_gguf_writer_add_tensor(w, name, f32, 1, dims, dims), KILN_OK);
+    kiln_gguf_writer_destroy(w);
+    for (size_t size = 64; size <= 256; size += 64) {
+        memset(name, 'n', sizeof name);
+        name[size] = '\0';
+        w = new_writer();
+        expect_failed(w, kiln_gguf_writer_add_tensor(w, name, f32, 1, dims, dims), KILN_ERROR_LIMIT,
+                      "at most 63 are allowed: ggml refuses a file with a longer one");
+    }
 }
 
 static void what_stands_twice_is_refused(void **state) {

@@ -22,7 +22,8 @@
 
 #define GGUF_MAX_KEY       65535
 #define GGUF_MAX_NAME      255
-#define GGUF_MIN_ALIGNMENT 8
+#define GGUF_MAX_WRITTEN   63 /* of a tensor name, that ggml reads: GGML_MAX_NAME less its NUL */
+#define GGUF_MIN_ALIGNMENT 1
 #define GGUF_MAX_ALIGNMENT (1u << 24)
 #define GGUF_HEADER_SIZE   24
 #define GGUF_MIN_KV        14 /* u64 length, one byte of key, u32 type, one byte of value */

@@ -360,10 +360,6 @@ kiln_status kiln_gguf__parse(const kiln_allocator *a, gguf_file *file, uint32_t 
     }
     file->part.data_offset = ((int64_t)c.at + file->part.alignment - 1) / file->part.alignment *
                              file->part.alignment; /* the file is below 2^62 bytes */
-    if (tensor_count == 0 && c.at < c.size && file->part.data_offset > (int64_t)c.size)
-        return GGUF_FAIL(c.label, error, KILN_ERROR_FORMAT,
-                         "truncated in the padding after its header: %zu bytes, expected %zu or %" PRId64,
-                         c.size, c.at, file->part.data_offset);
     if (tensor_count == 0)
         return KILN_OK;
     return kiln_gguf__tensors_place(a, file, tensors, first, error);

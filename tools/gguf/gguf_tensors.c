@@ -74,38 +74,50 @@ static kiln_status check_overlaps(const kiln_allocator *a, const gguf_label *lab
     return status;
 }
 
+/* Where a tensor's elements may begin: numbers at multiples of their size, and blocks, which begin with or hold
+ * an f16, at even bytes. */
+static int64_t element_alignment(const kiln_gguf_tensor_type *type) {
+    return type->block == 1 ? type->bytes : type->bytes % 2 == 0 ? 2 : 1;
+}
+
+/* Checks where one tensor lies and fills in its pointer. `room` is the size of the data section. */
+static kiln_status place(const gguf_file *file, gguf_tensor_entry *e, int64_t room, kiln_error *error) {
+    const kiln_gguf_part *part = &file->part;
+    kiln_gguf_tensor *t = &e->tensor;
+    if (t->offset % part->alignment != 0)
+        return GGUF_FAIL(&file->label, error, KILN_ERROR_FORMAT,
+                         "tensor '%.*s' has offset %" PRId64
+                         ", expected a multiple of the alignment %" PRIu32,
+                         GGUF_NAME(e), t->offset, part->alignment);
+    if (t->offset > room || t->bytes > room - t->offset)
+        return GGUF_FAIL(&file->label, error, KILN_ERROR_FORMAT,
+                         "tensor '%.*s' takes %" PRId64 " bytes at offset %" PRId64
+                         ", but the data section has %" PRId64 ": truncated or damaged",
+                         GGUF_NAME(e), t->bytes, t->offset, room);
+    t->part_offset = part->data_offset + t->offset;
+    int64_t needed = element_alignment(t->type);
+    if (t->part_offset % needed != 0)
+        return GGUF_FAIL(&file->label, error, KILN_ERROR_FORMAT,
+                         "tensor '%.*s' of type %s lies at byte %" PRId64 ", expected a multiple of %" PRId64
+                         ": write the file again with a general.alignment of 32",
+                         GGUF_NAME(e), t->type->name, t->part_offset, needed);
+    t->data = (const unsigned char *)part->base + t->part_offset;
+    return KILN_OK;
+}
+
 kiln_status kiln_gguf__tensors_place(const kiln_allocator *a, const gguf_file *file, gguf_tensors *tensors,
                                      size_t first, kiln_error *error) {
     const kiln_gguf_part *part = &file->part;
-    int64_t size = (int64_t)part->size, room = size - part->data_offset, end = 0;
+    int64_t size = (int64_t)part->size, room = size - part->data_offset;
     if (room < 0)
         return GGUF_FAIL(&file->label, error, KILN_ERROR_FORMAT,
                          "truncated: %" PRId64 " bytes, but tensor data begins at byte %" PRId64, size,
                          part->data_offset);
     for (size_t i = first; i < tensors->count; i++) {
-        gguf_tensor_entry *e = &tensors->items[i];
-        kiln_gguf_tensor *t = &e->tensor;
-        if (t->offset % part->alignment != 0)
-            return GGUF_FAIL(&file->label, error, KILN_ERROR_FORMAT,
-                             "tensor '%.*s' has offset %" PRId64
-                             ", expected a multiple of the alignment %" PRIu32,
-                             GGUF_NAME(e), t->offset, part->alignment);
-        if (t->offset > room || t->bytes > room - t->offset)
-            return GGUF_FAIL(&file->label, error, KILN_ERROR_FORMAT,
-                             "tensor '%.*s' takes %" PRId64 " bytes at offset %" PRId64
-                             ", but the data section has %" PRId64 ": truncated or damaged",
-                             GGUF_NAME(e), t->bytes, t->offset, room);
-        if (t->offset + t->bytes > end)
-            end = t->offset + t->bytes;
-        t->part_offset = part->data_offset + t->offset;
-        t->data = (const unsigned char *)part->base + t->part_offset;
+        kiln_status status = place(file, &tensors->items[i], room, error);
+        if (status != KILN_OK)
+            return status;
     }
-    int64_t padded = (end + part->alignment - 1) / part->alignment * part->alignment;
-    if (padded > room)
-        return GGUF_FAIL(&file->label, error, KILN_ERROR_FORMAT,
-                         "truncated in the padding after its last tensor: %" PRId64
-                         " bytes, expected %" PRId64,
-                         size, part->data_offset + padded);
     return check_overlaps(a, &file->label, tensors, first, error);
 }
 

@@ -32,8 +32,10 @@ void kiln_gguf_writer_destroy(kiln_gguf_writer *writer) {
 
 /* ---- Adding keys ------------------------------------------------------------------------------------ */
 
-/* The status to return before doing anything, KILN_OK to go on. */
-static kiln_status check_name(kiln_gguf_writer *w, const char *what, const char *name, size_t most) {
+/* The status to return before doing anything, KILN_OK to go on. `why` ends the message about a name of more
+ * than `most` bytes. */
+static kiln_status check_name(kiln_gguf_writer *w, const char *what, const char *name, size_t most,
+                              const char *why) {
     if (w == NULL)
         return KILN_ERROR_ARGUMENT;
     if (w->failed.status != KILN_OK)
@@ -43,8 +45,8 @@ static kiln_status check_name(kiln_gguf_writer *w, const char *what, const char 
     size_t size = strlen(name);
     if (size > most)
         return WRITE_FAIL(w, KILN_ERROR_LIMIT,
-                          "GGUF writer: %s '%.64s...' is %zu bytes long, at most %zu are allowed", what, name,
-                          size, most);
+                          "GGUF writer: %s '%.*s...' is %zu bytes long, at most %zu are allowed%s", what,
+                          kiln_gguf__clip(name, size), name, size, most, why);
     const char *wrong = kiln_gguf__bad_name(name, size);
     if (wrong != NULL)
         return WRITE_FAIL(w, KILN_ERROR_ARGUMENT, "GGUF writer: %s '%.120s' %s", what, name, wrong);
@@ -53,7 +55,7 @@ static kiln_status check_name(kiln_gguf_writer *w, const char *what, const char 
 
 /* Begins a key whose value takes `size` more bytes after its type. */
 static kiln_status begin_kv(kiln_gguf_writer *w, const char *key, kiln_gguf_type type, size_t size) {
-    kiln_status status = check_name(w, "key", key, GGUF_MAX_KEY);
+    kiln_status status = check_name(w, "key", key, GGUF_MAX_KEY, "");
     if (status != KILN_OK)
         return status;
     size_t key_size = strlen(key), need;
@@ -149,7 +151,7 @@ static kiln_status begin_array(kiln_gguf_writer *w, const char *key, kiln_gguf_t
 
 kiln_status kiln_gguf_writer_add_array(kiln_gguf_writer *writer, const char *key, kiln_gguf_type element,
                                        const void *values, size_t count) {
-    kiln_status status = check_name(writer, "key", key, GGUF_MAX_KEY);
+    kiln_status status = check_name(writer, "key", key, GGUF_MAX_KEY, "");
     if (status != KILN_OK)
         return status;
     size_t scalar = (unsigned)element < KILN_GGUF_TYPE_COUNT ? kiln_gguf__scalar_size(element) : 0, size;
@@ -174,7 +176,7 @@ kiln_status kiln_gguf_writer_add_array(kiln_gguf_writer *writer, const char *key
 
 kiln_status kiln_gguf_writer_add_strings(kiln_gguf_writer *writer, const char *key,
                                          const kiln_gguf_string *values, size_t count) {
-    kiln_status status = check_name(writer, "key", key, GGUF_MAX_KEY);
+    kiln_status status = check_name(writer, "key", key, GGUF_MAX_KEY, "");
     if (status != KILN_OK)
         return status;
     size_t size = 0;
@@ -216,7 +218,8 @@ kiln_status kiln_gguf_writer_add_kv(kiln_gguf_writer *writer, const kiln_gguf_kv
 kiln_status kiln_gguf_writer_add_tensor(kiln_gguf_writer *writer, const char *name,
                                         const kiln_gguf_tensor_type *type, int32_t ndim, const int64_t *dims,
                                         const void *data) {
-    kiln_status status = check_name(writer, "tensor name", name, GGUF_MAX_NAME);
+    kiln_status status = check_name(writer, "tensor name", name, GGUF_MAX_WRITTEN,
+                                    ": ggml refuses a file with a longer one; use a shorter name");
     if (status != KILN_OK)
         return status;
     gguf_written_tensor t = {.type = type, .ndim = ndim, .data = data, .name = writer->names.count};

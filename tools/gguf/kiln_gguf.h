@@ -26,10 +26,12 @@
  *   has no bytes. Its first stored dimension is a multiple of the type's block size. The product of the
  *   dimensions that are not 0, in elements and in bytes, fits 63 bits.
  * - Tensors may stand in the file in any order and with gaps, but no two may share a byte, and each starts at
- *   a multiple of general.alignment (a power of two from 8 to 16 MiB; 32 when absent).
- * - The data section ends with the last tensor, rounded up to the alignment: a file that is shorter was
- *   truncated and is refused. Without tensors a file ends with its header or at the next multiple of the
- *   alignment, nothing between. Bytes after that end are ignored.
+ *   a multiple of general.alignment (a power of two from 1 to 16 MiB; 32 when absent). Where that is less than
+ *   an element needs, the place of each tensor in the file decides: numbers lie at multiples of their size,
+ *   blocks that hold an f16 at even bytes.
+ * - The data section ends with the last tensor's bytes: a file that is shorter was truncated and is refused.
+ *   The padding after the last tensor, or after the header of a file without tensors, may be missing (some
+ *   writers leave it out). Bytes after that end are ignored.
  * - Every tensor type of ggml is known (gguf_types.inc). Types Kiln cannot compute with open, show and dump
  *   like the others; their `dtype` is KILN_DTYPE_NONE. Types that ggml removed or that are newer than this
  *   table are refused, as their size is unknown.
@@ -331,7 +333,7 @@ KILN_API kiln_status kiln_gguf_writer_add_strings(kiln_gguf_writer *writer, cons
 /* An entry of an opened file, copied as it is. */
 KILN_API kiln_status kiln_gguf_writer_add_kv(kiln_gguf_writer *writer, const kiln_gguf_kv *kv);
 
-/* Adds a tensor. `type` is a row of the type table (kiln_gguf_tensor_type_of, or a tensor's own); `dims` are
+/* Adds a tensor. `name` is at most 63 bytes long: ggml refuses a file with a longer one. `type` is a row of the type table (kiln_gguf_tensor_type_of, or a tensor's own); `dims` are
  * outermost first; name and dims are copied. `data` holds as many bytes as type and dims ask for, is not
  * copied and must stay as it is until written; it may be NULL only when that is 0. Errors: ARGUMENT (a NULL
  * argument, a name the reader would refuse, a type that is not from the table); SHAPE (a negative dimension,
