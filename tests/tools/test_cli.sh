@@ -2,68 +2,9 @@
 # The kiln command as a user meets it: exit codes, what goes to stdout and what to stderr, and the way from a model
 # to a graph, a plan, a check and a run. $KILN is the binary; $KILN_TEST_DATA or ../shared/data adds real models.
 set -u
-LC_ALL=C
-export LC_ALL
-if [ -z "${KILN:-}" ] || [ ! -x "$KILN" ]; then
-    echo "skipped: no kiln command (set KILN to the binary)"
-    exit 0
-fi
-case $KILN in /*) ;; *) KILN=$PWD/$KILN ;; esac
-runner=${RUNNER:-} # an emulator, when cross-compiled
-data=${KILN_TEST_DATA:-../shared/data}
-case $data in /*) ;; *) data=$PWD/$data ;; esac
-man=$(cd "$(dirname "$0")/../../tools/kiln" && pwd)/kiln.1
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-cd "$dir" || exit 1
-if [ -n "$runner" ]; then
-    mkdir bin && printf '#!/bin/sh\nexec %s "%s" "$@"\n' "$runner" "$KILN" >bin/kiln && chmod +x bin/kiln || exit 1
-    KILN=$dir/bin/kiln
-fi
-failed=0 checks=0
-
-problem() {
-    failed=$((failed + 1))
-    echo "FAILED: $*"
-    sed 's/^/    stdout: /' out 2>/dev/null | head -n 5
-    sed 's/^/    stderr: /' err 2>/dev/null | head -n 5
-}
-
-# expect CODE ARGUMENT...: runs kiln; stdout to `out`, stderr to `err`.
-expect() {
-    want=$1
-    shift
-    command="kiln $*"
-    "$KILN" "$@" >out 2>err </dev/null
-    got=$?
-    checks=$((checks + 1))
-    [ "$got" = "$want" ] || problem "$command: exit $got, expected $want"
-}
-out_has() { grep -q -- "$1" out || problem "$command: stdout lacks '$1'"; }
-err_has() { grep -q -- "$1" err || problem "$command: stderr lacks '$1'"; }
-no_out() { [ ! -s out ] || problem "$command: stdout is not empty"; }
-no_err() { [ ! -s err ] || problem "$command: stderr is not empty"; }
-# Every line on stderr says whose it is.
-prefixed() { ! grep -qv '^kiln: ' err || problem "$command: a line on stderr lacks 'kiln: '"; }
-# usage TEXT ARGUMENT...: a mistake in the command line.
-usage() {
-    text=$1
-    shift
-    expect 2 "$@"
-    no_out
-    prefixed
-    err_has "$text"
-    err_has "--help'"
-}
-# failure TEXT ARGUMENT...: a well-formed command that cannot be done.
-failure() {
-    text=$1
-    shift
-    expect 1 "$@"
-    prefixed
-    err_has "$text"
-}
-same() { cmp -s "$1" "$2" || problem "$command: $1 and $2 differ"; }
+# shellcheck source=tests/tools/cli_help.sh
+. "$(dirname "$0")/cli_help.sh"
+man=$root/tools/kiln/kiln.1
 
 # ---- help, versions and mistakes -----------------------------------------------------------------------------
 
@@ -306,11 +247,6 @@ failure 'bad.json: ' check bad.json
 err_has 'dump the plan again'
 
 # A run of the graph gives the logits that decoding gives, bit for bit. The file is the token 1 (BOS) as .npy.
-npy() { # npy DESCR SHAPE BYTES
-    printf '\223NUMPY\001\000\166\000'
-    printf '%-117s\n' "{'descr': '$1', 'fortran_order': False, 'shape': $2, }"
-    printf '%b' "$3"
-}
 npy '<i4' '(1,)' '\0001\0000\0000\0000' >bos.npy
 npy '<i4' '(1,)' '\0000\0000\0000\0000' >row.npy
 echo 1 >tokens
@@ -584,5 +520,4 @@ else
     echo "skipped: no test data ($stories)"
 fi
 
-echo "$checks commands, $failed problems"
-[ $failed = 0 ]
+finish
