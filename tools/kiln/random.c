@@ -10,8 +10,8 @@ uint64_t random_next(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
-/* Block types: any bits are good quants, but the f16 factors must fit the values that are wanted. The first factor is
- * scale / reach, the second one scale / min_reach. Layouts: kiln_dtype_list.h. */
+/* Block types: any bits are good quants, but the f16 factors must fit the values that are wanted. The first
+ * factor is scale / reach, the second one scale / min_reach. Layouts: kiln_dtype_list.h. */
 static const struct {
     kiln_dtype dtype;
     /* Of the first factor in the block. */

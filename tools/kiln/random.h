@@ -16,8 +16,8 @@ bool random_has(kiln_dtype dtype);
 /* One more than the largest integer of the type; where there is no such number, the largest. */
 int64_t random_most(kiln_dtype dtype);
 
-/* One element (of block types: a block) to `to`, which need not be aligned. Floats lie in [-scale, scale), and so do
- * the values of a block; integers lie in [0, limit), limit ≥ 1. */
+/* One element (of block types: a block) to `to`, which need not be aligned. Floats lie in [-scale, scale),
+ * and so do the values of a block; integers lie in [0, limit), limit ≥ 1. */
 void random_put(unsigned char *to, kiln_dtype dtype, uint64_t *state, float scale, int64_t limit);
 
 #endif

@@ -13,8 +13,8 @@ typedef struct run_options {
     plan_args plan;
 } run_options;
 
-/* A tensor of an input, weight or output storage that no other tensor of that storage holds: what is filled, or
- * shown. Most storages have one. The names of tensors play no role in finding it. */
+/* A tensor of an input, weight or output storage that no other tensor of that storage holds: what is filled,
+ * or shown. Most storages have one. The names of tensors play no role in finding it. */
 typedef struct run_part {
     kiln_storage_info storage;
     kiln_tensor tensor;
@@ -55,10 +55,10 @@ typedef struct runner {
 /* Fills r->parts from r->plan. */
 int run_find_parts(runner *r);
 
-/* Finds what NAME, `length` bytes at `name`, stands for: with `output` an output, else an input or weight. That is a
- * storage with one part, the part of a storage that has the storage's name too, or a part by its own name where no
- * storage is called so. A storage with several parts gives the first with *all set when `all` is not NULL, else an
- * error. */
+/* Finds what NAME, `length` bytes at `name`, stands for: with `output` an output, else an input or weight.
+ * That is a storage with one part, the part of a storage that has the storage's name too, or a part by its
+ * own name where no storage is called so. A storage with several parts gives the first with *all set when
+ * `all` is not NULL, else an error. */
 int run_part_named(runner *r, const char *name, size_t length, bool output, run_part **out, bool *all);
 
 /* "NAME=REST": the length of NAME, and REST or NULL. Names may hold '=' but the last part does not. */
@@ -68,7 +68,8 @@ const char *run_split(const char *text, size_t *length);
 enum { RUN_LABEL_SIZE = 320 };
 const char *run_part_label(const run_part *p, char buffer[RUN_LABEL_SIZE]);
 
-/* How many elements a part has at the present slot values; for block types, blocks. `counts` of each dimension. */
+/* How many elements a part has at the present slot values; for block types, blocks. `counts` of each
+ * dimension. */
 int64_t run_elements(const runner *r, const run_part *p, int64_t counts[KILN_MAX_DIMS]);
 /* Where element `i` (row-major) lies, in bytes from the part's first. */
 int64_t run_byte_of(const run_part *p, const int64_t *counts, int64_t i);
@@ -81,7 +82,8 @@ int run_list_slots(runner *r);
 int run_set_slots(runner *r);
 /* What the shape of a part's file says of the symbols in the part's shape; and whether it fits. */
 int run_infer_slots(runner *r, const run_part *p);
-/* Symbols of which nothing is known take their maximum, other slots keep their minimum; the session gets all. */
+/* Symbols of which nothing is known take their maximum, other slots keep their minimum; the session gets
+ * all. */
 int run_apply_slots(runner *r);
 
 /* ---- run_feed.c ------------------------------------------------------------------------------------- */

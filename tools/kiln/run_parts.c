@@ -7,7 +7,8 @@
 
 /* ---- finding ---------------------------------------------------------------------------------------- */
 
-/* Where a part's bytes end when all symbols are at their minima; -1: unknown, as bytes are missing in between. */
+/* Where a part's bytes end when all symbols are at their minima; -1: unknown, as bytes are missing in
+ * between. */
 static int64_t surely_ends(const kiln_graph *g, const run_part *p) {
     const kiln_desc *d = &p->info.desc;
     if (!g->shapes.items[g->tensors.items[p->tensor.id].shape].run)
@@ -28,8 +29,8 @@ static bool has_slot(const kiln_desc *d, uint32_t slot) {
     return false;
 }
 
-/* Whoever fills `a` has filled `b`, whatever the slots are: `a` has all bytes of `b` when all symbols are at their
- * maxima, and grows with the same symbols, or has enough at their minima. */
+/* Whoever fills `a` has filled `b`, whatever the slots are: `a` has all bytes of `b` when all symbols are at
+ * their maxima, and grows with the same symbols, or has enough at their minima. */
 static bool holds(const kiln_graph *g, const run_part *a, const run_part *b) {
     kiln_box x = kiln__tensor_box(g, &g->tensors.items[a->tensor.id], NULL);
     kiln_box y = kiln__tensor_box(g, &g->tensors.items[b->tensor.id], NULL);
@@ -43,8 +44,8 @@ static bool holds(const kiln_graph *g, const run_part *a, const run_part *b) {
     return true;
 }
 
-/* Of one storage, what may hold others first: those with bytes, from the front, the longest, and of equal ones that
- * with the storage's name, then one with a name, then that made first. */
+/* Of one storage, what may hold others first: those with bytes, from the front, the longest, and of equal
+ * ones that with the storage's name, then one with a name, then that made first. */
 static int by_place(const void *a, const void *b) {
     const run_part *x = a, *y = b;
     if (x->storage.storage.id != y->storage.storage.id)
