@@ -77,7 +77,7 @@ typedef struct kiln_bake_options {
  *   without a name, with unknown bits or that matches nothing; a node that reads bytes of an intermediate or
  *   output which none before it writes; an access that writes to a weight or input; a node that writes bytes
  *   which it reads or writes through another operand, unless its op allows that; a custom op whose accesses
- *   name an absent operand or bytes outside its storage;
+ *   name an absent operand or bytes outside its storage, leave out an operand, or never write an output;
  * - what a custom op's `accesses` returns;
  * - KILN_ERROR_LIMIT: no plan found within max_arena (the text has the least found); about 2³² nodes or
  *   accesses;

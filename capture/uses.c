@@ -3,7 +3,7 @@
  *
  * Refused, because the result would depend on tiles, threads or where the arena lies:
  * - reading bytes of an intermediate or an output that nothing before writes;
- * - writing to a weight or an input;
+ * - writing to a weight or an input, or through a view whose elements share bytes;
  * - one node that writes bytes which it reads, or writes, through another operand. Exempt are an output that
  *   the op makes on an input's bytes (its alias) and a pair that its descriptor declares as safe in place,
  *   both only when the two are the same tensor; within one operand order is the op's own affair.
@@ -218,9 +218,20 @@ static kiln_status check_read(checker *c, size_t at) {
 
 static kiln_status check_write(const checker *c, const kiln__access *a) {
     kiln_storage_kind kind = c->p->storages.items[a->storage].kind;
+    const kiln__node *n = &c->p->nodes.items[a->node];
+    uint32_t tensor = c->p->operands.items[n->operands + a->operand];
+    char node[KILN__LABEL_SIZE];
+    /* Of outputs that is known since the node was added. */
+    if (a->operand < n->n_in &&
+        kiln__desc_shares_bytes(c->p, kiln__desc_of(c->p, &c->p->tensors.items[tensor])))
+        return kiln_error_set(
+            c->error, KILN_ERROR_ARGUMENT,
+            "node '%s' (%s) declares that it writes to operand %u (%s), a view whose elements share bytes "
+            "(broadcast, or strides that cross)",
+            kiln__node_label(c->p, a->node, node), n->op->name, (unsigned)a->operand,
+            n->op->in_names[a->operand < n->op->n_in_max ? a->operand : n->op->n_in_max - 1u]);
     if (kind != KILN_STORAGE_WEIGHT && kind != KILN_STORAGE_INPUT)
         return KILN_OK;
-    char node[KILN__LABEL_SIZE];
     return kiln_error_set(c->error, KILN_ERROR_ARGUMENT,
                           "node '%s' (%s) declares that it writes to '%s', which is of kind %s",
                           kiln__node_label(c->p, a->node, node), c->p->nodes.items[a->node].op->name,

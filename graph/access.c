@@ -6,6 +6,7 @@
 
 void kiln__access_free(kiln_access_list *list) {
     KILN_ARRAY_FREE(&list->allocator, list->levels);
+    KILN_ARRAY_FREE(&list->allocator, list->named);
     KILN_ARRAY_FREE(&list->allocator, *list);
 }
 
@@ -40,9 +41,15 @@ bool kiln__access_push(kiln_access_list *list, uint32_t node, uint32_t operand, 
 
 static kiln_status push(kiln_access_list *list, uint32_t operand, uint32_t storage, kiln_access_mode mode,
                         const kiln_box *box) {
+    return kiln__access_push(list, list->node, operand, storage, mode, box) ? KILN_OK : KILN_ERROR_MEMORY;
+}
+
+/* An access names an operand; what it holds of its bytes comes after. */
+static kiln_status name_operand(kiln_access_list *list, uint32_t operand, kiln_access_mode mode) {
     if (mode < KILN_READ || mode > KILN_READ_WRITE)
         return refuse(list, operand, "unknown access mode %d", (int)mode);
-    return kiln__access_push(list, list->node, operand, storage, mode, box) ? KILN_OK : KILN_ERROR_MEMORY;
+    list->named.items[operand] |= (uint8_t)(KILN__NAMED | mode);
+    return KILN_OK;
 }
 
 /* The tensor of an operand of the list's node, or NULL. */
@@ -62,9 +69,10 @@ kiln_status kiln_access_operand(const kiln_access_query *query, uint32_t operand
     const kiln__tensor *t = operand_tensor(query->list, operand);
     if (t == NULL)
         return refuse(query->list, operand, "it is absent");
+    kiln_status status = name_operand(query->list, operand, mode);
     kiln_box box = kiln__tensor_box(query->list->graph, t, NULL);
-    if (box.length == 0)
-        return KILN_OK;
+    if (status != KILN_OK || box.length == 0)
+        return status;
     return push(query->list, operand, t->storage, mode, &box);
 }
 
@@ -75,6 +83,9 @@ kiln_status kiln_access_box(const kiln_access_query *query, uint32_t operand, ki
     kiln_box box = *declared;
     if (t == NULL)
         return refuse(list, operand, "it is absent");
+    kiln_status status = name_operand(list, operand, mode);
+    if (status != KILN_OK)
+        return status;
     if (box.length < 0 || box.offset < 0)
         return refuse(list, operand, "a box of %lld bytes at offset %lld", (long long)box.length,
                       (long long)box.offset);
@@ -113,6 +124,59 @@ kiln_status kiln_access_operands(const kiln_access_query *query) {
     return KILN_OK;
 }
 
+static const char *operand_name(const kiln__node *n, uint32_t operand) {
+    if (operand >= n->n_in)
+        return n->op->out_names[operand - n->n_in];
+    return n->op->in_names[operand < n->op->n_in_max ? operand : n->op->n_in_max - 1];
+}
+
+static kiln_status misdeclared(kiln_access_list *list, const char *format, ...) KILN_PRINTF(2, 3);
+
+static kiln_status misdeclared(kiln_access_list *list, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(list->why, sizeof list->why, format, args);
+    va_end(args);
+    return KILN_ERROR_ARGUMENT;
+}
+
+/* Outputs are written, by their own accesses or by those of the operand that infer put them on. */
+static kiln_status check_outputs(kiln_access_list *list, const kiln__node *n) {
+    for (uint32_t j = 0; j < n->n_out; j++) {
+        const kiln__tensor *t = operand_tensor(list, n->n_in + j);
+        unsigned modes = list->named.items[n->n_in + j];
+        if (n->alias[j] != 0)
+            modes |= list->named.items[n->alias[j] - 1];
+        for (uint32_t k = 0; n->alias[j] != 0 && k < n->n_out; k++)
+            modes |= n->alias[k] == n->alias[j] ? list->named.items[n->n_in + k] : 0u;
+        if (t == NULL || t->bytes == 0 || (modes & KILN_WRITE))
+            continue;
+        if (n->alias[j] == 0)
+            return misdeclared(list, "output %s: none writes it; declare what the kernels write of it",
+                               operand_name(n, n->n_in + j));
+        return misdeclared(
+            list, "output %s lies on operand %s, and none writes either; declare what the kernels write",
+            operand_name(n, n->n_in + j), operand_name(n, n->alias[j] - 1u));
+    }
+    return KILN_OK;
+}
+
+/* An operand that was forgotten would be read before it is written. */
+static kiln_status check_inputs(kiln_access_list *list, const kiln__node *n) {
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        const kiln__tensor *t = operand_tensor(list, i);
+        bool named = t == NULL || t->bytes == 0 || list->named.items[i] != 0;
+        for (uint32_t j = 0; !named && j < n->n_out; j++)
+            named = n->alias[j] == i + 1;
+        if (!named)
+            return misdeclared(list,
+                               "operand %u (%s): none names it; if the kernels do not touch it, say so "
+                               "with an empty box",
+                               i, operand_name(n, i));
+    }
+    return KILN_OK;
+}
+
 kiln_status kiln__access_collect(kiln_access_list *list, size_t node, kiln_error *error) {
     const kiln_graph *g = list->graph;
     const kiln__node *n = &g->nodes.items[node];
@@ -126,14 +190,21 @@ kiln_status kiln__access_collect(kiln_access_list *list, size_t node, kiln_error
     } else {
         uint32_t total = n->n_in + n->n_out;
         const kiln_desc *fixed[32], **descs = fixed;
-        if (total > 32 && (descs = KILN_NEW(&list->allocator, const kiln_desc *, total)) == NULL)
+        if (!KILN_GROW(&list->allocator, list->named, total) ||
+            (total > 32 && (descs = KILN_NEW(&list->allocator, const kiln_desc *, total)) == NULL))
             return kiln_error_set(error, KILN_ERROR_MEMORY, "collecting accesses: out of memory");
+        if (total > 0)
+            memset(list->named.items, 0, total);
         for (uint32_t i = 0; i < total; i++) {
             const kiln__tensor *t = operand_tensor(list, i);
             descs[i] = t ? kiln__desc_of(list->graph, t) : NULL;
         }
         kiln_access_query query = {n->n_in, n->n_out, descs, descs + n->n_in, kiln__node_attrs(g, n), list};
         status = n->op->accesses(&query);
+        if (status == KILN_OK)
+            status = check_outputs(list, n);
+        if (status == KILN_OK)
+            status = check_inputs(list, n);
         if (descs != fixed)
             KILN_DELETE(&list->allocator, descs, const kiln_desc *, total);
     }

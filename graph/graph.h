@@ -272,8 +272,15 @@ struct kiln_access_list {
         kiln__box_levels *items;
         size_t count, capacity;
     } levels;
+    struct {
+        uint8_t *items; /* by operand of the node at hand: KILN__NAMED, and how it is accessed */
+        size_t count, capacity;
+    } named;
     char why[160]; /* of the last access that was refused */
 };
+
+/* Bit of `named`, beside those of kiln_access_mode: an access names the operand, be its box empty. */
+enum { KILN__NAMED = 4 };
 
 static inline kiln_box kiln__access_box(const kiln_access_list *list, const kiln__access *access) {
     kiln_box box = {access->offset, access->length, {1, 1, 1}, {0, 0, 0}};
@@ -285,7 +292,9 @@ static inline kiln_box kiln__access_box(const kiln_access_list *list, const kiln
 }
 
 /* Appends the accesses of one node to `list` (set graph and allocator first; zero the rest). A node whose op
- * declares none gets one entry: KILN__OPERAND_ANY, read and write. Empty boxes are left out. */
+ * declares none gets one entry: KILN__OPERAND_ANY, read and write. Empty boxes are left out.
+ * Errors: what the op's `accesses` returns; KILN_ERROR_ARGUMENT for a declaration that does not fit the op (see
+ * kiln_op.accesses); KILN_ERROR_MEMORY. */
 kiln_status kiln__access_collect(kiln_access_list *list, size_t node, kiln_error *error);
 /* Appends one access of `operand` in the storage of its tensor. False: memory is out. */
 bool kiln__access_push(kiln_access_list *list, uint32_t node, uint32_t operand, uint32_t storage,

@@ -255,7 +255,11 @@ typedef struct kiln_op {
      * Its answer must follow from these alone: it may be asked once for many nodes with equal ones. Not NULL. */
     kiln_status (*infer)(kiln_infer *infer);
     /* Declares all bytes that the kernels touch; a status other than KILN_OK is what kiln_bake returns. NULL
-     * fails closed: the node is taken to read and write all memory there is. */
+     * fails closed: the node is taken to read and write all memory there is.
+     * Every operand that is given and has bytes is named by at least one access, every output by one that
+     * writes. For an output that `infer` puts on an operand's bytes, a write of either operand serves. Where
+     * the kernels touch nothing of an operand, an access with an empty box says so. Else kiln_bake returns
+     * KILN_ERROR_ARGUMENT: an operand that was forgotten would be read before it is written. */
     kiln_status (*accesses)(const kiln_access_query *query);
 
     /* Pairs where the output may take the place of the input's dying bytes, given the same size and strides:

@@ -408,6 +408,13 @@ static kiln_status add(kiln_graph *g, const kiln_op *op, const char *name, const
     return status != KILN_OK ? rollback(g, before, status) : KILN_OK;
 }
 
+static bool has_pair_of_nothing(const kiln_op *op) {
+    for (uint32_t i = 0; i < op->n_inplace; i++)
+        if (op->inplace[i].out >= op->n_out || (op->inplace[i].in >= op->n_in_max && !op->variadic))
+            return true;
+    return false;
+}
+
 /* What a descriptor must have, so that nothing stumbles over it later. NULL: nothing is missing. */
 static const char *missing_part(const kiln_op *op) {
     if (op->name == NULL || op->name[0] == '\0')
@@ -419,6 +426,8 @@ static const char *missing_part(const kiln_op *op) {
     if ((op->attrs == NULL && op->n_attrs > 0) || (op->kernels == NULL && op->n_kernels > 0) ||
         (op->inplace == NULL && op->n_inplace > 0))
         return "a table that is NULL";
+    if (has_pair_of_nothing(op))
+        return "an in-place pair of an operand that it does not have";
     return op->n_in_min > op->n_in_max ? "n_in_min above n_in_max" : NULL;
 }
 

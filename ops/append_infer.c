@@ -36,8 +36,9 @@ kiln_status kiln__append_accesses(const kiln_access_query *query, const kiln_set
         last = capacity;
     if (first < 0)
         first = 0;
+    /* Every row would be out of range: nothing is written. */
     if (first >= last)
-        return KILN_OK; /* every row would be out of range */
+        return kiln_access_box(query, query->n_in, KILN_WRITE, &(kiln_box){0});
     uint32_t inner = dst->ndim - 1;
     kiln_box box = {
         .offset = first * dst->strides[0], .count = {last - first, 1, 1}, .stride = {dst->strides[0]}};

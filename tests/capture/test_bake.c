@@ -24,7 +24,8 @@ static int teardown(void **unused) {
 }
 
 static kiln_status write_all(const kiln_access_query *query) {
-    return kiln_access_operand(query, 0, KILN_READ_WRITE);
+    kiln_status status = kiln_access_operand(query, 0, KILN_READ_WRITE);
+    return status ? status : kiln_access_operand(query, 1, KILN_WRITE);
 }
 
 static void test_refusals(void **unused) {

@@ -32,8 +32,15 @@ static kiln_status touch_infer(kiln_infer *infer) {
     return KILN_OK;
 }
 
+/* What the attributes do not name, or hide, is named with an empty box. */
 static kiln_status touch_accesses(const kiln_access_query *query) {
     const dag_attrs *attrs = query->attrs;
+    for (uint32_t i = 0; i < query->n_in; i++) {
+        kiln_status status =
+            query->in[i] == NULL ? KILN_OK : kiln_access_box(query, i, KILN_READ, &(kiln_box){0});
+        if (status != KILN_OK)
+            return status;
+    }
     for (uint32_t i = 0; i < attrs->n_accesses; i++) {
         const dag_access *a = &attrs->accesses[i];
         kiln_box box = box_of(a);
