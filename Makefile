@@ -185,7 +185,7 @@ check: deps  ## all tests, under 5 minutes on two cores
 	@$(MAKE) --no-print-directory -j2 STRICT=1 check-run
 
 check-run: $(TESTS) $(EXAMPLES) $(KILN) includes
-	@BUILD=$(BUILD) KILN=$(KILN) sh tools/run_tests.sh $(TESTS) $(EXAMPLES) $(SHELL_TESTS)
+	@BUILD=$(BUILD) KILN=$(KILN) VERIFIED=tests/verified.txt sh tools/run_tests.sh $(TESTS) $(EXAMPLES) $(SHELL_TESTS)
 
 check-asan: deps  ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) --no-print-directory -j2 STRICT=1 check-run SAN=address BUILD=build/asan OPT=-O1

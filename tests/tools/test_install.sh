@@ -1,7 +1,7 @@
 # make install, then what a user does: compiles the README's program with pkg-config, as C and as C++, static and shared,
 # and looks at what the shared library exports.
 set -eu
-case ${BUILD:-build} in *asan* | *tsan* | *arm64*) echo "skipped: not for sanitizer and cross builds"; exit 0 ;; esac
+case ${BUILD:-build} in *asan* | *tsan* | *arm64*) echo "skipped: not for sanitizer and cross builds"; exit 77 ;; esac
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 make -s --no-print-directory install DESTDIR="$tmp" PREFIX=/usr >"$tmp/log" 2>&1 || { cat "$tmp/log"; exit 1; }
