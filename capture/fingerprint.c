@@ -1,10 +1,9 @@
 #include "fingerprint.h"
+#include "hash.h"
 #include "kiln_capture.h"
 
 #include <stdarg.h>
 #include <stdio.h>
-#define XXH_STATIC_LINKING_ONLY /* for the size of XXH3_state_t: a state on the stack, no allocation */
-#include <xxhash.h>
 
 /* ---- hash ------------------------------------------------------------------------------------------- */
 

@@ -1,10 +1,9 @@
 /* Observers: what taps see when a region is finished. Nothing here runs unless a session switched them on. */
+#include "hash.h"
 #include "plan.h"
 
 #include <math.h>
 #include <stdio.h>
-#define XXH_STATIC_LINKING_ONLY /* for the size of XXH3_state_t: a state on the stack, no allocation */
-#include <xxhash.h>
 
 /* ---- walking a tensor ------------------------------------------------------------------------------- */
 

@@ -1,10 +1,10 @@
 /* Life of a graph, names, slots and storages. */
 #include "graph.h"
+#include "hash.h"
 #include "json_scan.h"
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <xxhash.h>
 
 const char *const kiln__storage_kind_names[KILN_STORAGE_KIND_COUNT] = {"weight", "input", "output", "state",
                                                                        "arena"};

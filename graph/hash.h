@@ -1,0 +1,12 @@
+/* XXH3 (xxHash), compiled into the files that include this: no symbol of xxHash is imported, so a host that brings
+ * another version does not replace it, and none is exported. Internal.
+ */
+#ifndef KILN_HASH_H
+#define KILN_HASH_H
+
+/* The warnings of what follows are not Kiln's, wherever the package lies. */
+#pragma GCC system_header
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#endif
