@@ -24,10 +24,10 @@ ARCH    := $(firstword $(subst -, ,$(MACHINE)))
 WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(if $(STRICT),-Werror)
 OPT     ?= -O2
 PKG_CONFIG  ?= pkg-config
-PKG_CFLAGS  ?= $(shell $(PKG_CONFIG) --cflags libcjson libxxhash 2>/dev/null)
-PKG_LIBS    ?= $(shell $(PKG_CONFIG) --libs libcjson libxxhash 2>/dev/null)
-TEST_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags cmocka 2>/dev/null)
-TEST_LIBS   ?= $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null)
+# xxHash is a header that is compiled in (graph/hash.h): the library needs no other.
+PKG_CFLAGS  ?= $(shell $(PKG_CONFIG) --cflags libxxhash 2>/dev/null)
+TEST_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags cmocka libcjson 2>/dev/null)
+TEST_LIBS   ?= $(shell $(PKG_CONFIG) --libs cmocka libcjson 2>/dev/null)
 INCLUDES = -I. -Igraph -Iops -Isched -Icapture -Ikernels -Itools/gguf -Itools/llm
 SANFLAGS_address = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 SANFLAGS_thread  = -fsanitize=thread -fno-omit-frame-pointer
@@ -79,7 +79,7 @@ SHARED_FLAGS = -shared -Wl,-soname,$(notdir $(SHARED)) -Wl,--version-script=tool
 SHARED_LINK  = libkiln.so
 endif
 KILN     = $(BUILD)/kiln
-LINK_LIBS = $(PKG_LIBS) -lm -lpthread
+LINK_LIBS = -lm -lpthread
 
 # What is named beside `deps` needs what it installs. (Builds that a target starts itself are still parallel.)
 ifneq ($(filter deps,$(MAKECMDGOALS)),)
@@ -140,7 +140,7 @@ $(BUILD)/static/peer.o: tests/bench/peer.c
 	@mkdir -p $(@D)
 	$(call say,CC,$< (none)) $(CC) $(ALL_CFLAGS) $(EXTRA_tests) -DBENCH_WITHOUT_PEER -c $< -o $@
 $(BUILD)/static/bench_executor: $(filter-out %/peer.o,$(BENCH_OBJ)) $(BUILD)/static/peer.o $(SUP_LIB) $(LLM_LIB) $(GGUF_LIB) $(LIB)
-	$(call say,LD,$@) $(CC) $(SANFLAGS) $(LDFLAGS) -static -o $@ $(filter %.o,$^) $(filter %.a,$^) -lxxhash -lm -lpthread
+	$(call say,LD,$@) $(CC) $(SANFLAGS) $(LDFLAGS) -static -o $@ $(filter %.o,$^) $(filter %.a,$^) -lm -lpthread
 
 # An executor whose tuning numbers are a variable: the library's is not taken, as all of its symbols are there already.
 $(BUILD)/tuning/%.o: %.c
@@ -165,7 +165,7 @@ deps:  ## install the packages that are missing (says which first), or print the
 	@sh tools/deps.sh libcjson libxxhash cmocka
 
 demo:  ## write a small MoE model, decode with it, show the plan
-	@sh tools/deps.sh libcjson libxxhash
+	@sh tools/deps.sh libxxhash
 	@$(MAKE) --no-print-directory $(KILN)
 	@$(KILN) demo --dir $(BUILD)/demo
 

@@ -2,7 +2,6 @@
 #include "kiln_plan_json.h"
 #include "plan_json.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* ---- options ---------------------------------------------------------------------------------------- */
@@ -83,32 +82,10 @@ static kiln_status read_options(const kiln__json *object, options_reader *r, kil
 
 /* ---- comparison ------------------------------------------------------------------------------------- */
 
-/* A scalar as text, for the message. */
-static const char *scalar_text(const kiln__json *v, char buffer[KILN__JSON_QUOTE_SIZE]) {
-    const char *string;
-    int64_t integer;
-    double number;
-    bool truth;
-    if (kiln__json_is_string(v) && kiln__json_get_string(v, SIZE_MAX, &string, NULL) == KILN_OK)
-        return kiln__json_quote(string, buffer);
-    if (kiln__json_get_i64(v, INT64_MIN, INT64_MAX, &integer, NULL) == KILN_OK)
-        snprintf(buffer, KILN__JSON_QUOTE_SIZE, "%lld", (long long)integer);
-    else if (kiln__json_get_f64(v, &number, NULL) == KILN_OK)
-        kiln__json_format_f64(number, buffer);
-    else if (kiln__json_get_bool(v, &truth, NULL) == KILN_OK)
-        snprintf(buffer, KILN__JSON_QUOTE_SIZE, "%s", truth ? "true" : "false");
-    else
-        snprintf(buffer, KILN__JSON_QUOTE_SIZE, "%s",
-                 kiln__json_is_null(v)     ? "null"
-                 : kiln__json_is_object(v) ? "an object"
-                                           : "an array");
-    return buffer;
-}
-
 static kiln_status stale(const kiln__json *dumped, const kiln__json *fresh, kiln_error *error) {
     char was[KILN__JSON_QUOTE_SIZE], now[KILN__JSON_QUOTE_SIZE];
     return kiln__json_fail(dumped, KILN_ERROR_STALE, error, "%s in the dump, %s when baked afresh",
-                           scalar_text(dumped, was), scalar_text(fresh, now));
+                           kiln__json_show(dumped, was), kiln__json_show(fresh, now));
 }
 
 static kiln_status compare(const kiln__json *dumped, const kiln__json *fresh, kiln_error *error);
@@ -129,7 +106,7 @@ static kiln_status compare_objects(const kiln__json *dumped, const kiln__json *f
     return KILN_OK;
 }
 
-/* Nesting is bounded by the reader's depth cap. */
+/* Goes only as deep as a fresh plan is, which is a few levels, whatever the dump holds. */
 // NOLINTNEXTLINE(misc-no-recursion)
 static kiln_status compare_arrays(const kiln__json *dumped, const kiln__json *fresh, kiln_error *error) {
     size_t n = 0, m = 0;

@@ -44,9 +44,9 @@ static void put_slot_name(kiln__json_writer *w, const kiln_graph *g, uint32_t sl
     kiln__json_put_cstring(w, kiln__text(g, g->slots.items[slot].name));
 }
 
-/* 8, "n_tokens", {"n": 8, "slot": "n_tokens"}, or {"n": "9007199254740992"}: a string alone is a slot. */
+/* 8, "n_tokens", {"n": 8, "slot": "n_tokens"}, or {"n": "4503599627370496"}: a string alone is a slot. */
 static void put_dim(kiln__json_writer *w, const kiln_graph *g, kiln_dim dim) {
-    if (dim.slot == 0 && dim.n < INT64_C(1) << 53) {
+    if (dim.slot == 0 && kiln__json_is_plain_i64(dim.n)) {
         kiln__json_put_i64(w, dim.n);
     } else if (dim.slot != 0 && dim.n == 1) {
         put_slot_name(w, g, dim.slot);

@@ -2,7 +2,6 @@
 #include "json_write.h"
 #include "checked.h"
 
-#include <cjson/cJSON.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -68,28 +67,28 @@ static bool is_plain_key(const char *key) {
     return *key != '\0';
 }
 
-/* "$.nodes[3].attrs.k". Chains are as deep as the text: at most KILN__JSON_DEPTH_MAX. */
-static void line_add_path(line *l, const kiln__json *value) {
-    const kiln__json *chain[KILN__JSON_DEPTH_MAX + 1];
-    size_t n = 0;
-    for (; value->up != NULL && n <= KILN__JSON_DEPTH_MAX; value = value->up)
-        chain[n++] = value;
+static void line_add_step(line *l, const kiln__json_item *item, size_t index) {
+    char text[KILN__JSON_QUOTE_SIZE];
+    if (item->key != NULL && is_plain_key(item->key)) {
+        line_add_text(l, ".");
+        line_add_text(l, item->key);
+        return;
+    }
+    line_add_text(l, "[");
+    if (item->key == NULL)
+        snprintf(text, sizeof text, "%zu", index);
+    line_add_text(l, item->key != NULL ? kiln__json_quote(item->key, text) : text);
+    line_add_text(l, "]");
+}
+
+/* "$.nodes[3].attrs.k": the way from the root down to an item. */
+static void line_add_path(line *l, const kiln__json_item *root, const kiln__json_item *item) {
     line_add_text(l, "$");
-    while (n-- > 0) {
-        const char *key = chain[n]->item->string;
-        if (key == NULL) {
-            char index[32];
-            snprintf(index, sizeof index, "[%zu]", chain[n]->index);
-            line_add_text(l, index);
-        } else if (is_plain_key(key)) {
-            line_add_text(l, ".");
-            line_add_text(l, key);
-        } else {
-            char quoted[KILN__JSON_QUOTE_SIZE];
-            line_add_text(l, "[");
-            line_add_text(l, kiln__json_quote(key, quoted));
-            line_add_text(l, "]");
-        }
+    for (const kiln__json_item *at = root; at != item && !l->cut;) {
+        size_t index = 0;
+        for (at++; item >= at + at->span; at += at->span)
+            index++;
+        line_add_step(l, at, index);
     }
 }
 
@@ -100,7 +99,10 @@ kiln_status kiln__json_fail(const kiln__json *value, kiln_status status, kiln_er
     if (error == NULL)
         return status; /* asked only whether; putting the text together would cost more than the answer */
     char path[PATH_SIZE], text[KILN_ERROR_TEXT_SIZE];
-    line_add_path(&(line){path, sizeof path, 0, false}, value);
+    const kiln__json *root = value;
+    while (root->up != NULL)
+        root = root->up;
+    line_add_path(&(line){path, sizeof path, 0, false}, root->item, value->item);
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
@@ -108,150 +110,116 @@ kiln_status kiln__json_fail(const kiln__json *value, kiln_status status, kiln_er
     return kiln_error_set(error, status, "%s: %s", path, text);
 }
 
+static void line_add_number(line *l, const kiln__json_item *item) {
+    enum { SHOWN = 40 };
+    line_add(l, item->text, item->size < SHOWN ? item->size : SHOWN);
+    line_add_text(l, item->size < SHOWN ? "" : "...");
+}
+
+const char *kiln__json_show(const kiln__json *value, char buffer[KILN__JSON_QUOTE_SIZE]) {
+    static const char *const kinds[] = {[KILN_JSON_NULL] = "null",
+                                        [KILN_JSON_FALSE] = "false",
+                                        [KILN_JSON_TRUE] = "true",
+                                        [KILN_JSON_ARRAY] = "an array",
+                                        [KILN_JSON_OBJECT] = "an object"};
+    const kiln__json_item *item = value->item;
+    line l = {buffer, KILN__JSON_QUOTE_SIZE, 0, false};
+    if (item->type == KILN_JSON_STRING)
+        line_add_quoted(&l, item->text);
+    else if (item->type == KILN_JSON_NUMBER)
+        line_add_number(&l, item);
+    else
+        line_add_text(&l, kinds[item->type]);
+    return buffer;
+}
+
 kiln_status kiln__json_fail_type(const kiln__json *value, const char *expected, kiln_error *error) {
     if (error == NULL)
         return KILN_ERROR_FORMAT;
-    const cJSON *item = value->item;
-    char quoted[KILN__JSON_QUOTE_SIZE];
-    const char *got = cJSON_IsNull(item)     ? "null"
-                      : cJSON_IsTrue(item)   ? "true"
-                      : cJSON_IsFalse(item)  ? "false"
-                      : cJSON_IsArray(item)  ? "an array"
-                      : cJSON_IsObject(item) ? "an object"
-                                             : quoted;
-    if (cJSON_IsString(item))
-        kiln__json_quote(item->valuestring, quoted);
-    else if (cJSON_IsNumber(item))
-        kiln__json_format_f64(item->valuedouble, quoted);
-    return kiln__json_fail(value, KILN_ERROR_FORMAT, error, "expected %s, got %s", expected, got);
-}
-
-/* ---- duplicate keys --------------------------------------------------------------------------------- */
-
-typedef struct key_place {
-    const char *key;
-    size_t index;
-} key_place;
-
-static int compare_keys(const void *a, const void *b) {
-    const key_place *x = a, *y = b;
-    int order = strcmp(x->key, y->key);
-    return order != 0 ? order : (x->index > y->index) - (x->index < y->index);
-}
-
-/* Index of the first member whose key stood before, or SIZE_MAX. Sorting keeps an object made to collide in
- * hash tables as cheap as any other. */
-static kiln_status find_duplicate(const cJSON *object, const kiln_allocator *allocator, size_t *found) {
-    key_place few[16], *keys = few;
-    size_t n = 0;
-    *found = SIZE_MAX;
-    for (const cJSON *m = object->child; m != NULL; m = m->next)
-        n++;
-    if (n > 16 && (keys = KILN_NEW(allocator, key_place, n)) == NULL)
-        return KILN_ERROR_MEMORY;
-    size_t i = 0;
-    for (const cJSON *m = object->child; m != NULL; m = m->next, i++)
-        keys[i] = (key_place){m->string, i};
-    qsort(keys, n, sizeof *keys, compare_keys);
-    for (i = 1; i < n; i++)
-        if (strcmp(keys[i - 1].key, keys[i].key) == 0 && keys[i].index < *found)
-            *found = keys[i].index;
-    if (keys != few)
-        KILN_DELETE(allocator, keys, key_place, n);
-    return KILN_OK;
-}
-
-/* Of the value and of all within it. Recursion is bounded by the scan's cap on depth. */
-static kiln_status check_duplicates(const kiln__json *value, const kiln_allocator *allocator,
-                                    kiln_error *error) {
-    size_t duplicate = SIZE_MAX;
-    if (cJSON_IsObject(value->item) && find_duplicate(value->item, allocator, &duplicate) != KILN_OK)
-        return kiln__json_fail(value, KILN_ERROR_MEMORY, error, "out of memory");
-    for (kiln__json v = kiln__json_first(value); v.item != NULL; kiln__json_next(&v)) {
-        if (v.index == duplicate)
-            return kiln__json_fail(&v, KILN_ERROR_FORMAT, error, "duplicate key");
-        kiln_status status = check_duplicates(&v, allocator, error);
-        if (status != KILN_OK)
-            return status;
-    }
-    return KILN_OK;
+    char got[KILN__JSON_QUOTE_SIZE];
+    return kiln__json_fail(value, KILN_ERROR_FORMAT, error, "expected %s, got %s", expected,
+                           kiln__json_show(value, got));
 }
 
 /* ---- documents -------------------------------------------------------------------------------------- */
 
+/* A duplicate key, named by its path. */
+static kiln_status refuse_duplicates(const kiln__json_doc *doc, kiln_error *error) {
+    size_t found;
+    char path[PATH_SIZE];
+    if (kiln__json_tree_duplicate(&doc->tree, &doc->allocator, &found) != KILN_OK)
+        return kiln_error_set(error, KILN_ERROR_MEMORY, "reading JSON: out of memory");
+    if (found == SIZE_MAX)
+        return KILN_OK;
+    line_add_path(&(line){path, sizeof path, 0, false}, doc->tree.items, &doc->tree.items[found]);
+    return kiln_error_set(error, KILN_ERROR_FORMAT, "%s: duplicate key", path);
+}
+
 kiln_status kiln__json_open(kiln__json_doc *doc, const char *text, size_t size, const kiln__json_caps *caps,
                             const kiln_allocator *allocator, kiln_error *error) {
-    kiln_allocator a = kiln__allocator_or_default(allocator);
+    *doc = (kiln__json_doc){.allocator = kiln__allocator_or_default(allocator)};
     kiln__json_facts facts;
-    doc->root = NULL;
     kiln_status status = kiln__json_scan(text, size, caps, &facts, error);
     if (status != KILN_OK)
         return status;
-    char *plain = NULL;
-    if (!facts.is_plain) {
-        plain = KILN_NEW(&a, char, facts.plain_size);
-        if (plain == NULL)
-            return kiln_error_set(error, KILN_ERROR_MEMORY, "reading JSON: out of memory");
-        kiln__json_plain(text, size, plain);
-    }
-    /* The grammar was proved above, so NULL means that cJSON's malloc failed. cJSON also writes where it
-     * stopped to a global of its own; Kiln never reads that. */
-    doc->root = cJSON_ParseWithLengthOpts(plain ? plain : text, plain ? facts.plain_size : size, NULL, false);
-    KILN_DELETE(&a, plain, char, facts.plain_size);
-    if (doc->root == NULL)
+    if (kiln__json_tree_build(text, size, &facts, &doc->allocator, &doc->tree) != KILN_OK)
         return kiln_error_set(error, KILN_ERROR_MEMORY, "reading JSON: out of memory");
-    kiln__json root = kiln__json_root(doc);
-    status = check_duplicates(&root, &a, error);
+    status = refuse_duplicates(doc, error);
     if (status != KILN_OK)
         kiln__json_close(doc);
     return status;
 }
 
 void kiln__json_close(kiln__json_doc *doc) {
-    cJSON_Delete(doc->root);
-    doc->root = NULL;
+    kiln__json_tree_free(&doc->tree, &doc->allocator);
 }
 
 kiln__json kiln__json_root(const kiln__json_doc *doc) {
-    return (kiln__json){doc->root, NULL, 0};
+    return (kiln__json){doc->tree.items, NULL, 0};
 }
 
 /* ---- containers ------------------------------------------------------------------------------------- */
 
+static bool is_container(const kiln__json_item *item) {
+    return item->type >= KILN_JSON_ARRAY;
+}
+
 kiln__json kiln__json_first(const kiln__json *container) {
-    return (kiln__json){container->item->child, container, 0};
+    const kiln__json_item *item = container->item;
+    return (kiln__json){is_container(item) && item->size > 0 ? item + 1 : NULL, container, 0};
 }
 
 void kiln__json_next(kiln__json *value) {
-    value->item = value->item->next;
+    const kiln__json_item *around = value->up->item, *next = value->item + value->item->span;
+    value->item = next < around + around->span ? next : NULL;
     value->index++;
 }
 
 const char *kiln__json_key_of(const kiln__json *value) {
-    return value->item->string;
+    return value->item->key;
 }
 
 bool kiln__json_is_null(const kiln__json *value) {
-    return cJSON_IsNull(value->item);
+    return value->item->type == KILN_JSON_NULL;
 }
 
 bool kiln__json_is_object(const kiln__json *value) {
-    return cJSON_IsObject(value->item);
+    return value->item->type == KILN_JSON_OBJECT;
 }
 
 bool kiln__json_is_array(const kiln__json *value) {
-    return cJSON_IsArray(value->item);
+    return value->item->type == KILN_JSON_ARRAY;
 }
 
 bool kiln__json_is_string(const kiln__json *value) {
-    return cJSON_IsString(value->item);
+    return value->item->type == KILN_JSON_STRING;
 }
 
 kiln__json kiln__json_member(const kiln__json *object, const char *key) {
     kiln__json v = {NULL, object, 0};
-    if (cJSON_IsObject(object->item))
+    if (kiln__json_is_object(object))
         for (v = kiln__json_first(object); v.item != NULL; kiln__json_next(&v))
-            if (strcmp(v.item->string, key) == 0)
+            if (strcmp(v.item->key, key) == 0)
                 break;
     return v;
 }
@@ -270,13 +238,13 @@ static kiln_status fail_unknown(const kiln__json *member, const kiln__json_field
 
 kiln_status kiln__json_members(const kiln__json *object, const kiln__json_field *fields, size_t n,
                                kiln_error *error) {
-    if (!cJSON_IsObject(object->item))
+    if (!kiln__json_is_object(object))
         return kiln__json_fail_type(object, "an object", error);
     for (size_t i = 0; i < n; i++)
         *fields[i].value = (kiln__json){NULL, object, 0};
     for (kiln__json v = kiln__json_first(object); v.item != NULL; kiln__json_next(&v)) {
         size_t i = 0;
-        while (i < n && strcmp(fields[i].key, v.item->string) != 0)
+        while (i < n && strcmp(fields[i].key, v.item->key) != 0)
             i++;
         if (i == n)
             return fail_unknown(&v, fields, n, error);
@@ -290,11 +258,9 @@ kiln_status kiln__json_members(const kiln__json *object, const kiln__json_field 
 
 kiln_status kiln__json_count(const kiln__json *array, size_t least, size_t most, size_t *count,
                              kiln_error *error) {
-    if (!cJSON_IsArray(array->item))
+    if (!kiln__json_is_array(array))
         return kiln__json_fail_type(array, "an array", error);
-    *count = 0;
-    for (const cJSON *e = array->item->child; e != NULL; e = e->next)
-        ++*count;
+    *count = array->item->size;
     if (*count < least)
         return kiln__json_fail(array, KILN_ERROR_FORMAT, error, "%zu elements; at least %zu are needed",
                                *count, least);
@@ -305,31 +271,21 @@ kiln_status kiln__json_count(const kiln__json *array, size_t least, size_t most,
 
 /* ---- scalars ---------------------------------------------------------------------------------------- */
 
-bool kiln__json_same_scalar(const kiln__json *a, const kiln__json *b) {
-    const cJSON *x = a->item, *y = b->item;
-    if (cJSON_IsNumber(x) && cJSON_IsNumber(y))
-        return x->valuedouble == y->valuedouble;
-    if (cJSON_IsString(x) && cJSON_IsString(y))
-        return strcmp(x->valuestring, y->valuestring) == 0;
-    return (cJSON_IsTrue(x) && cJSON_IsTrue(y)) || (cJSON_IsFalse(x) && cJSON_IsFalse(y)) ||
-           (cJSON_IsNull(x) && cJSON_IsNull(y));
-}
+/* Digits up to here are the same integer in every program that holds numbers as doubles. */
+#define EXACT_DIGITS INT64_C(9007199254740991) /* 2^53 - 1 */
+/* From here on a number with a point or an exponent may have lost digits. */
+#define EXACT_FORMS 1e14
 
-kiln_status kiln__json_get_bool(const kiln__json *value, bool *out, kiln_error *error) {
-    if (!cJSON_IsBool(value->item))
-        return kiln__json_fail_type(value, "true or false", error);
-    *out = cJSON_IsTrue(value->item);
-    return KILN_OK;
-}
-
-/* Decimal digits, without spaces, plus signs or leading zeros. */
-static bool parse_i64(const char *text, int64_t *out) {
-    bool negative = *text == '-';
+/* All `size` characters are decimal digits, without spaces, plus signs or leading zeros. "-0" is none. */
+static bool parse_i64(const char *text, size_t size, int64_t *out) {
+    const char *end = text + size;
+    bool negative = size > 0 && *text == '-';
     text += negative;
-    if (*text < '0' || *text > '9' || (*text == '0' && (text[1] != '\0' || negative)))
+    if (text == end || (*text == '0' && size > 1))
         return false;
-    int64_t value = 0; /* of the negative, which has one more */
-    for (; *text != '\0'; text++)
+    /* Of the negative, which has one more. */
+    int64_t value = 0;
+    for (; text < end; text++)
         if (*text < '0' || *text > '9' || !kiln__mul(value, 10, &value) ||
             !kiln__add(value, -(int64_t)(*text - '0'), &value))
             return false;
@@ -339,23 +295,76 @@ static bool parse_i64(const char *text, int64_t *out) {
     return true;
 }
 
-static bool as_i64(const cJSON *item, int64_t *out) {
-    if (cJSON_IsString(item))
-        return parse_i64(item->valuestring, out);
-    if (!cJSON_IsNumber(item) || !(fabs(item->valuedouble) < 9007199254740992.0) ||
-        item->valuedouble != floor(item->valuedouble))
+static bool number_i64(const kiln__json_item *item, int64_t *out) {
+    if (parse_i64(item->text, item->size, out))
+        return *out <= EXACT_DIGITS && *out >= -EXACT_DIGITS;
+    double value = kiln__json_number(item->text, item->size);
+    if (!(fabs(value) < EXACT_FORMS) || value != floor(value))
         return false;
-    *out = (int64_t)item->valuedouble;
+    *out = (int64_t)value;
     return true;
+}
+
+static bool as_i64(const kiln__json_item *item, int64_t *out) {
+    return item->type == KILN_JSON_STRING   ? parse_i64(item->text, item->size, out)
+           : item->type == KILN_JSON_NUMBER ? number_i64(item, out)
+                                            : false;
+}
+
+/* A finite number, or a string that stands for a float. */
+static bool as_f64(const kiln__json_item *item, double *out) {
+    static const struct {
+        const char *word;
+        double value;
+    } words[] = {{"NaN", (double)NAN},
+                 {"Infinity", (double)INFINITY},
+                 {"-Infinity", -(double)INFINITY},
+                 {"-0.0", -0.0}};
+    if (item->type == KILN_JSON_NUMBER) {
+        *out = kiln__json_number(item->text, item->size);
+        return isfinite(*out);
+    }
+    for (size_t i = 0; item->type == KILN_JSON_STRING && i < sizeof words / sizeof *words; i++)
+        if (strcmp(item->text, words[i].word) == 0) {
+            *out = words[i].value;
+            return true;
+        }
+    return false;
+}
+
+/* 64 and 64.0 are the same; so are the two forms of what the writer puts into a string. */
+static bool same_number(const kiln__json_item *x, const kiln__json_item *y) {
+    int64_t i, j;
+    double v, w;
+    if (as_i64(x, &i) && as_i64(y, &j) && !kiln__json_is_plain_i64(i))
+        return i == j;
+    return as_f64(x, &v) && as_f64(y, &w) && v == w && signbit(v) == signbit(w);
+}
+
+bool kiln__json_same_scalar(const kiln__json *a, const kiln__json *b) {
+    const kiln__json_item *x = a->item, *y = b->item;
+    if (x->type == KILN_JSON_NUMBER || y->type == KILN_JSON_NUMBER)
+        return same_number(x, y);
+    return x->type == y->type && !is_container(x) &&
+           (x->type != KILN_JSON_STRING || strcmp(x->text, y->text) == 0);
+}
+
+kiln_status kiln__json_get_bool(const kiln__json *value, bool *out, kiln_error *error) {
+    if (value->item->type != KILN_JSON_TRUE && value->item->type != KILN_JSON_FALSE)
+        return kiln__json_fail_type(value, "true or false", error);
+    *out = value->item->type == KILN_JSON_TRUE;
+    return KILN_OK;
 }
 
 kiln_status kiln__json_get_i64(const kiln__json *value, int64_t min, int64_t max, int64_t *out,
                                kiln_error *error) {
     if (as_i64(value->item, out) && *out >= min && *out <= max)
         return KILN_OK;
-    char expected[80];
-    if (cJSON_IsNumber(value->item) && fabs(value->item->valuedouble) >= 9007199254740992.0)
-        snprintf(expected, sizeof expected, "an integer up to 2^53 - 1, or a larger one as a string");
+    char expected[120];
+    const kiln__json_item *item = value->item;
+    if (item->type == KILN_JSON_NUMBER && fabs(kiln__json_number(item->text, item->size)) >= EXACT_FORMS)
+        snprintf(expected, sizeof expected,
+                 "an integer as digits, beyond 2^53 - 1 in a string (this one may have been rounded)");
     else if (min == INT64_MIN && max == INT64_MAX)
         snprintf(expected, sizeof expected, "an integer");
     else if (max == INT64_MAX)
@@ -367,16 +376,7 @@ kiln_status kiln__json_get_i64(const kiln__json *value, int64_t min, int64_t max
 }
 
 kiln_status kiln__json_get_f64(const kiln__json *value, double *out, kiln_error *error) {
-    const cJSON *item = value->item;
-    if (cJSON_IsNumber(item) && isfinite(item->valuedouble)) {
-        *out = item->valuedouble;
-        return KILN_OK;
-    }
-    const char *word = cJSON_IsString(item) ? item->valuestring : "";
-    if (strcmp(word, "NaN") != 0 && strcmp(word, "Infinity") != 0 && strcmp(word, "-Infinity") != 0)
-        return kiln__json_fail_type(value, "a number", error);
-    *out = word[0] == 'N' ? (double)NAN : word[0] == '-' ? -(double)INFINITY : (double)INFINITY;
-    return KILN_OK;
+    return as_f64(value->item, out) ? KILN_OK : kiln__json_fail_type(value, "a number", error);
 }
 
 kiln_status kiln__json_get_f32(const kiln__json *value, float *out, kiln_error *error) {
@@ -391,12 +391,12 @@ kiln_status kiln__json_get_f32(const kiln__json *value, float *out, kiln_error *
 }
 
 kiln_status kiln__json_get_string(const kiln__json *value, size_t most, const char **out, kiln_error *error) {
-    if (!cJSON_IsString(value->item))
+    if (!kiln__json_is_string(value))
         return kiln__json_fail_type(value, "a string", error);
-    *out = value->item->valuestring;
-    if (strlen(*out) > most)
+    *out = value->item->text;
+    if (value->item->size > most)
         return kiln__json_fail(value, KILN_ERROR_LIMIT, error,
-                               "a string of %zu bytes; at most %zu are allowed", strlen(*out), most);
+                               "a string of %zu bytes; at most %zu are allowed", value->item->size, most);
     return KILN_OK;
 }
 
@@ -408,7 +408,7 @@ kiln_status kiln__json_get_enum(const kiln__json *value, const char *const *name
     for (size_t i = 0; i < n; i++) {
         if (names[i] == NULL)
             continue;
-        if (cJSON_IsString(value->item) && strcmp(value->item->valuestring, names[i]) == 0) {
+        if (kiln__json_is_string(value) && strcmp(value->item->text, names[i]) == 0) {
             *out = i;
             return KILN_OK;
         }

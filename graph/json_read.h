@@ -1,5 +1,5 @@
-/* Reading JSON with the place in every message: a thin, strict layer over cJSON, which only json_read.c sees.
- * Internal: graph/ and capture/ use it.
+/* Reading JSON with the place in every message: strict accessors over the tree of a text. Internal: graph/ and
+ * capture/ use it.
  *
  *     kiln__json_doc doc;
  *     status = kiln__json_open(&doc, text, size, &caps, &allocator, error);
@@ -14,23 +14,22 @@
 #ifndef KILN_JSON_READ_H
 #define KILN_JSON_READ_H
 
-#include "json_scan.h"
-
-struct cJSON;
+#include "json_tree.h"
 
 typedef struct kiln__json_doc {
-    struct cJSON *root;
+    kiln__json_tree tree;
+    kiln_allocator allocator;
 } kiln__json_doc;
 
 /* A value and where it stands. It points to its container's kiln__json, which must live as long. */
 typedef struct kiln__json {
-    const struct cJSON *item; /* NULL: absent */
+    const kiln__json_item *item; /* NULL: absent */
     const struct kiln__json *up;
-    size_t index; /* in an array */
+    size_t index; /* in its container */
 } kiln__json;
 
-/* Scans, parses, and refuses duplicate keys. `allocator` serves scratch memory only; the tree comes from
- * cJSON's hooks. After a failure there is nothing to close.
+/* Scans, builds the tree, and refuses duplicate keys. The text must live until the document is closed;
+ * `allocator` (NULL: malloc) serves the tree. After a failure there is nothing to close.
  * Errors: those of kiln__json_scan; KILN_ERROR_FORMAT ("$.a.b: duplicate key"); KILN_ERROR_MEMORY. */
 KILN_MUST_CHECK kiln_status kiln__json_open(kiln__json_doc *doc, const char *text, size_t size,
                                             const kiln__json_caps *caps, const kiln_allocator *allocator,
@@ -45,8 +44,11 @@ kiln_status kiln__json_fail(const kiln__json *value, kiln_status status, kiln_er
 /* The same with "PATH: expected WHAT, got VALUE" and KILN_ERROR_FORMAT. */
 kiln_status kiln__json_fail_type(const kiln__json *value, const char *expected, kiln_error *error);
 
-/* A text for messages: quoted, cut to about 40 bytes, control characters escaped. Returns `buffer`. */
+/* A value for messages: as the text spells it, "an array" or "an object". Returns `buffer`. */
 enum { KILN__JSON_QUOTE_SIZE = 64 };
+const char *kiln__json_show(const kiln__json *value, char buffer[KILN__JSON_QUOTE_SIZE]);
+
+/* A text for messages: quoted, cut to about 40 bytes, control characters escaped. Returns `buffer`. */
 const char *kiln__json_quote(const char *text, char buffer[KILN__JSON_QUOTE_SIZE]);
 
 /* ---- containers ------------------------------------------------------------------------------------- */
@@ -82,17 +84,21 @@ bool kiln__json_is_string(const kiln__json *value);
 
 /* ---- scalars ---------------------------------------------------------------------------------------- */
 
-/* Are these the same null, truth value, number or string? False where either is a container. */
+/* Are these the same null, truth value, number or string? Spelling does not count: 64 and 64.0 are the same, and
+ * so are the two forms of what may stand in a string (large integers, -0). 0 and -0 differ. False where either is
+ * a container. */
 bool kiln__json_same_scalar(const kiln__json *a, const kiln__json *b);
 
 KILN_MUST_CHECK kiln_status kiln__json_get_bool(const kiln__json *value, bool *out, kiln_error *error);
 
-/* An integer within min … max: a number up to ±(2⁵³ − 1), or decimal digits in a string up to the whole of
- * int64. */
+/* An integer within min … max: digits up to ±(2⁵³ − 1), or in a string up to the whole of int64. A number with
+ * a point or an exponent is taken below 10¹⁴ where it is integral (64.0, 1e3). From there on it is refused: so
+ * print programs that hold numbers as doubles and keep 14 (lua-cjson) or 15 (cJSON) digits, and it may be
+ * another integer than the one that they read. */
 KILN_MUST_CHECK kiln_status kiln__json_get_i64(const kiln__json *value, int64_t min, int64_t max,
                                                int64_t *out, kiln_error *error);
 
-/* A number, or "NaN", "Infinity", "-Infinity". A finite number that the type cannot hold is refused. */
+/* A number, or "NaN", "Infinity", "-Infinity", "-0.0". A finite number that the type cannot hold is refused. */
 KILN_MUST_CHECK kiln_status kiln__json_get_f64(const kiln__json *value, double *out, kiln_error *error);
 KILN_MUST_CHECK kiln_status kiln__json_get_f32(const kiln__json *value, float *out, kiln_error *error);
 

@@ -1,6 +1,7 @@
 #include "json_scan.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { DIGITS_MAX = 40, PLAIN_MAX = 64, EXPONENT_MAX = 99999 };
@@ -64,7 +65,7 @@ static void skip_space(scanner *s) {
 static kiln_status fail_at(const scanner *s, size_t at, kiln_status status, const char *what,
                            const char *got) {
     size_t line = 1, column = 1;
-    for (size_t i = 0; i < at; i++) {
+    for (size_t i = s->facts->start; i < at; i++) {
         if (s->text[i] == '\n') {
             line++;
             column = 1;
@@ -122,7 +123,7 @@ static kiln_status scan_unicode_escape(scanner *s) {
             return fail_got(s, "expected four hex digits after \\u");
     }
     if (!escaped || unit < 0xdc00 || unit > 0xdfff)
-        return fail_at(s, start, KILN_ERROR_FORMAT, "a high surrogate without a low one behind it", "");
+        return fail_at(s, start, KILN_ERROR_FORMAT, "a high surrogate without a low one after it", "");
     return KILN_OK;
 }
 
@@ -144,6 +145,8 @@ static kiln_status scan_string(scanner *s) {
             return fail_at(s, start, KILN_ERROR_FORMAT, "a string without its closing quote", "");
         unsigned char c = (unsigned char)s->text[s->at];
         if (c == '"') {
+            /* Without its quotes, with a NUL; escapes only make it shorter. */
+            s->facts->string_bytes += s->at - start;
             s->at++;
             return KILN_OK;
         }
@@ -175,8 +178,9 @@ static int64_t read_exponent(const char *text, size_t size) {
     return negative ? -value : value;
 }
 
-/* Writes the same number without a decimal point to `out` and returns its length; 0 when it has more than
- * DIGITS_MAX significant digits. A short number that has no point stays as it is. */
+/* Writes the same number without a decimal point (1.5 is 15e-1) and without long runs of zeros to `out` and
+ * returns its length; 0 when it has more than DIGITS_MAX significant digits. strtod reads such a number alike in
+ * every locale. A short number that has no point stays as it is. */
 static size_t plain_number(const char *text, size_t size, char out[PLAIN_MAX]) {
     size_t end = 0, point = SIZE_MAX, first = SIZE_MAX,
            last = 0; /* first, last: of the digits that are not 0 */
@@ -246,23 +250,27 @@ static kiln_status scan_number(scanner *s) {
         if (!skip_digits(s))
             return fail_got(s, "expected a digit in the exponent");
     }
+    /* Most numbers are too short to have so many digits. */
     char plain[PLAIN_MAX];
-    size_t size = s->at - start, n = plain_number(s->text + start, size, plain);
-    if (n == 0)
+    size_t size = s->at - start;
+    if (size > DIGITS_MAX && plain_number(s->text + start, size, plain) == 0)
         return fail_at(s, start, KILN_ERROR_LIMIT, "a number of more than 40 significant digits", "");
-    s->facts->is_plain &= n == size && memcmp(s->text + start, plain, n) == 0;
-    s->facts->plain_size += n; /* on top of all other bytes, see kiln__json_scan */
-    s->facts->plain_size -= size;
     return KILN_OK;
+}
+
+double kiln__json_number(const char *text, size_t size) {
+    char plain[PLAIN_MAX];
+    plain[plain_number(text, size, plain)] = '\0';
+    return strtod(plain, NULL);
 }
 
 /* ---- the grammar ------------------------------------------------------------------------------------ */
 
 typedef enum state {
     VALUE,        /* a value must come */
-    VALUE_OR_END, /* just behind '[' */
+    VALUE_OR_END, /* just after '[' */
     KEY,          /* a key must come */
-    KEY_OR_END,   /* just behind '{' */
+    KEY_OR_END,   /* just after '{' */
     AFTER         /* a value has ended */
 } state;
 
@@ -331,7 +339,7 @@ static kiln_status scan_key(scanner *s, const char *expected) {
     return KILN_OK;
 }
 
-/* Behind a value, within a container: a comma, or the container's end. */
+/* After a value, within a container: a comma, or the container's end. */
 static kiln_status scan_after(scanner *s, state *next) {
     char c = peek(s);
     if (c == ',') {
@@ -372,11 +380,15 @@ static kiln_status scan_step(scanner *s, state *next) {
 
 kiln_status kiln__json_scan(const char *text, size_t size, const kiln__json_caps *caps,
                             kiln__json_facts *facts, kiln_error *error) {
-    *facts = (kiln__json_facts){.plain_size = size, .is_plain = true};
+    *facts = (kiln__json_facts){0};
     if (size > caps->bytes)
         return kiln_error_set(error, KILN_ERROR_LIMIT, "JSON: %zu bytes; the cap is %zu", size, caps->bytes);
     scanner s = {.text = text, .size = size, .caps = caps, .facts = facts, .error = error};
     s.depth_cap = caps->depth < KILN__JSON_DEPTH_MAX ? caps->depth : KILN__JSON_DEPTH_MAX;
+    if (size >= 2 && (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0))
+        return fail_at(&s, 0, KILN_ERROR_FORMAT, "the text is in UTF-16; save it as UTF-8", "");
+    facts->start = size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    s.at = facts->start;
     state next = VALUE;
     do {
         skip_space(&s);
@@ -386,27 +398,4 @@ kiln_status kiln__json_scan(const char *text, size_t size, const kiln__json_caps
     } while (next != AFTER || s.depth > 0);
     skip_space(&s);
     return s.at == size ? KILN_OK : fail_got(&s, "expected nothing after the value");
-}
-
-/* ---- rewriting -------------------------------------------------------------------------------------- */
-
-void kiln__json_plain(const char *text, size_t size, char *out) {
-    for (size_t at = 0, end; at < size; at = end) {
-        end = at + 1;
-        if (text[at] == '"') { /* a string: up to and with its closing quote */
-            while (text[end] != '"')
-                end += text[end] == '\\' ? 2 : 1;
-            end++;
-        } else if (text[at] == '-' || is_digit(text[at])) {
-            while (end < size && (is_digit(text[end]) || strchr("+-.eE", text[end]) != NULL))
-                end++;
-            char plain[PLAIN_MAX];
-            size_t n = plain_number(text + at, end - at, plain);
-            memcpy(out, plain, n);
-            out += n;
-            continue;
-        }
-        memcpy(out, text + at, end - at);
-        out += end - at;
-    }
 }

@@ -1,8 +1,9 @@
-/* A strict check of JSON text (RFC 8259) that runs before any parser sees it: grammar, UTF-8, escapes, and
+/* A strict check of JSON text (RFC 8259) that runs before a tree is built of it: grammar, UTF-8, escapes, and
  * caps on bytes, depth and values. Iterative, allocates nothing, reads every byte once. Internal.
  *
- * Three things that RFC 8259 allows are refused, because the parser behind it could not keep them: U+0000 in
- * a string (it would end it), a number of more than 40 significant digits, and more than 512 levels.
+ * A byte order mark in front of the value is skipped, as programs of Windows and of npm write one. Three things
+ * that RFC 8259 allows are refused: U+0000 in a string (strings are C's, so it would end them), a number of more
+ * than 40 significant digits, and more than 512 levels.
  */
 #ifndef KILN_JSON_SCAN_H
 #define KILN_JSON_SCAN_H
@@ -18,10 +19,10 @@ typedef struct kiln__json_caps {
 } kiln__json_caps;
 
 typedef struct kiln__json_facts {
+    size_t start; /* of the text proper: 3 after a byte order mark, else 0 */
     size_t values;
     uint32_t depth;
-    size_t plain_size; /* bytes that kiln__json_plain writes */
-    bool is_plain;     /* it would write the same bytes */
+    size_t string_bytes; /* at most so many for all strings and keys as values, each with a NUL after it */
 } kiln__json_facts;
 
 /* Any thread. Errors: KILN_ERROR_FORMAT, as in "JSON, line 2, column 5 (byte 17): expected ':' after a key,
@@ -30,11 +31,9 @@ typedef struct kiln__json_facts {
 KILN_MUST_CHECK kiln_status kiln__json_scan(const char *text, size_t size, const kiln__json_caps *caps,
                                             kiln__json_facts *facts, kiln_error *error);
 
-/* Copies a text that passed the scan, with numbers rewritten where a parser built on strtod could go wrong: a
- * fraction becomes an integer with an exponent (1.5 is 15e-1), so that the host's locale, which decides what
- * a decimal separator is, plays no part; long runs of zeros are shortened (parsers have buffers). Values stay
- * exactly the same. `out` has room for facts.plain_size bytes. */
-void kiln__json_plain(const char *text, size_t size, char *out);
+/* The value of a number that passed the scan: `size` characters at `text`. A number beyond the range of double
+ * is infinite. The host's locale, which decides what a decimal separator is, plays no part. */
+double kiln__json_number(const char *text, size_t size);
 
 /* Length of the valid UTF-8 sequence at the start of text[0 .. size), 0 when there is none. Surrogates,
  * overlong forms and values above U+10FFFF are not valid. */

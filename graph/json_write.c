@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SAFE_INTEGER INT64_C(9007199254740991) /* 2^53 - 1 */
+/* 2^52 - 1. Up to here every program that holds numbers as doubles and prints 15 digits or more keeps an integer;
+ * cJSON, for one, takes neighbours from 2^52 on to be the same. */
+#define SAFE_INTEGER INT64_C(4503599627370495)
 
 /* ---- bytes ------------------------------------------------------------------------------------------ */
 
@@ -214,10 +216,14 @@ void kiln__json_put_bool(kiln__json_writer *w, bool value) {
     put_word(w, value ? "true" : "false", false);
 }
 
+bool kiln__json_is_plain_i64(int64_t value) {
+    return value <= SAFE_INTEGER && value >= -SAFE_INTEGER;
+}
+
 void kiln__json_put_i64(kiln__json_writer *w, int64_t value) {
     char digits[24];
     snprintf(digits, sizeof digits, "%" PRId64, value);
-    put_word(w, digits, value > SAFE_INTEGER || value < -SAFE_INTEGER);
+    put_word(w, digits, !kiln__json_is_plain_i64(value));
 }
 
 void kiln__json_put_u64(kiln__json_writer *w, uint64_t value) {
@@ -279,7 +285,7 @@ static size_t layout_number(bool negative, const char *digits, int n, int expone
 static size_t format_number(double v, bool single, char *out) {
     const char *word = isnan(v) ? "NaN" : !isinf(v) ? NULL : v > 0 ? "Infinity" : "-Infinity";
     if (word != NULL || v == 0.0) {
-        word = word != NULL ? word : signbit(v) ? "-0" : "0";
+        word = word != NULL ? word : signbit(v) ? "-0.0" : "0";
         memcpy(out, word, strlen(word) + 1);
         return strlen(word);
     }
@@ -301,16 +307,22 @@ size_t kiln__json_format_f64(double value, char buffer[KILN__JSON_NUMBER_SIZE]) 
     return format_number(value, false, buffer);
 }
 
+/* What many programs do not keep as a number goes out as a string. A zero with a sign is one of these: JavaScript
+ * writes 0 for it. */
+static bool is_word(double value) {
+    return !isfinite(value) || (value == 0.0 && signbit(value));
+}
+
 void kiln__json_put_f32(kiln__json_writer *w, float value) {
     char text[KILN__JSON_NUMBER_SIZE];
     kiln__json_format_f32(value, text);
-    put_word(w, text, !isfinite(value));
+    put_word(w, text, is_word((double)value));
 }
 
 void kiln__json_put_f64(kiln__json_writer *w, double value) {
     char text[KILN__JSON_NUMBER_SIZE];
     kiln__json_format_f64(value, text);
-    put_word(w, text, !isfinite(value));
+    put_word(w, text, is_word(value));
 }
 
 /* ---- life ------------------------------------------------------------------------------------------- */

@@ -61,7 +61,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_graph_to_json_sink(const kiln_graph *g
 typedef struct kiln_json_limits {
     size_t bytes;      /* of text (64 MiB) */
     uint32_t depth;    /* of arrays and objects within each other (32; at most 512) */
-    size_t values;     /* JSON values, each of which costs about 64 bytes while reading (4 million) */
+    size_t values;     /* JSON values, each of which costs 40 bytes while reading (4 million) */
     uint32_t slots;    /* (65,536) */
     uint32_t storages; /* (1,048,576) */
     uint32_t tensors;  /* (1,048,576) */
@@ -72,8 +72,7 @@ typedef struct kiln_json_limits {
  * ({"format": "kiln.graph", ...}) or a plan dump ({"format": "kiln.plan", "graph": {...}, ...}), whose graph
  * is taken. Ops are looked up by name in `ops`; their descriptors must outlive the graph. `limits` NULL: the
  * defaults. `allocator` NULL: malloc; it must outlive the graph. *out is the caller's to destroy; NULL on
- * failure. Any thread; the JSON library underneath allocates with its own hooks (malloc unless the host has
- * set others with cJSON_InitHooks), all of which is freed before the call returns.
+ * failure. Any thread: 32 KiB of stack suffice, however deep the text is, since nothing recurses.
  *
  * Nothing in the text is trusted: grammar, UTF-8, unknown and duplicate keys, references, ranges, shapes
  * (inferred again and compared) and the order of nodes are checked, and the error names the place, as in

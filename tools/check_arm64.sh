@@ -27,6 +27,6 @@ lib=$root/usr/lib/aarch64-linux-gnu
 emulator=$(command -v qemu-aarch64 || command -v qemu-aarch64-static)
 # Tests run through a wrapper so that the runner need not know; long ones are shortened where they allow it.
 make --no-print-directory -j2 STRICT=1 check-arm64-run BUILD=build/arm64 CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar \
-    PKG_CFLAGS="-isystem $root/usr/include" PKG_LIBS="-L$lib -lcjson -lxxhash" TEST_CFLAGS="-isystem $root/usr/include" \
-    TEST_LIBS="-L$lib -lcmocka" LDFLAGS="-Wl,-rpath-link,$lib" \
+    PKG_CFLAGS="-isystem $root/usr/include" TEST_CFLAGS="-isystem $root/usr/include" \
+    TEST_LIBS="-L$lib -lcmocka -lcjson" LDFLAGS="-Wl,-rpath-link,$lib" \
     RUNNER="$emulator -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH=$lib"

@@ -10,13 +10,13 @@ make --no-print-directory -j2 CC=clang BUILD=build/fuzz OPT=-O1 KERNEL_OPT=-O1 \
     CFLAGS='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all' \
     build/fuzz/libkiln.a build/fuzz/libkiln_gguf.a build/fuzz/libkiln_llm.a build/fuzz/libkiln_test.a || exit 1
 libs="build/fuzz/libkiln_test.a build/fuzz/libkiln_llm.a build/fuzz/libkiln_gguf.a build/fuzz/libkiln.a
-      $(pkg-config --libs libcjson libxxhash cmocka) -lm -lpthread"
+      $(pkg-config --libs cmocka) -lm -lpthread"
 bad=0
 for f in "$@"; do
     name=$(basename "$f" .c)
     clang -std=c11 -D_POSIX_C_SOURCE=200809L -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
         -I. -Igraph -Iops -Isched -Icapture -Ikernels -Itools/gguf -Itools/llm -Itests/support \
-        $(pkg-config --cflags libcjson libxxhash cmocka) "$f" -o "build/fuzz/$name" $libs || { bad=1; continue; }
+        $(pkg-config --cflags cmocka) "$f" -o "build/fuzz/$name" $libs || { bad=1; continue; }
     corpus=build/fuzz/corpus-$name
     mkdir -p "$corpus"
     case $name in

@@ -32,7 +32,6 @@ libdir=\${prefix}/lib
 Name: kiln
 Description: embeddable dataflow graph executor
 Version: $version
-Requires.private: libcjson libxxhash
 Libs: -L\${libdir} -lkiln
 Libs.private: -lm -lpthread
 Cflags: -I\${includedir}

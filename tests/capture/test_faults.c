@@ -1,5 +1,5 @@
 /* Whole scenarios with each allocation failed, once and persistently: a clean error, nothing leaked. (Loading
- * GGUF files is swept in tests/tools/test_gguf.c, cJSON's own mallocs in tests/graph/test_graph_json.c.) */
+ * GGUF files is swept in tests/tools/test_gguf.c.) */
 #include "kiln.h"
 #include "check.h"
 #include "fault_alloc.h"

@@ -3,7 +3,6 @@
 #include "tests/graph/graph_json_case.h"
 #include "tests/support/fault_alloc.h"
 
-#include <cjson/cJSON.h>
 #include <math.h>
 
 /* ---- round trips ------------------------------------------------------------------------------------ */
@@ -309,49 +308,6 @@ static void kiln_faults(void **state) {
     assert_true(fault_alloc_every("graph JSON, Kiln's allocator", round_trip_body, NULL) > 0);
 }
 
-static struct {
-    size_t calls, nth, live;
-    bool all;
-} hooks;
-
-static void *hook_malloc(size_t size) {
-    hooks.calls++;
-    if (hooks.nth != 0 && (hooks.all ? hooks.calls >= hooks.nth : hooks.calls == hooks.nth))
-        return NULL;
-    void *p = malloc(size);
-    hooks.live += p != NULL;
-    return p;
-}
-
-static void hook_free(void *p) {
-    hooks.live -= p != NULL;
-    free(p);
-}
-
-static void cjson_faults(void **state) {
-    (void)state;
-    cJSON_InitHooks(&(cJSON_Hooks){hook_malloc, hook_free});
-    size_t calls = 0;
-    for (size_t nth = 0; nth <= calls; nth++)
-        for (int all = 0; all < 2; all++) {
-            hooks.calls = 0;
-            hooks.nth = nth;
-            hooks.all = all;
-            kiln_graph *g;
-            kiln_error error = {0};
-            kiln_status status = load(small, strlen(small), NULL, &g, &error);
-            assert_int_equal(status, nth ? KILN_ERROR_MEMORY : KILN_OK);
-            assert_string_equal(error.text, nth ? "reading JSON: out of memory" : "");
-            assert_int_equal(hooks.live, 0); /* the tree is gone, whatever happened */
-            kiln_graph_destroy(g);
-            if (nth == 0)
-                calls = hooks.calls;
-        }
-    cJSON_InitHooks(NULL);
-    print_message("graph JSON, cJSON's malloc: %zu allocations, %zu injected failures\n", calls, 2 * calls);
-    assert_true(calls > 0);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_text),
@@ -366,7 +322,6 @@ int main(void) {
         cmocka_unit_test(truncations),
         cmocka_unit_test(mutations),
         cmocka_unit_test(kiln_faults),
-        cmocka_unit_test(cjson_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,7 +56,8 @@ static const struct {
     {"\"size\": 128", "\"size\": -1", "$.storages[0].size: expected an integer from 0 up, got -1",
      KILN_ERROR_FORMAT},
     {"\"size\": 128", "\"size\": 1e17",
-     "$.storages[0].size: expected an integer up to 2^53 - 1, or a larger one as a string, got 1e17",
+     "$.storages[0].size: expected an integer as digits, beyond 2^53 - 1 in a string (this one may have been "
+     "rounded), got 1e17",
      KILN_ERROR_FORMAT},
     {"\"name\": \"y\", \"kind\"", "\"name\": \"x\", \"kind\"",
      "$.storages[3]: storage name 'x' is taken already", KILN_ERROR_ARGUMENT},

@@ -169,19 +169,19 @@ static void writer_integers(void **state) {
     kiln__json_writer_init(&w, NULL, false);
     kiln__json_begin_array(&w, KILN_JSON_INLINE);
     static const int64_t values[] = {
-        0,         -1,       9007199254740991, -9007199254740991, 9007199254740992, -9007199254740992,
+        0,         -1,       4503599627370495, -4503599627370495, 4503599627370496, -4503599627370496,
         INT64_MAX, INT64_MIN};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         kiln__json_put_i64(&w, values[i]);
-    kiln__json_put_u64(&w, 9007199254740991);
-    kiln__json_put_u64(&w, 9007199254740992);
+    kiln__json_put_u64(&w, 4503599627370495);
+    kiln__json_put_u64(&w, 4503599627370496);
     kiln__json_put_u64(&w, UINT64_MAX);
     kiln__json_end(&w);
     assert_int_equal(kiln__json_writer_finish(&w, &text, NULL), KILN_OK);
     assert_text(&text,
-                "[0, -1, 9007199254740991, -9007199254740991, \"9007199254740992\", \"-9007199254740992\", "
-                "\"9223372036854775807\", \"-9223372036854775808\", 9007199254740991, "
-                "\"9007199254740992\", \"18446744073709551615\"]\n");
+                "[0, -1, 4503599627370495, -4503599627370495, \"4503599627370496\", \"-4503599627370496\", "
+                "\"9223372036854775807\", \"-9223372036854775808\", 4503599627370495, "
+                "\"4503599627370496\", \"18446744073709551615\"]\n");
     kiln_json_text_free(&text);
 }
 
@@ -385,7 +385,7 @@ static void floats_are_short(void **state) {
         const char *text;
     } cases[] = {
         {0, true, "0"},
-        {-0.0, true, "-0"},
+        {-0.0, true, "-0.0"},
         {1, true, "1"},
         {-2.5, true, "-2.5"},
         {0.1f, true, "0.1"},
