@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include "gguf_help.h"
+#include "tests/support/plain_spaces.h"
 #include "tools/llm/tokenizer.h"
 
 /* Every variant of the model, with the tokens and the text it is to generate. */
@@ -97,8 +98,9 @@ static void golden_tokens_give_golden_texts(void **state) {
 /* ---- A second implementation ------------------------------------------------------------------------ */
 
 /* llama2.c's vocabulary file and the rule of its encoder, written as plainly as can be: join the best pair of
- * neighbours, found by trying all, until there is none. (One difference, on text that is not UTF-8: run.c
- * makes bytes of a letter, too, when a stray continuation byte follows it.) */
+ * neighbours, found by trying all, until there is none. (Two differences. On text that is not UTF-8 run.c makes
+ * bytes of a letter, too, when a stray continuation byte follows it. And run.c makes bytes of a U+2581, which is
+ * a space to SentencePiece and llama.cpp.) */
 typedef struct plain {
     char *bytes;
     struct {
@@ -173,14 +175,16 @@ static size_t plain_encode(const plain *p, const char *text, size_t size, int32_
 
 static void compare_with_plain(const plain *p, const kiln_tok *tok, const char *text, size_t size) {
     int32_t expected[2048], ids[2048];
-    char back[2048];
+    char back[2048], spaced[2048];
     assert_true(size + 3 <= COUNT(ids));
-    size_t want = plain_encode(p, text, size, expected), got = encode(tok, text, size, ids, COUNT(ids));
+    size_t spaced_size = plain_spaces(text, size, spaced);
+    size_t want = plain_encode(p, spaced, spaced_size, expected);
+    size_t got = encode(tok, text, size, ids, COUNT(ids));
     assert_int_equal(want, got);
     assert_memory_equal(expected, ids, want * sizeof *ids);
     assert_true(got <= kiln_tok_encode_bound(size));
-    assert_int_equal(decode(tok, ids, got, back), size);
-    assert_memory_equal(back, text, size);
+    assert_int_equal(decode(tok, ids, got, back), spaced_size);
+    assert_memory_equal(back, spaced, spaced_size);
 }
 
 static void the_rule_of_llama2_c_is_followed(void **state) {
@@ -224,6 +228,41 @@ static void the_rule_of_llama2_c_is_followed(void **state) {
             random_text[k] = i % 2 == 0 ? story[(random >> 33) % size] : (char)(1 + (random >> 33) % 255);
         }
         compare_with_plain(&p, tok, random_text, n);
+    }
+    free(story);
+    free(p.bytes);
+    kiln_tok_destroy(tok);
+}
+
+/* SentencePiece's own space, whole and in parts, among letters of a story, spaces, and its neighbours in
+ * Unicode. */
+static void its_own_space_is_a_space(void **state) {
+    (void)state;
+    static const char *const pieces[] = {
+        "\xe2\x96\x81", "\xe2\x96\x81\xe2\x96\x81", " ", "\xe2\x96\x80", "\xe2\x96", "\x81", "\xe2",
+        "\xe2\x96\x82"};
+    static plain p;
+    kiln_tok *tok = tokenizer_of("stories260K/stories260K-f32.gguf");
+    if (!plain_load(&p))
+        skip();
+    size_t size = 0;
+    char *story = testdata_read("stories260K/run_c_greedy_n256.txt", &size), text[256];
+    assert_non_null(story);
+    uint64_t random = 2581;
+    for (int i = 0; i < 2000; i++) {
+        size_t n = 0;
+        for (int k = 0; k < i % 40; k++) {
+            random = random * 6364136223846793005u + 1442695040888963407u;
+            size_t letters = random >> 61, at = (size_t)(random >> 33) % (size - 8);
+            const char *piece = pieces[(random >> 40) % (i % 2 == 0 ? 3 : COUNT(pieces))];
+            memcpy(text + n, piece, strlen(piece));
+            n += strlen(piece);
+            memcpy(text + n, story + at, letters);
+            n += letters;
+            if (n > sizeof text - 16)
+                break;
+        }
+        compare_with_plain(&p, tok, text, n);
     }
     free(story);
     free(p.bytes);
@@ -347,6 +386,15 @@ static void pieces_are_chosen_by_the_rule(void **state) {
     ENCODES(&v, "a<user>b", 1, 4, 5, 10, 6);                     /* user-defined ones are, */
     ENCODES(&v, "a<user>!b", 1, 4, 5, 11, 6);                    /* the longest first, */
     ENCODES(&v, "a<user>a<user", 1, 4, 5, 10, 5, 0, 0, 0, 0, 0); /* and whole */
+    ENCODES(&v,
+            "a\xe2\x96\x81"
+            "ab",
+            1, 4, 5, 9); /* a space in SentencePiece's own form */
+    v.rows[10].text = "\xe2\x96\x81\xe2\x96\x81";
+    ENCODES(&v,
+            "a\xe2\x96\x81\xe2\x96\x81"
+            "b  b",
+            1, 4, 5, 10, 6, 10, 6); /* in user-defined ones too */
     v.adds_eos = 1;
     ENCODES(&v, "ab", 1, 9, 2);
     v.adds_bos = 0;
@@ -485,15 +533,17 @@ static void a_large_vocabulary_round_trips(void **state) {
     (void)state;
     kiln_tok *tok = tokenizer_of("gguf/ggml-vocab-phi-3.gguf");
     static int32_t ids[100003];
-    static char back[100016];
+    static char back[100016], spaced[100000];
     size_t size = 0, room = COUNT(ids);
     char *text = testdata_read("gguf/ggml-vocab-phi-3.gguf", &size); /* anything at all */
     assert_non_null(text);
     size = size < 100000 ? size : 100000;
     size_t count = encode(tok, text, size, ids, room);
     assert_int_equal(kiln_tok_count(tok), 32064);
-    assert_int_equal(decode(tok, ids, count, back), size);
-    assert_memory_equal(back, text, size);
+    size_t spaced_size = plain_spaces(text, size, spaced);
+    assert_true(spaced_size < size); /* the vocabulary's own spellings have spaces in that form */
+    assert_int_equal(decode(tok, ids, count, back), spaced_size);
+    assert_memory_equal(back, spaced, spaced_size);
     /* One letter a hundred thousand times: time grows with n log n, not n². */
     memset(text, 'a', size);
     count = encode(tok, text, size, ids, room);
@@ -533,6 +583,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_tokens_give_golden_texts),
         cmocka_unit_test(the_rule_of_llama2_c_is_followed),
+        cmocka_unit_test(its_own_space_is_a_space),
         cmocka_unit_test(pieces_are_chosen_by_the_rule),
         cmocka_unit_test(lookup_and_single_tokens),
         cmocka_unit_test(malformed_vocabularies_are_refused),

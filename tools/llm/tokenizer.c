@@ -40,16 +40,15 @@ static kiln_status check_model(const kiln_gguf *g, kiln_error *error) {
     return status;
 }
 
-/* Copies a spelling to `to`, U+2581 as a space; returns its size. */
-static size_t copy_spelling(kiln_gguf_string s, char *to) {
+size_t kiln_tok__plain_spaces(const char *text, size_t size, char *to) {
     static const char space[3] = {'\xE2', '\x96', '\x81'};
     size_t n = 0;
-    for (size_t i = 0; i < s.size;) {
-        if (s.size - i >= 3 && memcmp(s.data + i, space, 3) == 0) {
+    for (size_t i = 0; i < size;) {
+        if (size - i >= 3 && memcmp(text + i, space, 3) == 0) {
             to[n++] = ' ';
             i += 3;
         } else {
-            to[n++] = s.data[i++];
+            to[n++] = text[i++];
         }
     }
     return n;
@@ -80,7 +79,7 @@ static kiln_status load_texts(kiln_tok *t, const kiln_gguf *g, kiln_error *error
     char *next = t->pool;
     for (size_t i = 0; kiln_gguf_strings_next(&strings, &s); i++) {
         t->tokens[i].text = next;
-        t->tokens[i].size = copy_spelling(s, next);
+        t->tokens[i].size = kiln_tok__plain_spaces(s.data, s.size, next);
         next += t->tokens[i].size;
     }
     kiln_gguf__index_sort(t->tokens, compare_tokens, t->index, count);

@@ -1,7 +1,8 @@
 /* Text to tokens and back, for models with a `llama` (SentencePiece BPE) vocabulary inside their GGUF file.
  *
  * Encoding: spaces are part of tokens, and a text begins with one (unless tokenizer.ggml.add_space_prefix is
- * false). The text is cut into characters, and the two neighbours whose concatenation is the token with the
+ * false). A U+2581 in the text is a space, the form in which SentencePiece keeps spaces; it comes back as a
+ * space. The text is cut into characters, and the two neighbours whose concatenation is the token with the
  * highest score are joined (ties: the leftmost) until no two can be. What is then no token is written as its
  * bytes, one <0xNN> token each; where the vocabulary lacks one of those, as the unknown token. User-defined
  * tokens are cut out whole first, the longest at each place. Control tokens (<s>, …) are never made from

@@ -1,8 +1,6 @@
 /* Text to tokens: cut into characters, then join the best pair of neighbours until none is left. */
 #include "tokenizer_internal.h"
 
-#include <inttypes.h>
-
 /* A run of the text that is one piece so far. */
 typedef struct symbol {
     uint32_t start, size;   /* size 0: was joined to the one before */
@@ -19,7 +17,7 @@ typedef struct pair {
 
 typedef struct encoder {
     const kiln_tok *tok;
-    char *text; /* with the leading space */
+    char *text; /* with the leading space, and with plain spaces */
     size_t size;
     symbol *symbols;
     size_t symbol_count;
@@ -134,9 +132,9 @@ static kiln_status emit_symbol(encoder *e, const symbol *s, kiln_error *error) {
         spelled = spelled && e->tok->byte_id[bytes[i]] >= 0;
     if (id < 0 && !spelled && e->tok->unknown < 0)
         return kiln_error_set(error, KILN_ERROR_FORMAT,
-                              "tokenizer: the vocabulary has no token for byte 0x%02x at %" PRIu32
-                              " of the text, and no unknown token",
-                              bytes[0], s->start);
+                              "tokenizer: the vocabulary has no token for byte 0x%02x of the text, and no "
+                              "unknown token",
+                              bytes[0]);
     if (id >= 0 || !spelled)
         emit(e, id >= 0 ? id : e->tok->unknown);
     for (uint32_t i = 0; id < 0 && spelled && i < s->size; i++)
@@ -150,7 +148,6 @@ static kiln_status encode_text(encoder *e, const char *text, size_t size, kiln_e
     bool space = e->tok->adds_space;
     size_t room = size + 1;
     kiln_status status = KILN_OK;
-    e->size = size + space;
     e->text = KILN_NEW(a, char, room);
     e->symbols = KILN_NEW(a, symbol, room);
     e->heap = KILN_NEW(a, pair, 3 * room); /* one per neighbourhood, then two per join */
@@ -159,7 +156,7 @@ static kiln_status encode_text(encoder *e, const char *text, size_t size, kiln_e
             kiln_error_set(error, KILN_ERROR_MEMORY, "tokenizer: no memory for a text of %zu bytes", size);
     } else {
         e->text[0] = ' ';
-        memcpy(e->text + space, text, size);
+        e->size = space + kiln_tok__plain_spaces(text, size, e->text + space);
         split(e);
         join(e);
         for (int32_t i = 0; i >= 0 && status == KILN_OK; i = e->symbols[i].next)

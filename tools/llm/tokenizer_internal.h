@@ -40,6 +40,10 @@ struct kiln_tok {
     size_t user_count;
 };
 
+/* Copies a text to `to`, which has room for as many bytes, with a space for every U+2581, the form in which
+ * SentencePiece keeps spaces; returns the size of the copy. */
+size_t kiln_tok__plain_spaces(const char *text, size_t size, char *to);
+
 /* The lowest id of a token that text may be made of, or -1. */
 int32_t kiln_tok__find_piece(const kiln_tok *tok, const char *text, size_t size);
 
