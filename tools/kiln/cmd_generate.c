@@ -1,6 +1,7 @@
 /* kiln generate: greedy decoding, as llama2.c's run.c at temperature 0. */
 #include "commands.h"
 #include "common.h"
+#include "nonfinite.h"
 #include "tools/llm/tokenizer.h"
 
 #include <stdlib.h>
@@ -24,10 +25,15 @@ typedef struct generation {
     kiln_tok *tok;
     kiln_executor *executor;
     kiln_llama_decoder *decoder;
-    int32_t *tokens; /* the prompt, with BOS */
+    kiln_llama_decoder_options build; /* of the decoder */
+    int32_t *tokens;                  /* the prompt, with BOS, then what was fed since */
     size_t n_prompt;
-    int64_t steps; /* positions to run; fewer than n_prompt where there is nothing to predict */
-    int64_t made, prompt_ns, made_ns;
+    bool bos;        /* the prompt begins with it */
+    int64_t context; /* positions there are */
+    int64_t steps;   /* positions to run; fewer than n_prompt where there is nothing to predict */
+    int64_t made;    /* tokens printed after the prompt */
+    int64_t predicted, prompt_ns, made_ns;
+    bool ended;       /* by BOS or EOS */
     int64_t baked_ns; /* building, baking and preparing */
     kiln_warm_report warmed;
 } generation;
@@ -45,24 +51,29 @@ static int encode_prompt(generation *g) {
     if (g->n_prompt == 0)
         return fail_text("give one with -p",
                          "this model's vocabulary has no BOS token, so it needs a prompt");
-    int64_t context = kiln_llama_get_params(g->model.llama)->n_context;
-    if (g->opt.context > context)
+    g->context = kiln_llama_get_params(g->model.llama)->n_context;
+    if (g->opt.context > g->context)
         return fail_text(NULL, "--context is %lld, but the model was trained for %lld positions",
-                         (long long)g->opt.context, (long long)context);
+                         (long long)g->opt.context, (long long)g->context);
     if (g->opt.context > 0)
-        context = g->opt.context;
+        g->context = g->opt.context;
     /* As run.c: N positions are run, of which BOS has the first;
      * the last one's prediction is printed, too. */
-    int64_t n = (int64_t)g->n_prompt, bos = g->tokens[0] == kiln_tok_bos(g->tok) ? 1 : 0;
-    int64_t wanted = g->opt.steps - 1 + bos;
-    if (n - bos > g->opt.steps)
+    g->bos = g->tokens[0] == kiln_tok_bos(g->tok);
+    int64_t n = (int64_t)g->n_prompt, wanted = g->opt.steps - 1 + g->bos;
+    if (n - g->bos > g->opt.steps)
         return fail_text("raise -n", "the prompt has %lld tokens, BOS not counted, and -n is %lld",
-                         (long long)(n - bos), (long long)g->opt.steps);
-    if (n > context)
+                         (long long)(n - g->bos), (long long)g->opt.steps);
+    if (n > g->context)
         return fail_text("shorten the prompt",
                          "the prompt has %lld tokens, which leaves no room in %lld positions", (long long)n,
-                         (long long)context);
-    g->steps = wanted < context ? wanted : context;
+                         (long long)g->context);
+    g->steps = wanted < g->context ? wanted : g->context;
+    const size_t most = (size_t)(g->steps > n ? g->steps : n) + 1;
+    int32_t *grown = realloc(g->tokens, most * sizeof *g->tokens);
+    if (grown == NULL)
+        return fail_text("try a smaller -n", "out of memory for %zu tokens", most);
+    g->tokens = grown;
     return EXIT_OK;
 }
 
@@ -75,11 +86,12 @@ static int make_decoder(generation *g) {
     kiln_cpu_options cpu = {.threads = (uint32_t)g->opt.threads};
     if (kiln_cpu_executor_create(NULL, &cpu, &g->executor, &error) != KILN_OK)
         return fail(&error, "try fewer --threads");
-    kiln_llama_decoder_options o = {.bake = bake_options(&g->opt.plan)};
-    o.graph.max_tokens = n < g->opt.chunk ? n : g->opt.chunk;
-    o.graph.context = g->steps;
-    o.graph.cache = g->opt.cache ? caches[g->opt.cache] : g->opt.plan.exact ? KILN_F32 : KILN_F16;
-    if (kiln_llama_decoder_create(g->model.llama, &o, g->executor, NULL, &g->decoder, &error) != KILN_OK)
+    kiln_llama_decoder_options *o = &g->build;
+    o->bake = bake_options(&g->opt.plan);
+    o->graph.max_tokens = n < g->opt.chunk ? n : g->opt.chunk;
+    o->graph.context = g->steps;
+    o->graph.cache = g->opt.cache ? caches[g->opt.cache] : g->opt.plan.exact ? KILN_F32 : KILN_F16;
+    if (kiln_llama_decoder_create(g->model.llama, o, g->executor, NULL, &g->decoder, &error) != KILN_OK)
         return fail(&error, error.status == KILN_ERROR_MEMORY ? "try a smaller --chunk or -n" : NULL);
     g->baked_ns = now_ns() - start;
     if (g->opt.warm && kiln_llama_decoder_warm(g->decoder, NULL, &g->warmed, &error) != KILN_OK)
@@ -122,57 +134,110 @@ static kiln_status run_prompt(generation *g, const float **logits, kiln_error *e
     return status;
 }
 
-/* As run.c: what a step predicts is printed, BOS ends the text, and so does EOS. */
+/* Takes the likeliest token after `position` tokens, then feeds it, until all positions are run. What a step predicts
+ * is printed, BOS ends the text, and so does EOS (as run.c). */
+static int continue_text(generation *g, const float *logits, progress *p, kiln_error *error) {
+    const int64_t n_vocab = kiln_llama_get_params(g->model.llama)->n_vocab;
+    const int32_t bos = kiln_tok_bos(g->tok), eos = kiln_tok_eos(g->tok);
+    for (int64_t position = (int64_t)g->n_prompt;; position++) {
+        if (nonfinite_first(logits, n_vocab) >= 0) {
+            progress_end(p);
+            putchar('\n');
+            return nonfinite_fail(&g->model, &g->build, g->executor, g->tokens, position);
+        }
+        int32_t next = best(logits, n_vocab);
+        g->predicted++;
+        g->ended = next == bos || next == eos;
+        if (g->ended)
+            return EXIT_OK;
+        print_token(g, g->tokens[position - 1], next);
+        g->made++;
+        if (!flush_stdout()) /* nobody reads it: the rest is not worth its time */
+            return EXIT_FAILED;
+        progress_update(p, g->made);
+        if (position == g->steps)
+            return EXIT_OK;
+        g->tokens[position] = next;
+        if (kiln_llama_step(g->decoder, &next, 1, position, 1, &logits, error) != KILN_OK) {
+            progress_end(p);
+            putchar('\n');
+            return fail(error, NULL);
+        }
+    }
+}
+
 static int generate(generation *g) {
-    bool live = isatty(STDOUT_FILENO) != 0;
-    int64_t n_vocab = kiln_llama_get_params(g->model.llama)->n_vocab;
-    int32_t bos = kiln_tok_bos(g->tok), eos = kiln_tok_eos(g->tok), token = g->tokens[g->n_prompt - 1];
+    const bool live = isatty(STDOUT_FILENO) != 0;
     const float *logits = NULL;
     kiln_error error;
+    int code = EXIT_OK;
     for (size_t i = 0; i < g->n_prompt; i++)
         print_token(g, i > 0 ? g->tokens[i - 1] : -1, g->tokens[i]);
     if (!flush_stdout())
         return EXIT_FAILED;
-    kiln_status status = g->decoder != NULL ? run_prompt(g, &logits, &error) : KILN_OK;
+    if (g->decoder != NULL && run_prompt(g, &logits, &error) != KILN_OK) {
+        putchar('\n');
+        return fail(&error, NULL);
+    }
     progress p = progress_start("token", g->steps - (int64_t)g->n_prompt + 1);
     p.on = p.on && !live;
     int64_t start = now_ns();
-    for (int64_t position = (int64_t)g->n_prompt; status == KILN_OK && logits != NULL; position++) {
-        int32_t next = best(logits, n_vocab);
-        g->made++;
-        if (next == bos || next == eos)
-            break;
-        print_token(g, token, next);
-        if (!flush_stdout()) { /* nobody reads it: the rest is not worth its time */
-            progress_end(&p);
-            return EXIT_FAILED;
-        }
-        progress_update(&p, g->made);
-        if (position == g->steps)
-            break;
-        token = next;
-        status = kiln_llama_step(g->decoder, &token, 1, position, 1, &logits, &error);
-    }
+    if (g->decoder != NULL)
+        code = continue_text(g, logits, &p, &error);
     g->made_ns = now_ns() - start;
     progress_end(&p);
+    if (code != EXIT_OK)
+        return code;
     putchar('\n');
-    bool arrived = flush_stdout();
-    return status != KILN_OK ? fail(&error, NULL) : arrived ? EXIT_OK : EXIT_FAILED;
+    return flush_stdout() ? EXIT_OK : EXIT_FAILED;
+}
+
+/* "1 token", "2 tokens" */
+static const char *tokens_text(int64_t n, char buffer[40]) {
+    snprintf(buffer, 40, "%lld token%s", (long long)n, n == 1 ? "" : "s");
+    return buffer;
+}
+
+/* Why there are fewer tokens than -n says, or none, unless the model has ended the text. */
+static void print_end(const generation *g) {
+    char made[40];
+    const int64_t prompt = (int64_t)g->n_prompt - g->bos, missing = g->opt.steps - prompt - g->made;
+    const int64_t most = kiln_llama_get_params(g->model.llama)->n_context;
+    if (g->decoder == NULL)
+        fprintf(stderr, "kiln: nothing is generated: the prompt alone has the %s of -n\n",
+                tokens_text(prompt, made));
+    if (g->ended || missing <= 0)
+        return;
+    fprintf(stderr,
+            "kiln: the context is full: %s generated after the prompt fill%s its %lld positions, and %lld of "
+            "-n %lld are missing",
+            tokens_text(g->made, made), g->made == 1 ? "s" : "", (long long)g->context, (long long)missing,
+            (long long)g->opt.steps);
+    if (g->context < most)
+        fprintf(stderr, "; --context goes up to %lld", (long long)most);
+    fputc('\n', stderr);
 }
 
 static void print_statistics(const generation *g) {
     /* The first predicted token comes with the prompt's last step. */
-    int64_t steps = g->made > 0 ? g->made - 1 : 0;
+    const int64_t steps = g->predicted > 0 ? g->predicted - 1 : 0, prompt = (int64_t)g->n_prompt - g->bos;
+    char text[40];
     fprintf(stderr, "kiln: %s, %u thread%s, %s mode; built and baked once in %.1f ms, replayed %llu times\n",
             kiln_executor_level(g->executor), kiln_executor_threads(g->executor),
             kiln_executor_threads(g->executor) == 1 ? "" : "s", mode_names[g->opt.plan.exact],
             (double)g->baked_ns / 1e6, (unsigned long long)kiln_llama_decoder_replays(g->decoder));
     if (g->opt.warm)
         print_warm_report(stderr, &g->warmed);
-    fprintf(stderr, "kiln: prompt: %zu tokens in %.1f ms (%.0f/s)\n", g->n_prompt, (double)g->prompt_ns / 1e6,
+    fprintf(stderr, "kiln: prompt: %s%s in %.1f ms (%.0f/s)\n", tokens_text(prompt, text),
+            g->bos ? " and BOS" : "", (double)g->prompt_ns / 1e6,
             (double)g->n_prompt * 1e9 / (double)(g->prompt_ns + 1));
-    fprintf(stderr, "kiln: generated: %lld tokens in %.1f ms (%.0f/s)\n", (long long)g->made,
-            (double)g->made_ns / 1e6, (double)steps * 1e9 / (double)(g->made_ns + 1));
+    fprintf(stderr, "kiln: generated: %s%s", tokens_text(g->made, text),
+            g->ended ? ", then the end of the text," : "");
+    if (steps > 0)
+        fprintf(stderr, " in %.1f ms (%.0f/s)", (double)g->made_ns / 1e6,
+                (double)steps * 1e9 / (double)(g->made_ns + 1));
+    fprintf(stderr, "; with the prompt's %lld of -n %lld\n", (long long)(prompt + g->made),
+            (long long)g->opt.steps);
     print_plan_summary(stderr, "kiln: ", kiln_llama_decoder_plan(g->decoder));
 }
 
@@ -192,6 +257,8 @@ static int run(generation *g, const char *path) {
     code = generate(g);
     if (g->opt.trace != NULL && g->decoder != NULL && code == EXIT_OK)
         code = trace_write(kiln_llama_decoder_session(g->decoder), g->opt.trace);
+    if (code == EXIT_OK)
+        print_end(g);
     if (!g->opt.quiet && g->decoder != NULL && code == EXIT_OK)
         print_statistics(g);
     return code;
@@ -203,7 +270,8 @@ int cmd_generate(int argc, char **argv) {
     const arg_option rows[] = {
         {"prompt", 'p', ARG_TEXT, "TEXT", "text to continue (default: none)", &o->prompt, 0, 0, NULL},
         {"steps", 'n', ARG_INT, "N",
-         "tokens to print, of the prompt and the answer together;\nBOS is not counted (default: 256)",
+         "tokens to print: those of the prompt and those that are\ngenerated; BOS and EOS are not printed "
+         "(default: 256)",
          &o->steps, 1, INT32_MAX, NULL},
         {"chunk", 0, ARG_INT, "N", "tokens of the prompt per run (default: 256)", &o->chunk, 1, INT32_MAX,
          NULL},

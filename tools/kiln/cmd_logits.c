@@ -1,6 +1,7 @@
 /* kiln logits: teacher-forced logits, for comparing with another implementation. */
 #include "commands.h"
 #include "common.h"
+#include "nonfinite.h"
 #include "tools/npy/npy.h"
 
 #include <ctype.h>
@@ -55,13 +56,13 @@ static int read_tokens(const options *o, int32_t **tokens, int64_t *count) {
 }
 
 /* Runs the tokens in chunks, all their logits to out[count][n_vocab]. */
-static int evaluate(const options *o, const kiln_llama_model *model, kiln_executor *executor,
-                    const int32_t *tokens, int64_t count, float *out) {
+static int evaluate(const options *o, const model_file *m, kiln_executor *executor, const int32_t *tokens,
+                    int64_t count, float *out) {
     kiln_error error;
     kiln_llama_decoder *decoder;
-    int64_t n_vocab = kiln_llama_get_params(model)->n_vocab, chunk = o->chunk < count ? o->chunk : count;
+    int64_t n_vocab = kiln_llama_get_params(m->llama)->n_vocab, chunk = o->chunk < count ? o->chunk : count;
     kiln_llama_decoder_options d = {.graph = {chunk, chunk, count, KILN_F32}, .bake = bake_options(&o->plan)};
-    if (kiln_llama_decoder_create(model, &d, executor, NULL, &decoder, &error) != KILN_OK)
+    if (kiln_llama_decoder_create(m->llama, &d, executor, NULL, &decoder, &error) != KILN_OK)
         return fail(&error, "does the model have that many positions? -n takes the first ones only");
     kiln_status status = KILN_OK;
     progress p = progress_start("token", count);
@@ -76,7 +77,10 @@ static int evaluate(const options *o, const kiln_llama_model *model, kiln_execut
     }
     progress_end(&p);
     kiln_llama_decoder_destroy(decoder);
-    return status == KILN_OK ? EXIT_OK : fail(&error, NULL);
+    if (status != KILN_OK)
+        return fail(&error, NULL);
+    int64_t bad = nonfinite_first(out, count * n_vocab);
+    return bad < 0 ? EXIT_OK : nonfinite_fail(m, &d, executor, tokens, bad / n_vocab + 1);
 }
 
 static int store(const options *o, const float *logits, int64_t count, int64_t n_vocab) {
@@ -115,7 +119,7 @@ static int run(const options *o, const char *path) {
     if (code == EXIT_OK && kiln_cpu_executor_create(NULL, &cpu, &executor, &error) != KILN_OK)
         code = fail(&error, "try fewer --threads");
     if (code == EXIT_OK && logits != NULL)
-        code = evaluate(o, m.llama, executor, tokens, count, logits);
+        code = evaluate(o, &m, executor, tokens, count, logits);
     if (code == EXIT_OK)
         code = store(o, logits, count, n_vocab);
     if (code == EXIT_OK && strcmp(o->out, "-") != 0)
@@ -140,14 +144,16 @@ int cmd_logits(int argc, char **argv) {
         THREADS_OPTION(o.threads),
         PLAN_OPTIONS(o.plan),
     };
-    const arg_spec spec = {"logits",
-                           "MODEL.gguf --tokens FILE --out FILE [OPTION...]",
-                           "Feeds the given tokens, from position 0 on, and writes the logits after each.",
-                           "model",
-                           1,
-                           1,
-                           rows,
-                           sizeof rows / sizeof rows[0]};
+    const arg_spec spec = {
+        "logits",
+        "MODEL.gguf --tokens FILE --out FILE [OPTION...]",
+        "Feeds the given tokens, from position 0 on, and writes the logits after each, unless\n"
+        "they hold NaN or Inf: then it says where these come from.",
+        "model",
+        1,
+        1,
+        rows,
+        sizeof rows / sizeof rows[0]};
     const char *path;
     int code = args_parse(&spec, argc, argv, &path);
     if (code != ARGS_GO_ON)
