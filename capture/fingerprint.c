@@ -44,6 +44,9 @@ static void put_attr(sink *s, const kiln_attr *a, const unsigned char *at) {
     case KILN_ATTR_ENUM:
         put(s, *(const uint32_t *)(const void *)at);
         break;
+    case KILN_ATTR_OFF: /* as JSON has it */
+        put(s, *(const uint32_t *)(const void *)at == 0);
+        break;
     case KILN_ATTR_I64:
         put(s, (uint64_t) * (const int64_t *)(const void *)at);
         break;
@@ -143,12 +146,15 @@ static bool same_attr(const kiln_graph *baked, const kiln_graph *now, const kiln
     const char *of = a->name;
     switch (a->type) {
     case KILN_ATTR_BOOL:
+    case KILN_ATTR_OFF:
     case KILN_ATTR_ENUM: {
         uint32_t u = *(const uint32_t *)(const void *)x, v = *(const uint32_t *)(const void *)y;
         if (u == v)
             return true;
         if (a->type == KILN_ATTR_ENUM)
             snprintf(text, size, "attribute %s was %s, is %s", of, a->names[u], a->names[v]);
+        else if (a->type == KILN_ATTR_OFF)
+            snprintf(text, size, "attribute %s was %u, is %u", of, u == 0, v == 0);
         else
             snprintf(text, size, "attribute %s was %u, is %u", of, u, v);
         return false;

@@ -78,11 +78,11 @@ int main(void) {
     kiln_tensor up = weight(g, "up", up_w, sizeof up_w, KILN_SHAPE(kiln_n(E), kiln_n(N), kiln_n(H)));
     kiln_tensor down = weight(g, "down", down_w, sizeof down_w, KILN_SHAPE(kiln_n(E), kiln_n(H), kiln_n(N)));
 
-    kiln_tensor probs = kiln_softmax(g, kiln_matmul(g, router, x), (kiln_tensor){0, 0},
-                                     (kiln_softmax_attrs){.axis = -1, .scale = 1});
+    kiln_tensor probs =
+        kiln_softmax(g, kiln_matmul(g, router, x), (kiln_tensor){0, 0}, (kiln_softmax_attrs){0});
     kiln_tensor weights;
     kiln_tensor ids = kiln_gather_topk(g, probs, (kiln_tensor){0, 0}, (kiln_tensor){0, 0},
-                                       (kiln_gather_topk_attrs){.k = K, .normalise = 1}, &weights);
+                                       (kiln_gather_topk_attrs){.k = K}, &weights);
     kiln_tensor hidden =
         kiln_swiglu(g, kiln_matmul_id(g, gate, x, ids), kiln_matmul_id(g, up, x, ids), KILN_ACT_SILU);
     kiln_tensor y = kiln_output(g, kiln_weighted_sum(g, kiln_matmul_id(g, down, hidden, ids), weights), "y");

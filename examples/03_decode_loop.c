@@ -59,7 +59,7 @@ static kiln_status build(model *m, kiln_error *error) {
     kiln_tensor v = kiln_matmul(g, weight(g, "wv", wqkv[2], H, H), normed);
 
     /* Positions follow a slot; so does the place where the new rows go. */
-    kiln_rope_attrs rope = {.position = kiln_i64_of(m->past), .theta = 10000, .freq_scale = 1};
+    kiln_rope_attrs rope = {.position = kiln_i64_of(m->past)};
     kiln_tensor q3 = kiln_rope(g, kiln_reshape(g, q, KILN_SHAPE(t, kiln_n(HEADS), kiln_n(D))), none, rope);
     kiln_tensor k3 = kiln_rope(g, kiln_reshape(g, k, KILN_SHAPE(t, kiln_n(HEADS), kiln_n(D))), none, rope);
     kiln_set_rows_attrs at = {.position = kiln_i64_of(m->past)};

@@ -40,7 +40,7 @@ int main(void) {
     if (kiln_graph_create(NULL, &graph, &error) || kiln_cpu_executor_create(NULL, NULL, &executor, &error))
         return fail(&error);
     kiln_tensor x = kiln_input(graph, "x", KILN_F32, KILN_SHAPE(kiln_n(4)));
-    kiln_scale_attrs twice = {.scale = kiln_f32_const(2), .shift = kiln_f32_const(0)};
+    kiln_scale_attrs twice = {.scale = kiln_f32_const(2)};
     kiln_output(graph, kiln_silu(graph, kiln_scale(graph, x, twice)), "y");
 
     if (kiln_graph_to_json(graph, NULL, &text, &error))

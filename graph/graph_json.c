@@ -108,6 +108,9 @@ static bool put_attr(kiln__json_writer *w, const kiln_graph *g, const kiln_attr 
     case KILN_ATTR_BOOL:
         kiln__json_put_bool(w, *(const uint32_t *)at != 0);
         return true;
+    case KILN_ATTR_OFF:
+        kiln__json_put_bool(w, *(const uint32_t *)at == 0);
+        return true;
     case KILN_ATTR_ENUM: {
         uint32_t value = *(const uint32_t *)at;
         if (value >= a->n_names || a->names[value] == NULL)

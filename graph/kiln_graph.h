@@ -107,10 +107,11 @@ static inline kiln_dim kiln_sym_times(kiln_slot slot, int64_t n) {
     return d;
 }
 
-/* Attribute values: a constant or a slot, which may be any of the graph's with that type. kiln_node_add answers
- * KILN_ERROR_ARGUMENT for a slot of another graph, one that was not found, or one of the wrong type. Any thread. */
+/* Attribute values: a constant (0 means 0, not the default) or a slot, which may be any of the graph's
+ * with that type. kiln_node_add answers KILN_ERROR_ARGUMENT for a slot of another graph, one that was not
+ * found, or one of the wrong type. Any thread. */
 static inline kiln_i64_value kiln_i64_const(int64_t value) {
-    kiln_i64_value v = {value, 0, 0};
+    kiln_i64_value v = {value, 0, 1};
     return v;
 }
 static inline kiln_i64_value kiln_i64_of(kiln_slot slot) {
@@ -118,7 +119,7 @@ static inline kiln_i64_value kiln_i64_of(kiln_slot slot) {
     return v;
 }
 static inline kiln_f32_value kiln_f32_const(float value) {
-    kiln_f32_value v = {value, 0};
+    kiln_f32_value v = {kiln_f32_given(value), 0};
     return v;
 }
 static inline kiln_f32_value kiln_f32_of(kiln_slot slot) {
@@ -211,21 +212,23 @@ KILN_API kiln_tensor kiln_broadcast(kiln_graph *graph, kiln_tensor tensor, uint3
 /* ---- nodes ------------------------------------------------------------------------------------------ */
 
 /* Adds a node: runs the op's validation and makes its outputs. `inputs` has n_inputs handles; an absent
- * optional operand is a zeroed handle. `attrs` points to the op's attribute struct (copied), NULL for all
- * defaults. Output handles go to `outputs` (at least op->n_out entries; absent ones are zeroed).
+ * optional operand is a zeroed handle. `attrs` points to the op's attribute struct (copied), whose fields of
+ * 0 mean the default (kiln_op.h, "How zero is read"); NULL for all defaults. Output handles go to `outputs`
+ * (at least op->n_out entries; absent ones are zeroed).
  * The builder functions of kiln_ops.h are thin forms of this one.
  * `op` is kept: it must outlive the graph and its plans. `outputs` may be the array that the inputs came in.
  * Errors: what the op's infer says; KILN_ERROR_ARGUMENT (op, outputs or inputs is NULL; operand count,
- * unknown handle, a required operand absent, attribute out of its bounds, a slot of the wrong type; an op in
- * place on bytes that may not be written: those of a weight or input, or a view whose elements share bytes),
- * KILN_ERROR_LIMIT (more than 1024 operands, 8 outputs or 256 bytes of attributes), KILN_ERROR_SHAPE,
+ * unknown handle, a required operand absent, attribute out of its bounds, or 0 although it has no default, a
+ * slot of the wrong type; a descriptor in which a part is missing, or whose defaults zero cannot mean; an op
+ * in place on bytes that may not be written: those of a weight or input, or a view whose elements share
+ * bytes), KILN_ERROR_LIMIT (more than 1024 operands, 8 outputs or 256 bytes of attributes), KILN_ERROR_SHAPE,
  * KILN_ERROR_DTYPE, KILN_ERROR_OVERFLOW (an output that infer described cannot be), KILN_ERROR_MEMORY. All
  * are remembered by the graph too, and a graph that remembers an error returns it at once. */
 KILN_API kiln_status kiln_node_add(kiln_graph *graph, const kiln_op *op, const kiln_tensor *inputs,
                                    uint32_t n_inputs, const void *attrs, kiln_tensor *outputs);
 
-/* Fills an attribute struct, op->attrs_size bytes, with the op's defaults: those that JSON uses for keys that
- * are absent, which are not all 0 (see kiln_attrs.h). To set one field, begin with this. Any thread. */
+/* Fills an attribute struct, op->attrs_size bytes, with the op's defaults in numbers: those that JSON uses
+ * for keys that are absent, also for attributes that are `required` in C. Any thread. */
 KILN_API void kiln_op_defaults(const kiln_op *op, void *attrs);
 
 /* Names a tensor, and the node that makes it if it is the node's first output; printf-like, cut at 127 bytes,

@@ -14,6 +14,8 @@
 
 #include "kiln_dtype.h"
 
+#include <string.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -40,36 +42,76 @@ typedef struct kiln_desc {
 
 /* ---- attributes: plain structs described as data ---------------------------------------------------- */
 
+/* How zero is read. In the struct that kiln_node_add gets, and in the attribute structs that builder
+ * functions take, a field that holds 0 was left out. It means the default, or the node is refused with an
+ * error that names the attribute, where the descriptor says `required`:
+ *   - An integer or a float that is 0 is replaced by `preset`.
+ *   - An enum's default is the enumerator 0; one with another default is `required`.
+ *   - A flag that is off by default is a KILN_ATTR_BOOL.
+ *   - A flag that is on by default is a KILN_ATTR_OFF: its field (`no_normalise`) says the opposite of its
+ *     name (`normalise`).
+ *   - A field that follows a slot is never replaced: a slot whose value is 0 means 0.
+ * The number zero, where 0 is read as something else, is written KILN_ZERO_I64, KILN_ZERO_F32,
+ * kiln_i64_const(0) or kiln_f32_const(0); for a value that may be zero there are kiln_i64_given and
+ * kiln_f32_given. Arguments of builder functions that are not structs always mean what they are.
+ *
+ * This happens once, when the node is added: infer, accesses, kernels, JSON and fingerprints see plain
+ * numbers. JSON has another rule: what is left out there is a key, a 0 is a 0, and `normalise` is true or
+ * false. */
+
 typedef enum kiln_attr_type {
-    KILN_ATTR_BOOL,     /* uint32_t, 0 or 1 */
+    KILN_ATTR_BOOL,     /* uint32_t, 0 or 1; off by default */
     KILN_ATTR_ENUM,     /* uint32_t, an index into `names` */
     KILN_ATTR_I64,      /* int64_t */
     KILN_ATTR_F32,      /* float */
     KILN_ATTR_I64_SLOT, /* kiln_i64_value */
-    KILN_ATTR_F32_SLOT  /* kiln_f32_value */
+    KILN_ATTR_F32_SLOT, /* kiln_f32_value */
+    KILN_ATTR_OFF       /* uint32_t, 1 switches off what is on by default: true in JSON is 0 here */
 } kiln_attr_type;
 
+/* The number zero in fields of type int64_t and float. The first is a number that no computation comes by;
+ * the second is zero with a sign, which is dropped. */
+#define KILN_ZERO_I64 (INT64_MIN + INT64_C(0x6b696c6e))
+#define KILN_ZERO_F32 (-0.0f)
+
+/* A value for a field, whatever it is: zero is spelled so that it stays zero. Any thread. */
+static inline int64_t kiln_i64_given(int64_t value) {
+    return value == 0 ? KILN_ZERO_I64 : value;
+}
+static inline float kiln_f32_given(float value) {
+    /* By its bits: compilers that are told to ignore the sign of zero drop a comparison. */
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits = bits << 1 == 0 ? UINT32_C(0x80000000) : bits;
+    memcpy(&value, &bits, sizeof bits);
+    return value;
+}
+
 /* An attribute that is either a constant (slot 0) or follows a slot: at run time `value` is what the slot
- * holds; at build time it is ignored when slot is not 0. */
+ * holds; at build time it is ignored when slot is not 0. All zero: the default. kiln_i64_const and the like
+ * (kiln_graph.h) fill it. */
 typedef struct kiln_i64_value {
     int64_t value;
     uint32_t slot;
-    uint32_t reserved; /* 0 */
+    uint32_t given; /* 1: `value` counts also when it is 0. What kernels see is 0. */
 } kiln_i64_value;
 
 typedef struct kiln_f32_value {
-    float value;
+    float value; /* KILN_ZERO_F32: the number zero */
     uint32_t slot;
 } kiln_f32_value;
 
 typedef struct kiln_attr {
     const char *name; /* as in JSON */
     kiln_attr_type type;
-    uint32_t offset;          /* offsetof in the op's attribute struct */
-    double preset;            /* default: used by JSON when the key is absent */
-    double min, max;          /* inclusive bounds of constants, which NaN never passes; both 0: unbounded */
+    uint32_t offset; /* offsetof in the op's attribute struct */
+    double preset;   /* default: of a field that is 0 and of an absent JSON key; 0 for BOOL and OFF */
+    double min, max; /* inclusive bounds of constants, which NaN never passes; both 0: unbounded */
     const char *const *names; /* ENUM: names of 0 … n_names-1 */
     uint32_t n_names;
+    /* A field that is 0 is refused (KILN_ERROR_ARGUMENT) instead of holding `preset`: there is no usual
+     * value. It then is the default of JSON and of attrs == NULL alone. */
+    bool required;
 } kiln_attr;
 
 /* ---- infer: shapes and dtypes ----------------------------------------------------------------------- */

@@ -270,10 +270,11 @@ static kiln_status get_attr_slot(const loader *l, const kiln__json *value, uint3
 static kiln_status get_attr(const loader *l, const kiln_attr *a, const kiln__json *value, void *at) {
     kiln_status status;
     switch (a->type) {
-    case KILN_ATTR_BOOL: {
+    case KILN_ATTR_BOOL:
+    case KILN_ATTR_OFF: {
         bool flag = false;
         status = kiln__json_get_bool(value, &flag, l->error);
-        *(uint32_t *)at = flag;
+        *(uint32_t *)at = flag != (a->type == KILN_ATTR_OFF);
         return status;
     }
     case KILN_ATTR_ENUM: {

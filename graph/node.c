@@ -48,7 +48,7 @@ const char *kiln_infer_dim_text(const kiln_infer *infer, kiln_dim dim, char buff
     return kiln__dim_text(c->graph, dim, buffer);
 }
 
-/* ---- attributes ------------------------------------------------------------------------------------- */
+/* ---- attributes: their defaults and bounds ---------------------------------------------------------- */
 
 void kiln_op_defaults(const kiln_op *op, void *attrs) {
     memset(attrs, 0, op->attrs_size);
@@ -57,6 +57,8 @@ void kiln_op_defaults(const kiln_op *op, void *attrs) {
         unsigned char *at = (unsigned char *)attrs + a->offset;
         switch (a->type) {
         case KILN_ATTR_BOOL:
+        case KILN_ATTR_OFF: /* zero is the default of both */
+            break;
         case KILN_ATTR_ENUM:
             *(uint32_t *)(void *)at = (uint32_t)a->preset;
             break;
@@ -120,8 +122,9 @@ static kiln_status check_attr(kiln_graph *g, const char *name, const kiln_op *op
                               const unsigned char *at) {
     switch (a->type) {
     case KILN_ATTR_BOOL:
+    case KILN_ATTR_OFF:
     case KILN_ATTR_ENUM: {
-        uint32_t value = *(const uint32_t *)(const void *)at, n = a->type == KILN_ATTR_BOOL ? 2 : a->n_names;
+        uint32_t value = *(const uint32_t *)(const void *)at, n = a->type == KILN_ATTR_ENUM ? a->n_names : 2;
         if (value >= n)
             return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
                                     "node '%s' (%s): attribute %s is %u; it must be "
@@ -144,6 +147,94 @@ static kiln_status check_attr(kiln_graph *g, const char *name, const kiln_op *op
     }
     }
     return KILN_OK;
+}
+
+/* ---- attributes as a caller gives them -------------------------------------------------------------- */
+
+/* kiln_op.h, "How zero is read", for one number: *left_out when it is 0 (then it becomes the default), a
+ * spelled zero becomes 0. */
+static void plain_i64(const kiln_attr *a, int64_t *value, bool *left_out) {
+    *left_out = *value == 0;
+    if (*left_out)
+        *value = (int64_t)a->preset;
+    else if (*value == KILN_ZERO_I64)
+        *value = 0;
+}
+
+static void plain_f32(const kiln_attr *a, float *value, bool *left_out) {
+    uint32_t bits;
+    memcpy(&bits, value, sizeof bits);
+    *left_out = bits == 0;
+    if (*left_out)
+        *value = (float)a->preset;
+    else if (bits << 1 == 0) /* -0 */
+        *value = 0;
+}
+
+static void plain_i64_value(const kiln_attr *a, kiln_i64_value *v, bool *left_out) {
+    *left_out = v->slot == 0 && v->given == 0 && v->value == 0;
+    if (*left_out)
+        v->value = (int64_t)a->preset;
+    v->given = 0;
+}
+
+static kiln_status fail_left_out(kiln_graph *g, const kiln_op *op, const char *name, const kiln_attr *a) {
+    char range[64] = "";
+    if (a->type == KILN_ATTR_ENUM && a->preset < a->n_names && a->names[(uint32_t)a->preset] != NULL)
+        snprintf(range, sizeof range, ", e.g. to %.32s", a->names[(uint32_t)a->preset]);
+    else if (bounded(a))
+        snprintf(range, sizeof range, " to %.10g … %.10g", a->min, a->max);
+    return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                            "node '%s' (%s): attribute %s is 0, and has no default: set it%s", WHO, op->name,
+                            a->name, range);
+}
+
+/* The same for any attribute, and slots as plain ids. */
+static kiln_status plain_attr(kiln_graph *g, const kiln_op *op, const char *name, const kiln_attr *a,
+                              void *at) {
+    bool left_out = false, known = true;
+    switch (a->type) {
+    case KILN_ATTR_BOOL:
+    case KILN_ATTR_OFF:
+        break;
+    case KILN_ATTR_ENUM:
+        left_out = *(const uint32_t *)at == 0;
+        break;
+    case KILN_ATTR_I64:
+        plain_i64(a, at, &left_out);
+        break;
+    case KILN_ATTR_F32:
+        plain_f32(a, at, &left_out);
+        break;
+    case KILN_ATTR_I64_SLOT:
+        plain_i64_value(a, at, &left_out);
+        known = kiln__slot_resolve(g, &((kiln_i64_value *)at)->slot);
+        break;
+    case KILN_ATTR_F32_SLOT:
+        if (((kiln_f32_value *)at)->slot == 0)
+            plain_f32(a, &((kiln_f32_value *)at)->value, &left_out);
+        known = kiln__slot_resolve(g, &((kiln_f32_value *)at)->slot);
+        break;
+    }
+    if (!known)
+        return kiln__graph_fail(
+            g, KILN_ERROR_ARGUMENT,
+            "node '%s' (%s): attribute %s follows a slot that is not of this graph, or was "
+            "not found",
+            WHO, op->name, a->name);
+    return left_out && a->required ? fail_left_out(g, op, name, a) : KILN_OK;
+}
+
+/* A copy of attributes as a caller gave them: defaults in place of zeroes, slots as plain ids. The one
+ * place where the C form of an attribute is read. */
+static kiln_status plain_attrs(kiln_graph *g, const kiln_op *op, const char *name, const void *attrs,
+                               unsigned char copy[MAX_ATTRS]) {
+    kiln_status status = KILN_OK;
+    if (op->attrs_size > 0)
+        memcpy(copy, attrs, op->attrs_size);
+    for (uint32_t i = 0; status == KILN_OK && i < op->n_attrs; i++)
+        status = plain_attr(g, op, name, &op->attrs[i], copy + op->attrs[i].offset);
+    return status;
 }
 
 /* ---- inference -------------------------------------------------------------------------------------- */
@@ -351,47 +442,27 @@ static kiln_status ask(kiln_graph *g, const kiln_op *op, const char *name, const
     return status;
 }
 
-/* A copy of attributes as a caller gave them, slots as plain ids. */
-static kiln_status resolve_slots(kiln_graph *g, const kiln_op *op, const char *name, const void *attrs,
-                                 unsigned char copy[MAX_ATTRS]) {
-    if (op->attrs_size > 0)
-        memcpy(copy, attrs, op->attrs_size);
-    for (uint32_t i = 0; i < op->n_attrs; i++) {
-        void *at = copy + op->attrs[i].offset;
-        uint32_t *slot = op->attrs[i].type == KILN_ATTR_I64_SLOT   ? &((kiln_i64_value *)at)->slot
-                         : op->attrs[i].type == KILN_ATTR_F32_SLOT ? &((kiln_f32_value *)at)->slot
-                                                                   : NULL;
-        if (slot != NULL && !kiln__slot_resolve(g, slot))
-            return kiln__graph_fail(
-                g, KILN_ERROR_ARGUMENT,
-                "node '%s' (%s): attribute %s follows a slot that is not of this graph, or was "
-                "not found",
-                WHO, op->name, op->attrs[i].name);
-    }
-    return KILN_OK;
-}
-
 /* kiln_node_add with ids instead of handles; *n_out outputs go to out. Engines add the same nodes layer after layer, so infer
  * is asked once for those of one op, equal shapes and attributes. */
 static kiln_status add(kiln_graph *g, const kiln_op *op, const char *name, const uint32_t *in, uint32_t n_in,
                        const void *attrs, uint32_t *out, uint32_t *n_out) {
-    _Alignas(8) unsigned char defaults[MAX_ATTRS], resolved[MAX_ATTRS];
+    _Alignas(8) unsigned char defaults[MAX_ATTRS], plain[MAX_ATTRS];
     uint32_t shapes[KILN__INFERRED_IN];
     kiln__inferred once, *a = place_of_answer(g, op, in, n_in, shapes);
     if (attrs == NULL && op->attrs_size > 0) {
         kiln_op_defaults(op, defaults);
         attrs = defaults;
     }
-    kiln_status status = resolve_slots(g, op, name, attrs, resolved);
+    kiln_status status = plain_attrs(g, op, name, attrs, plain);
     if (status != KILN_OK)
         return status;
     if (a == NULL) {
         a = &once;
-        status = ask(g, op, name, in, n_in, resolved, a);
-    } else if (!answers(a, g, op, shapes, n_in, resolved)) {
-        status = ask(g, op, name, in, n_in, resolved, a);
+        status = ask(g, op, name, in, n_in, plain, a);
+    } else if (!answers(a, g, op, shapes, n_in, plain)) {
+        status = ask(g, op, name, in, n_in, plain, a);
         if (status == KILN_OK)
-            remember(a, g, op, shapes, n_in, resolved);
+            remember(a, g, op, shapes, n_in, plain);
     }
     if (status != KILN_OK)
         return status;
@@ -404,7 +475,7 @@ static kiln_status add(kiln_graph *g, const kiln_op *op, const char *name, const
         if (out[j] == 0)
             return rollback(g, before, g->error.status);
     }
-    status = append(g, op, name, in, n_in, out, *n_out, a->alias, resolved);
+    status = append(g, op, name, in, n_in, out, *n_out, a->alias, plain);
     return status != KILN_OK ? rollback(g, before, status) : KILN_OK;
 }
 
@@ -413,6 +484,15 @@ static bool has_pair_of_nothing(const kiln_op *op) {
         if (op->inplace[i].out >= op->n_out || (op->inplace[i].in >= op->n_in_max && !op->variadic))
             return true;
     return false;
+}
+
+/* A default that a zeroed field cannot mean (kiln_op.h, "How zero is read"), or NULL. */
+static const char *misread_zero(const kiln_attr *a) {
+    if ((a->type == KILN_ATTR_BOOL || a->type == KILN_ATTR_OFF) && a->preset != 0)
+        return "a flag with a preset: make one that is on by default a KILN_ATTR_OFF";
+    if (a->type == KILN_ATTR_ENUM && a->preset != 0 && !a->required)
+        return "an enum whose default is not its first name: make it `required`";
+    return NULL;
 }
 
 /* What a descriptor must have, so that nothing stumbles over it later. NULL: nothing is missing. */
@@ -428,6 +508,9 @@ static const char *missing_part(const kiln_op *op) {
         return "a table that is NULL";
     if (has_pair_of_nothing(op))
         return "an in-place pair of an operand that it does not have";
+    for (uint32_t i = 0; i < op->n_attrs; i++)
+        if (misread_zero(&op->attrs[i]) != NULL)
+            return misread_zero(&op->attrs[i]);
     return op->n_in_min > op->n_in_max ? "n_in_min above n_in_max" : NULL;
 }
 

@@ -48,7 +48,7 @@ kiln_tensor kiln_add_rms_norm(kiln_graph *graph, kiln_tensor a, kiln_tensor b, k
                               kiln_tensor *normed) {
     const kiln_tensor in[] = {a, b, weight};
     kiln_tensor out[3] = {{0, 0}};
-    kiln_rms_norm_attrs attributes = {eps, KILN_QUANT_NONE};
+    kiln_rms_norm_attrs attributes = {kiln_f32_given(eps), KILN_QUANT_NONE};
     kiln__add_node(graph, &kiln__op_add_rms_norm, in, 3, &attributes, out);
     if (normed != NULL)
         *normed = out[1];

@@ -19,7 +19,8 @@ static const kiln_attr attrs[] = {
      .offset = offsetof(kiln_copy_attrs, dtype),
      .preset = KILN_F32,
      .names = dtype_names,
-     .n_names = KILN_DTYPE_COUNT},
+     .n_names = KILN_DTYPE_COUNT,
+     .required = true},
 };
 
 static kiln_status infer(kiln_infer *infer) {

@@ -12,7 +12,8 @@ static const kiln_attr attrs[] = {
      .offset = offsetof(kiln_expert_map_attrs, n_experts),
      .preset = 1,
      .min = 1,
-     .max = INT32_MAX - 2},
+     .max = INT32_MAX - 2,
+     .required = true},
 };
 
 static kiln_status infer(kiln_infer *infer) {

@@ -15,7 +15,9 @@
  * An index read from data that is out of range ends nothing: its row is zeroed, or its write dropped, and
  * kiln_wait returns KILN_ERROR_INDEX with the first of them: node, row, index and bounds.
  *
- * Each op's attribute struct is public (kiln_attrs.h), so that `kiln_node_add` and JSON can set every field.
+ * Each op's attribute struct is public (kiln_attrs.h), so that `kiln_node_add` and JSON can set every
+ * field. A field of such a struct that is 0 means its default, or is refused by name. An argument that is
+ * no struct means what it says, 0 too.
  */
 #ifndef KILN_OPS_H
 #define KILN_OPS_H
@@ -66,8 +68,8 @@ KILN_API kiln_tensor kiln_expert_map(kiln_graph *graph, kiln_tensor ids, int64_t
 /* The k largest of each row of probs [T,E] float, or the first k of order [T,E] i32 when given (ids out of
  * range there give weight 0 and KILN_ERROR_INDEX). E constant, 1 ≤ k ≤ E. ids [T,k] i32 (ties: lowest id; NaN
  * last; always distinct, but as `order` has them), weights [T,k] f32: the probs of those, after
- * attrs.softmax, attrs.normalise and then times scale [E] f32. `order` and `scale` are optional. The returned
- * tensor is ids; *weights (may be NULL) receives the other. Zeroed attrs do not normalise and have no k. */
+ * attrs.softmax, divided by their sum (unless attrs.no_normalise) and then times scale [E] f32. `order` and
+ * `scale` are optional. The returned tensor is ids; *weights (may be NULL) receives the other. */
 KILN_API kiln_tensor kiln_gather_topk(kiln_graph *graph, kiln_tensor probs, kiln_tensor order,
                                       kiln_tensor scale, kiln_gather_topk_attrs attrs, kiln_tensor *weights);
 
@@ -86,9 +88,10 @@ KILN_API kiln_tensor kiln_weighted_sum_full(kiln_graph *graph, kiln_tensor x, ki
                                             kiln_tensor shared_logit);
 
 /* acc += w·x in place; never skipped for a small w (0·Inf is NaN). acc: f32 [...], of a state or an
- * intermediate (KILN_ERROR_ARGUMENT for a weight, an input or a broadcast view), x: the same shape, float. w:
- * a one-element f32 tensor, or 1 when the handle is zeroed; of kiln_accumulate_by a constant or a slot.
- * Returns acc's new value: whoever must see it reads (a view of) that. */
+ * intermediate (KILN_ERROR_ARGUMENT for a weight, an input or a broadcast view), x: the same shape, float.
+ * w: a one-element f32 tensor, or 1 when the handle is zeroed; of kiln_accumulate_by a constant or a slot
+ * (all of it 0: 1; kiln_f32_const(0): 0). Returns acc's new value: whoever must see it reads (a view of)
+ * that. */
 KILN_API kiln_tensor kiln_accumulate(kiln_graph *graph, kiln_tensor acc, kiln_tensor x, kiln_tensor w);
 KILN_API kiln_tensor kiln_accumulate_by(kiln_graph *graph, kiln_tensor acc, kiln_tensor x, kiln_f32_value w);
 
@@ -102,7 +105,7 @@ KILN_API kiln_tensor kiln_zeros(kiln_graph *graph, uint32_t ndim, const kiln_dim
 
 /* softmax of scale·x + mask along an axis: e^(z − max z) / Σ e^(z − max z). x: [...] float. mask: optional,
  * f32 (added) or u8 (0 = left out), as long as x's rows, broadcast over its leading axes. y: f32, x's shape.
- * All along the axis left out (or −Inf): zeros. Zeroed attrs have axis 0 and scale 0. */
+ * All along the axis left out (or −Inf): zeros. */
 KILN_API kiln_tensor kiln_softmax(kiln_graph *graph, kiln_tensor x, kiln_tensor mask,
                                   kiln_softmax_attrs attrs);
 
@@ -138,8 +141,8 @@ KILN_API kiln_tensor kiln_set_rows(kiln_graph *graph, kiln_tensor dst, kiln_tens
 
 /* Rotary embedding of x [T, heads, d] (or [T, d]); pairs (2i, 2i+1) or, NeoX, (i, i + dims/2) of the first
  * `dims` elements turn by pos·freq_scale·theta^(-2i/dims), the rest is copied. Positions: position + t, or
- * positions[t] (i32 or i64 [T]) + position when given. float in, f32 out, same shape; d constant. With
- * attrs.freq_scale 0, as in zeroed attrs, nothing turns. (J. Su et al., "RoFormer", arXiv:2104.09864.) */
+ * positions[t] (i32 or i64 [T]) + position when given. float in, f32 out, same shape; d constant.
+ * (J. Su et al., "RoFormer", arXiv:2104.09864.) */
 KILN_API kiln_tensor kiln_rope(kiln_graph *graph, kiln_tensor x, kiln_tensor positions,
                                kiln_rope_attrs attrs);
 
@@ -169,7 +172,7 @@ KILN_API kiln_tensor kiln_attention(kiln_graph *graph, kiln_tensor q, kiln_tenso
 KILN_API kiln_tensor kiln_add(kiln_graph *graph, kiln_tensor a, kiln_tensor b);
 KILN_API kiln_tensor kiln_mul(kiln_graph *graph, kiln_tensor a, kiln_tensor b);
 
-/* scale·x + shift, both constants or slots. x: [...] float; y: f32, same shape. Zeroed attrs give zeros. */
+/* scale·x + shift, both constants or slots. x: [...] float; y: f32, same shape. */
 KILN_API kiln_tensor kiln_scale(kiln_graph *graph, kiln_tensor x, kiln_scale_attrs attrs);
 
 /* x + b with b [N] repeated over all rows. x: [..., N] float, b: float; y: f32 [..., N]. */
@@ -226,8 +229,8 @@ KILN_API kiln_tensor kiln_quantize(kiln_graph *graph, kiln_tensor x, kiln_quant 
 /* A whole expert-routed feed-forward block from the ops above: router matmul, softmax, gather_topk, matmul_id
  * gate and up, swiglu, matmul_id down, weighted_sum. No node of its own: each of them may be fused and shows
  * in dumps. x, router and residual float, but a router also in blocks; gate, up and down float or block;
- * scale f32. Returns [T,H] f32. Errors: those of the ops; KILN_ERROR_ARGUMENT when spec is NULL. Zeroed
- * fields mean what each says; k has no default. */
+ * scale f32. Returns [T,H] f32. Errors: those of the ops; KILN_ERROR_ARGUMENT when spec is NULL or k
+ * is 0. A field that is 0 means its default, as in attribute structs. */
 typedef struct kiln_moe_ffn_spec {
     kiln_tensor x;        /* [T,H] */
     kiln_tensor router;   /* [E,H] */
@@ -236,10 +239,10 @@ typedef struct kiln_moe_ffn_spec {
     kiln_tensor down;     /* [E,H,N] */
     kiln_tensor scale;    /* [E] per-expert scale, or zeroed */
     kiln_tensor residual; /* [T,H], or zeroed */
-    int64_t k;            /* experts per token, 1 ≤ k ≤ E */
-    bool normalise;       /* divide the chosen weights by their sum */
+    int64_t k;            /* experts per token, 1 ≤ k ≤ E; must be set */
+    bool no_normalise;    /* leave the chosen weights as they are; else they are divided by their sum */
     bool softmax_chosen;  /* softmax over the chosen ones instead of over all experts */
-    kiln_act act;
+    kiln_act act;         /* (SILU) */
 } kiln_moe_ffn_spec;
 KILN_API kiln_tensor kiln_moe_ffn(kiln_graph *graph, const kiln_moe_ffn_spec *spec);
 

@@ -40,6 +40,6 @@ const kiln_op kiln__op_l2_norm = {
 };
 
 kiln_tensor kiln_l2_norm(kiln_graph *graph, kiln_tensor x, float eps) {
-    kiln_l2_norm_attrs a = {eps};
+    kiln_l2_norm_attrs a = {kiln_f32_given(eps)};
     return kiln__add_node(graph, &kiln__op_l2_norm, &x, 1, &a, NULL);
 }

@@ -48,6 +48,6 @@ const kiln_op kiln__op_layer_norm = {
 kiln_tensor kiln_layer_norm(kiln_graph *graph, kiln_tensor x, kiln_tensor weight, kiln_tensor bias,
                             float eps) {
     const kiln_tensor in[] = {x, weight, bias};
-    kiln_layer_norm_attrs a = {eps};
+    kiln_layer_norm_attrs a = {kiln_f32_given(eps)};
     return kiln__add_node(graph, &kiln__op_layer_norm, in, 3, &a, NULL);
 }

@@ -12,9 +12,9 @@ kiln_tensor kiln_moe_ffn(kiln_graph *graph, const kiln_moe_ffn_spec *spec) {
     }
     kiln_tensor probs = kiln_matmul(graph, spec->router, spec->x);
     if (!spec->softmax_chosen)
-        probs = kiln_softmax(graph, probs, none, (kiln_softmax_attrs){.axis = -1, .scale = 1.0f});
+        probs = kiln_softmax(graph, probs, none, (kiln_softmax_attrs){0});
     kiln_gather_topk_attrs choice = {.k = spec->k,
-                                     .normalise = spec->normalise,
+                                     .no_normalise = spec->no_normalise,
                                      .softmax =
                                          spec->softmax_chosen ? KILN_TOPK_SOFTMAX_CHOSEN : KILN_TOPK_PROBS};
     kiln_tensor ids = kiln_gather_topk(graph, probs, none, spec->scale, choice, &weights);

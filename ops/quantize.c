@@ -12,7 +12,8 @@ static const kiln_attr attrs[] = {
      .offset = offsetof(kiln_quantize_attrs, quant),
      .preset = KILN_QUANT_Q8_A,
      .names = kiln__quant_names,
-     .n_names = 4},
+     .n_names = 4,
+     .required = true},
 };
 
 static kiln_status infer(kiln_infer *infer) {

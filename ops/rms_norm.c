@@ -54,6 +54,6 @@ const kiln_op kiln__op_rms_norm = {
 kiln_tensor kiln_rms_norm(kiln_graph *graph, kiln_tensor x, kiln_tensor weight, float eps) {
     const kiln_tensor in[] = {x, weight};
     kiln_tensor out[2] = {{0, 0}};
-    kiln_rms_norm_attrs a = {eps, KILN_QUANT_NONE};
+    kiln_rms_norm_attrs a = {kiln_f32_given(eps), KILN_QUANT_NONE};
     return kiln__add_node(graph, &kiln__op_rms_norm, in, 2, &a, out);
 }

@@ -41,6 +41,6 @@ const kiln_op kiln__op_softcap = {
 };
 
 kiln_tensor kiln_softcap(kiln_graph *graph, kiln_tensor x, float cap) {
-    kiln_softcap_attrs a = {cap};
+    kiln_softcap_attrs a = {kiln_f32_given(cap)};
     return kiln__add_node(graph, &kiln__op_softcap, &x, 1, &a, NULL);
 }

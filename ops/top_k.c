@@ -12,7 +12,8 @@ static const kiln_attr attrs[] = {
      .offset = offsetof(kiln_top_k_attrs, k),
      .preset = 1,
      .min = 1,
-     .max = INT32_MAX},
+     .max = INT32_MAX,
+     .required = true},
 };
 
 static kiln_status infer(kiln_infer *infer) {

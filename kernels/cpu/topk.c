@@ -67,7 +67,7 @@ kiln_status KILN_LEVEL_FN(gather_topk)(const kiln_args *args, kiln_tile *tile) {
         choose(args, tile, r, p, heap, chosen ? -INFINITY : 0.0f, ids, w);
         if (chosen)
             KILN_LEVEL_FN(row_softmax)(w, w, k);
-        else if (attrs->normalise)
+        else if (!attrs->no_normalise)
             normalise(w, k);
         for (int64_t s = 0; scale != NULL && s < k; s++)
             if (ids[s] >= 0 && ids[s] < n)

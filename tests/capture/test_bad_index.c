@@ -55,7 +55,7 @@ static kiln_tensor matmul_id_unsigned(void) {
 
 static kiln_tensor gather_topk(void) {
     kiln_tensor order = kiln_input(g, "ids", KILN_I32, KILN_SHAPE(kiln_n(2), kiln_n(2))), weights;
-    kiln_gather_topk_attrs attrs = {.k = 2};
+    kiln_gather_topk_attrs attrs = {.k = 2, .no_normalise = 1};
     kiln_tensor ids = kiln_gather_topk(g, floats("probs", 2, 2), order, none, attrs, &weights);
     keep(ids);
     kiln_output(g, weights, "y");

@@ -74,16 +74,17 @@ static void any_op(builder *b) {
             void *at = attrs + op->attrs[i].offset;
             switch (op->attrs[i].type) {
             case KILN_ATTR_BOOL:
+            case KILN_ATTR_OFF:
             case KILN_ATTR_ENUM:
                 *(uint32_t *)at = small;
                 break;
             case KILN_ATTR_I64:
             case KILN_ATTR_I64_SLOT:
-                *(int64_t *)at = (int64_t)small - 1;
+                *(int64_t *)at = small == 5 ? KILN_ZERO_I64 : (int64_t)small - 1;
                 break;
             case KILN_ATTR_F32:
             case KILN_ATTR_F32_SLOT:
-                *(float *)at = (float)small - 1.0f;
+                *(float *)at = small == 5 ? KILN_ZERO_F32 : (float)small - 1.0f;
                 break;
             }
         }

@@ -39,7 +39,7 @@ static const char *const in_names[] = {"a", "b", "c"};
 static const char *const out_names[] = {"y", "z"};
 
 typedef struct many_attrs {
-    uint32_t flag, mode;
+    uint32_t no_flag, mode;
     int64_t k;
     float eps;
     kiln_i64_value position;
@@ -50,7 +50,7 @@ typedef struct many_attrs {
 static const char *const mode_names[] = {"slow", "fast", NULL};
 
 static const kiln_attr many_fields[] = {
-    {.name = "flag", .type = KILN_ATTR_BOOL, .offset = offsetof(many_attrs, flag), .preset = 1},
+    {.name = "flag", .type = KILN_ATTR_OFF, .offset = offsetof(many_attrs, no_flag)},
     {.name = "mode",
      .type = KILN_ATTR_ENUM,
      .offset = offsetof(many_attrs, mode),

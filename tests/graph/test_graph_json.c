@@ -61,7 +61,7 @@ static void varied_graph(void **state) {
     kiln_output(g, t, "out");
     many_attrs attrs;
     kiln_op_defaults(&op_many, &attrs);
-    attrs.flag = 0;
+    attrs.no_flag = 1;
     attrs.mode = 1;
     attrs.eps = 1e-6f;
     attrs.weight = kiln_f32_const(-INFINITY);

@@ -131,9 +131,7 @@ static void refusals(void **state) {
                     "x is f32 and cannot be copied to q4_0: floats go to f32, f16 or bf16, blocks to f32, "
                     "integers to their own dtype");
     c.attrs = &none;
-    op_case_refused(&c, KILN_ERROR_DTYPE,
-                    "x is f32 and cannot be copied to none: floats go to f32, f16 or bf16, blocks to f32, "
-                    "integers to their own dtype");
+    op_case_refused(&c, KILN_ERROR_ARGUMENT, "attribute dtype is 0, and has no default: set it, e.g. to f32");
     c = copy_case("integers to floats", &f32, (op_in){KILN_I32, OP_DIMS(4, 32)});
     op_case_refused(&c, KILN_ERROR_DTYPE,
                     "x is i32 and cannot be copied to f32: floats go to f32, f16 or bf16, blocks to f32, "
@@ -150,7 +148,8 @@ static void refusals(void **state) {
     op_case_refused(&c, KILN_ERROR_SHAPE,
                     "rows of x [4, 33] do not divide into the 32 values of a q8_a block");
     c.attrs = &no_quant;
-    op_case_refused(&c, KILN_ERROR_ARGUMENT, "quant is none; it must be q8_a, bf16 or f16");
+    op_case_refused(&c, KILN_ERROR_ARGUMENT,
+                    "attribute quant is 0, and has no default: set it, e.g. to q8_a");
 }
 
 int main(void) {

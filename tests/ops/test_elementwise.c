@@ -290,7 +290,7 @@ static void test_zeros(void **state) {
 
 static void test_refusals(void **state) {
     (void)state;
-    static const kiln_softcap_attrs no_cap = {0};
+    static const kiln_softcap_attrs no_cap = {KILN_ZERO_F32};
     static const kiln_scale_attrs nan_scale = {{NAN, 0}, {0, 0}};
     static const struct {
         op_case c;

@@ -150,7 +150,8 @@ static void run_level(const block *b, const op_level *level) {
     if (c->most > 0)
         slot = kiln_slot_i64(g, "n_tokens", 0, c->most);
     kiln_dim tokens = c->most > 0 ? kiln_sym(slot) : kiln_n(c->tokens);
-    kiln_moe_ffn_spec s = {.k = c->k, .normalise = c->normalise, .softmax_chosen = c->chosen, .act = c->act};
+    kiln_moe_ffn_spec s = {
+        .k = c->k, .no_normalise = !c->normalise, .softmax_chosen = c->chosen, .act = c->act};
     s.x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(tokens, kiln_n(c->hidden)));
     s.router = kiln_weight(g, "router", KILN_F32, KILN_SHAPE(kiln_n(c->experts), kiln_n(c->hidden)));
     s.gate = weight(g, "gate", c->weights, c->experts, c->packed ? 2 * c->inner : c->inner, c->hidden);
@@ -315,7 +316,7 @@ static void test_refusals(void **state) {
     assert_int_equal(kiln_graph_check(g, &error), KILN_ERROR_ARGUMENT);
     assert_string_equal(error.text, "kiln_moe_ffn: spec is NULL");
     kiln_graph_reset(g);
-    kiln_moe_ffn_spec s = {.k = 9, .normalise = true};
+    kiln_moe_ffn_spec s = {.k = 9};
     kiln_slot t = kiln_slot_i64(g, "n_tokens", 0, 4);
     s.x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_sym(t), kiln_n(32)));
     s.router = kiln_weight(g, "router", KILN_F32, KILN_SHAPE(kiln_n(8), kiln_n(32)));

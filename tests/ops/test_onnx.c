@@ -123,7 +123,7 @@ static void test_rms_norm(void **state) {
 static void test_softmax(void **state) {
     (void)state;
     LOAD(g, "test_softmax_example", 1, 1);
-    check(&g, 0, kiln_softmax(g.graph, feed(&g, 0, KILN_F32), none, (kiln_softmax_attrs){-1, 1}), NULL, 1e-7);
+    check(&g, 0, kiln_softmax(g.graph, feed(&g, 0, KILN_F32), none, (kiln_softmax_attrs){0}), NULL, 1e-7);
     unload(&g);
 }
 
@@ -161,7 +161,7 @@ static void one_pair(const golden *g, int64_t row, int64_t pair, kiln_rope_mode 
     kiln_graph *graph;
     assert_int_equal(kiln_graph_create(NULL, &graph, NULL), KILN_OK);
     kiln_tensor x = kiln_input(graph, "x", KILN_F32, KILN_SHAPE(kiln_n(1), kiln_n(d)));
-    kiln_rope_attrs a = {kiln_i64_const(1), 0, 1, (float)atan2(s, c), mode};
+    kiln_rope_attrs a = {kiln_i64_const(1), 0, 1, kiln_f32_given((float)atan2(s, c)), mode};
     kiln_tensor y = kiln_rope(graph, x, none, a);
     eager *run = eager_new(graph, cpu);
     for (int64_t i = 0; i < d; i++)

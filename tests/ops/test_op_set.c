@@ -20,8 +20,8 @@ static void test_find(void **state) {
 
 static void check_attrs(const kiln_op *op) {
     static const uint32_t sizes[] = {
-        [KILN_ATTR_BOOL] = 4, [KILN_ATTR_ENUM] = 4,      [KILN_ATTR_I64] = 8,
-        [KILN_ATTR_F32] = 4,  [KILN_ATTR_I64_SLOT] = 16, [KILN_ATTR_F32_SLOT] = 8};
+        [KILN_ATTR_BOOL] = 4,      [KILN_ATTR_ENUM] = 4,     [KILN_ATTR_I64] = 8, [KILN_ATTR_F32] = 4,
+        [KILN_ATTR_I64_SLOT] = 16, [KILN_ATTR_F32_SLOT] = 8, [KILN_ATTR_OFF] = 4};
     assert_true((op->n_attrs == 0) == (op->attrs_size == 0));
     for (uint32_t i = 0; i < op->n_attrs; i++) {
         const kiln_attr *a = &op->attrs[i];

@@ -242,7 +242,8 @@ static void test_pairs_declared(void **state) {
 static void test_refusals(void **state) {
     (void)state;
     static const kiln_rope_attrs d66 = {{0, 0, 0}, 66, 10000, 1, 0}, d3 = {{0, 0, 0}, 3, 10000, 1, 0},
-                                 no_theta = {{0, 0, 0}, 0, 0, 1, 0}, mode = {{0, 0, 0}, 0, 10000, 1, 2};
+                                 no_theta = {{0, 0, 0}, 0, KILN_ZERO_F32, 1, 0},
+                                 mode = {{0, 0, 0}, 0, 10000, 1, 2};
     static const kiln_rope_set_rows_attrs both = {{{0, 0, 0}, 0, 10000, 1, 0}, {{0, 0, 0}, 0}};
     const struct {
         op_case c;

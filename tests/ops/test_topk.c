@@ -76,7 +76,7 @@ static void gather_row(const kiln_gather_topk_attrs *a, double *p, int64_t n, co
     for (int64_t s = 0; s < a->k; s++)
         sum += w[s];
     for (int64_t s = 0; s < a->k; s++) {
-        if (a->normalise && a->softmax != KILN_TOPK_SOFTMAX_CHOSEN)
+        if (!a->no_normalise && a->softmax != KILN_TOPK_SOFTMAX_CHOSEN)
             w[s] = sum <= 0 ? 0 : w[s] / sum;
         if (scale != NULL && ids[s] >= 0 && ids[s] < (double)n)
             w[s] *= scale[(int64_t)ids[s]];
@@ -139,13 +139,13 @@ static void max_oracle(const op_case *c, const op_values *in, op_values *out) {
 #define GATHER(title, attributes, count, ...)                                                                \
     CASE(title, gather_topk, gather_oracle, attributes, count, __VA_ARGS__)
 
-static const kiln_gather_topk_attrs k2 = {2, 1, KILN_TOPK_PROBS}, k2_raw = {2, 0, KILN_TOPK_PROBS},
-                                    k2_soft = {2, 1, KILN_TOPK_SOFTMAX},
-                                    k2_soft_raw = {2, 0, KILN_TOPK_SOFTMAX},
-                                    k2_chosen = {2, 1, KILN_TOPK_SOFTMAX_CHOSEN},
-                                    k8 = {8, 1, KILN_TOPK_SOFTMAX}, k60 = {60, 1, KILN_TOPK_SOFTMAX},
-                                    k1 = {1, 1, KILN_TOPK_PROBS}, k3 = {3, 0, KILN_TOPK_PROBS},
-                                    k9 = {9, 1, KILN_TOPK_PROBS};
+static const kiln_gather_topk_attrs k2 = {2, 0, KILN_TOPK_PROBS}, k2_raw = {2, 1, KILN_TOPK_PROBS},
+                                    k2_soft = {2, 0, KILN_TOPK_SOFTMAX},
+                                    k2_soft_raw = {2, 1, KILN_TOPK_SOFTMAX},
+                                    k2_chosen = {2, 0, KILN_TOPK_SOFTMAX_CHOSEN},
+                                    k8 = {8, 0, KILN_TOPK_SOFTMAX}, k60 = {60, 0, KILN_TOPK_SOFTMAX},
+                                    k1 = {1, 0, KILN_TOPK_PROBS}, k3 = {3, 1, KILN_TOPK_PROBS},
+                                    k9 = {9, 0, KILN_TOPK_PROBS};
 
 static void test_gather(void **state) {
     (void)state;
@@ -220,10 +220,10 @@ static void test_gather_fused(void **state) {
             kiln_tensor none = {0, 0}, w1, w2;
             assert_int_equal(kiln_graph_create(NULL, &g, NULL), KILN_OK);
             kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(33), kiln_n(experts[e])));
-            kiln_gather_topk_attrs a = {experts[e] < 8 ? 1 : 8, 1, KILN_TOPK_SOFTMAX}, b = a;
+            kiln_gather_topk_attrs a = {experts[e] < 8 ? 1 : 8, 0, KILN_TOPK_SOFTMAX}, b = a;
             b.softmax = KILN_TOPK_PROBS;
             kiln_tensor ids1 = kiln_gather_topk(g, x, none, none, a, &w1);
-            kiln_tensor p = kiln_softmax(g, x, none, (kiln_softmax_attrs){-1, 1});
+            kiln_tensor p = kiln_softmax(g, x, none, (kiln_softmax_attrs){0});
             kiln_tensor ids2 = kiln_gather_topk(g, p, none, none, b, &w2);
             assert_int_equal(kiln_graph_check(g, NULL), KILN_OK);
             eager *run = eager_new(g, levels[l].cpu);
@@ -345,7 +345,7 @@ static void test_refusals(void **state) {
         {CASE("r7", top_k, NULL, &t9, 1, F32(2, 8)), KILN_ERROR_SHAPE,
          "k = 9 is larger than the 8 elements of a row of x [2, 8]"},
         {CASE("r8", top_k, NULL, &t0, 1, F32(2, 8)), KILN_ERROR_ARGUMENT,
-         "attribute k is 0; it must be 1 to 2147483647"},
+         "attribute k is 0, and has no default: set it to 1 … 2147483647"},
         {CASE("r9", argsort, NULL, NULL, 1, I32(2, 8)), KILN_ERROR_DTYPE,
          "x [2, 8] is i32; it must be f32, f16 or bf16"},
         {CASE("r10", argmax, NULL, NULL, 1, F32(3, 0)), KILN_ERROR_SHAPE,

@@ -151,7 +151,7 @@ static void softmax_topk(const build *b) {
     if (b->variant == ST_SCALED || b->variant == ST_STUCK)
         scale = scratch(b, kiln_weight(g, "scale", KILN_F32, KILN_SHAPE(kiln_n(E))));
     kiln_softmax_attrs attrs = {.axis = b->variant == ST_AXIS_1   ? 1
-                                        : b->variant == ST_AXIS_0 ? 0
+                                        : b->variant == ST_AXIS_0 ? KILN_ZERO_I64
                                                                   : -1,
                                 .scale = b->variant == ST_SCALE ? 0.5f : 1.0f};
     kiln_tensor probs = kiln_softmax(g, logits, mask, attrs);
@@ -160,13 +160,11 @@ static void softmax_topk(const build *b) {
         (void)kiln_zero(g, logits);
     if (b->variant == ST_STUCK)
         (void)kiln_zero(g, scale);
-    kiln_tensor ids =
-        kiln_gather_topk(g, probs, order, scale,
-                         (kiln_gather_topk_attrs){
-                             .k = 3,
-                             .normalise = 1,
-                             .softmax = b->variant == ST_CHOSEN ? KILN_TOPK_SOFTMAX_CHOSEN : KILN_TOPK_PROBS},
-                         &w);
+    kiln_tensor ids = kiln_gather_topk(
+        g, probs, order, scale,
+        (kiln_gather_topk_attrs){
+            .k = 3, .softmax = b->variant == ST_CHOSEN ? KILN_TOPK_SOFTMAX_CHOSEN : KILN_TOPK_PROBS},
+        &w);
     after(b, probs);
     kiln_output(g, ids, "ids");
     kiln_output(g, w, "weights");

@@ -271,8 +271,7 @@ static kiln_tensor experts_of(const layer *l, kiln_tensor h, kiln_tensor residua
     kiln_tensor logits =
         kiln_matmul(g, named_weight(l, "router", KILN_F32, KILN_SHAPE(kiln_n(E), kiln_n(H))), h);
     kiln_tensor w, probs = kiln_softmax(g, logits, none, (kiln_softmax_attrs){.axis = -1, .scale = 1});
-    kiln_tensor ids =
-        kiln_gather_topk(g, probs, none, none, (kiln_gather_topk_attrs){.k = K, .normalise = 1}, &w);
+    kiln_tensor ids = kiln_gather_topk(g, probs, none, none, (kiln_gather_topk_attrs){.k = K}, &w);
     kiln_tensor gate = kiln_matmul_id(g, named_weight(l, "gate", l->dtype, 3, cube), h, ids);
     kiln_tensor up = kiln_matmul_id(g, named_weight(l, "up", l->dtype, 3, cube), h, ids);
     kiln_tensor act = kiln_swiglu(g, gate, up, KILN_ACT_SILU);
@@ -500,8 +499,7 @@ static void experts_step(world *w) {
     kiln_tensor probs = kiln_softmax(g, kiln_matmul(g, w->router, h), none, (kiln_softmax_attrs){-1, 1.0f});
     if (below(w, 4) == 0)
         (void)kiln_zero(g, kiln_slice(g, probs, 1, 2, kiln_n(1)));
-    kiln_tensor ids =
-        kiln_gather_topk(g, probs, none, none, (kiln_gather_topk_attrs){.k = K, .normalise = 1}, &weights);
+    kiln_tensor ids = kiln_gather_topk(g, probs, none, none, (kiln_gather_topk_attrs){.k = K}, &weights);
     if (below(w, 4) == 0)
         disturb(w);
     kiln_tensor gate = kiln_matmul_id(g, w->experts, h, ids), up = kiln_matmul_id(g, w->experts, h, ids);

@@ -27,10 +27,10 @@ static kiln_tensor weight(model *m, const char *name, kiln_dtype dtype, int64_t 
 static void routed_block(model *m) {
     kiln_graph *g = m->g;
     kiln_tensor logits = kiln_matmul(g, weight(m, "router", KILN_F32, 0, E, H), m->x);
-    kiln_tensor probs = kiln_softmax(g, logits, none, (kiln_softmax_attrs){.axis = -1, .scale = 1}), weights;
+    kiln_tensor probs = kiln_softmax(g, logits, none, (kiln_softmax_attrs){0}), weights;
     kiln_tensor order = kiln_argsort(g, probs, true);
     kiln_tensor ids = kiln_gather_topk(g, probs, order, weight(m, "per_expert", KILN_F32, 0, 0, E),
-                                       (kiln_gather_topk_attrs){.k = K, .normalise = 1}, &weights);
+                                       (kiln_gather_topk_attrs){.k = K}, &weights);
     kiln_name(g, ids, "chosen");
     kiln_tensor entries;
     kiln_expert_map(g, ids, E, &entries);
@@ -108,6 +108,7 @@ kiln_graph *every_op_graph(void) {
                                            .down = weight(&m, "moe.down", KILN_BF16, E, H, N),
                                            .residual = m.x,
                                            .k = K,
+                                           .no_normalise = true,
                                            .softmax_chosen = true});
     kiln_error error;
     if (kiln_graph_check(m.g, &error) != KILN_OK)

@@ -65,7 +65,9 @@ struct op_case {
     const kiln_op *op;
     uint32_t n_in;
     op_in in[OP_MAX_IN];
-    const void *attrs; /* the op's attribute struct, slot ids being 1 + index in `slots`; NULL: defaults */
+    /* The op's attribute struct, slot ids being 1 + index in `slots`; NULL: defaults. As kernels see it, so 0 is
+     * 0; only op_case_refused hands it to kiln_node_add, where 0 is the default. */
+    const void *attrs;
     op_slot slots[OP_MAX_SLOTS];
     uint32_t n_slots;
     /* Fills out[i].v from in[i].v; for in-place ops `in` holds the values before the run. */

@@ -210,7 +210,7 @@ static void choose_step(world *w) {
     kiln_tensor weights = none, x = pick(w, (want){.kinds = READ, .ndim = 2});
     kiln_gather_topk_attrs attrs = {1 + (int64_t)below(w, 4), below(w, 2), below(w, 2)};
     if (!one_in(w, 4)) {
-        x = put(w, kiln_softmax(w->g, x, none, (kiln_softmax_attrs){-1, 1}));
+        x = put(w, kiln_softmax(w->g, x, none, (kiln_softmax_attrs){0}));
         attrs.softmax = 0;
     }
     put(w, kiln_gather_topk(w->g, x, none, none, attrs, &weights));
@@ -241,14 +241,14 @@ static void gate_step(world *w) {
 
 static void softmax_step(world *w) {
     kiln_tensor x = pick(w, (want){.kinds = READ}), mask = none;
-    kiln_softmax_attrs attrs = {one_in(w, 3) ? 0 : -1, 0.5f};
+    kiln_softmax_attrs attrs = {one_in(w, 3) ? KILN_ZERO_I64 : -1, 0.5f};
     if (one_in(w, 3))
         mask = pick(w, (want){.dtypes = F32, .kinds = READ, .last = dim(w, x, -1)});
     put(w, kiln_softmax(w->g, x, mask, attrs));
 }
 
 static kiln_tensor rope(world *w, kiln_tensor x) {
-    kiln_rope_attrs attrs = {.position = position(w), .theta = 10000, .freq_scale = 1, .mode = below(w, 2)};
+    kiln_rope_attrs attrs = {.position = position(w), .mode = below(w, 2)};
     kiln_tensor positions = none;
     if (one_in(w, 4))
         positions = pick(w, (want){.dtypes = I32, .kinds = READ, .ndim = 1, .match = LEADING, .like = x});

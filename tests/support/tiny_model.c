@@ -67,7 +67,7 @@ static kiln_tensor attention_block(kiln_graph *g, const tiny_model *m, int l, ki
     kiln_tensor q = kiln_matmul(g, weight(g, "wq", l, attention[l][0], ndim, square), h);
     kiln_tensor k = kiln_matmul(g, weight(g, "wk", l, attention[l][1], ndim, square), h);
     kiln_tensor v = kiln_matmul(g, weight(g, "wv", l, attention[l][2], ndim, square), h);
-    kiln_rope_attrs rope = {.position = kiln_i64_of(m->past), .theta = 10000, .freq_scale = 1};
+    kiln_rope_attrs rope = {.position = kiln_i64_of(m->past)};
     kiln_dim split[] = {t, kiln_n(TINY_HEADS), kiln_n(TINY_H / TINY_HEADS)};
     q = kiln_rope(g, kiln_reshape(g, q, 3, split), none, rope);
     k = kiln_rope(g, kiln_reshape(g, k, 3, split), none, rope);
@@ -97,11 +97,10 @@ void tiny_build(kiln_graph *g, int layers, tiny_model *m) {
             kiln_rms_norm(g, x, weight(g, "ffn_norm", l, norms[l][1], KILN_SHAPE(kiln_n(TINY_H))), 1e-5f);
         kiln_tensor logits =
             kiln_matmul(g, weight(g, "router", l, router[l], KILN_SHAPE(kiln_n(TINY_E), kiln_n(TINY_H))), h);
-        kiln_tensor probs =
-            kiln_softmax(g, logits, (kiln_tensor){0, 0}, (kiln_softmax_attrs){.axis = -1, .scale = 1});
+        kiln_tensor probs = kiln_softmax(g, logits, (kiln_tensor){0, 0}, (kiln_softmax_attrs){0});
         kiln_tensor w;
         m->topk = kiln_gather_topk(g, probs, (kiln_tensor){0, 0}, (kiln_tensor){0, 0},
-                                   (kiln_gather_topk_attrs){.k = TINY_K, .normalise = 1}, &w);
+                                   (kiln_gather_topk_attrs){.k = TINY_K}, &w);
         kiln_name(g, m->topk, "topk.%d", l);
         kiln_dim up[] = {kiln_n(TINY_E), kiln_n(TINY_N), kiln_n(TINY_H)};
         kiln_dim down[] = {kiln_n(TINY_E), kiln_n(TINY_H), kiln_n(TINY_N)};

@@ -47,8 +47,8 @@ static kiln_tensor project(const builder *b, llama_tensor w, llama_tensor bias, 
 static kiln_tensor rope(const builder *b, kiln_tensor x) {
     kiln_rope_attrs attrs = {.position = kiln_i64_of(b->position),
                              .dims = b->params->rope_dims,
-                             .theta = b->params->rope_theta,
-                             .freq_scale = b->params->rope_scale,
+                             .theta = kiln_f32_given(b->params->rope_theta),
+                             .freq_scale = kiln_f32_given(b->params->rope_scale),
                              .mode = KILN_ROPE_INTERLEAVED};
     return kiln_rope(b->graph, x, none, attrs);
 }
@@ -100,10 +100,11 @@ static kiln_tensor by_expert(const builder *b, const llama_experts *w, kiln_tens
     return kiln_matmul_id_split(b->graph, b->each, (uint32_t)b->params->n_experts, x, ids);
 }
 
-/* Mixtral: the k best experts by router logit, weighted by a softmax over those k. */
+/* Mixtral: the k best experts by router logit, weighted by a softmax over those k, whose sum is 1. */
 static kiln_tensor expert_ffn(const builder *b, const llama_layer *l, kiln_tensor h) {
     kiln_graph *g = b->graph;
-    kiln_gather_topk_attrs attrs = {.k = b->params->n_experts_used, .softmax = KILN_TOPK_SOFTMAX_CHOSEN};
+    kiln_gather_topk_attrs attrs = {
+        .k = b->params->n_experts_used, .no_normalise = 1, .softmax = KILN_TOPK_SOFTMAX_CHOSEN};
     kiln_tensor router = named(b, kiln_matmul(g, weight(b, l->router), h), "router");
     kiln_tensor weights, ids = named(b, kiln_gather_topk(g, router, none, none, attrs, &weights), "route");
     kiln_tensor gate = named(b, by_expert(b, &l->gate_exps, h, ids), "gate");
