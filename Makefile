@@ -109,6 +109,7 @@ endef
 $(foreach l,$(LEVELS),$(eval $(call level_rule,$(l))))
 
 EXTRA_tests = -Itests/support $(TEST_CFLAGS)
+$(BUILD)/tests/ops/test_fast_math.o: EXTRA_tests += -ffast-math
 
 define archive
 	@rm -f $@
