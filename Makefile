@@ -1,6 +1,16 @@
 # Kiln. `make help` lists the targets.
 # Variables: CC, CFLAGS and LDFLAGS (appended), OPT (-O2), SAN=address|thread, BUILD (output folder), PREFIX,
-# DESTDIR, STRICT=1 (warnings are errors), V=1 (show commands).
+# DESTDIR, STRICT=1 (warnings are errors), V=1 (show commands). For other systems' libraries and tools: AR, CXX,
+# PKG_CONFIG, PKG_CFLAGS (xxHash), TEST_CFLAGS and TEST_LIBS (cmocka, cJSON), RUNNER (an emulator that
+# check-arm64-run runs tests in). For work on Kiln: KERNEL_OPT, WARN, SUBSET (see check-asan-subset), KILN_* (tests' own).
+override SETTABLE := CC CFLAGS LDFLAGS OPT SAN BUILD PREFIX DESTDIR STRICT V AR CXX PKG_CONFIG PKG_CFLAGS \
+    TEST_CFLAGS TEST_LIBS RUNNER KERNEL_OPT WARN SUBSET KILN_% SHELL MAKE MAKEFLAGS PATH
+
+# A make that starts this one hands down all that was set on its command line, and a VERSION or LIB there is not ours.
+# (What `undefine` needs, make has had since 3.82; macOS has 3.81.)
+ifneq ($(filter undefine,$(.FEATURES)),)
+$(foreach v,$(filter-out $(SETTABLE),$(.VARIABLES)),$(if $(filter command,$(origin $v)),$(eval override undefine $v)))
+endif
 
 BUILD   ?= build
 PREFIX  ?= /usr/local
@@ -24,15 +34,19 @@ ARCH    := $(firstword $(subst -, ,$(MACHINE)))
 WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(if $(STRICT),-Werror)
 OPT     ?= -O2
 PKG_CONFIG  ?= pkg-config
+# Asked once, and not before it is needed: `make deps all` has the packages only then.
+# (Without arguments make expands it where the environment has a variable of this name.)
+once         = $(if $(1),$(eval $(1) := $(shell $(PKG_CONFIG) $(2) 2>/dev/null))$($(1)))
 # xxHash is a header that is compiled in (graph/hash.h): the library needs no other.
-PKG_CFLAGS  ?= $(shell $(PKG_CONFIG) --cflags libxxhash 2>/dev/null)
-TEST_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags cmocka libcjson 2>/dev/null)
-TEST_LIBS   ?= $(shell $(PKG_CONFIG) --libs cmocka libcjson 2>/dev/null)
+PKG_CFLAGS  ?= $(call once,PKG_CFLAGS,--cflags libxxhash)
+TEST_CFLAGS ?= $(call once,TEST_CFLAGS,--cflags cmocka libcjson)
+TEST_LIBS   ?= $(call once,TEST_LIBS,--libs cmocka libcjson)
+DEBUG    = -g
 INCLUDES = -I. -Igraph -Iops -Isched -Icapture -Ikernels -Itools/gguf -Itools/llm
 SANFLAGS_address = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 SANFLAGS_thread  = -fsanitize=thread -fno-omit-frame-pointer
 SANFLAGS = $(SANFLAGS_$(SAN))
-BASE     = -std=c11 -D_POSIX_C_SOURCE=200809L $(if $(filter Darwin,$(OS)),-D_DARWIN_C_SOURCE) -g -fPIC \
+BASE     = -std=c11 -D_POSIX_C_SOURCE=200809L $(if $(filter Darwin,$(OS)),-D_DARWIN_C_SOURCE) $(DEBUG) -fPIC \
            -fvisibility=hidden -fno-math-errno -MMD -MP
 ALL_CFLAGS = $(BASE) $(OPT) $(WARN) $(SANFLAGS) $(INCLUDES) $(PKG_CFLAGS) $(CFLAGS)
 
@@ -51,7 +65,7 @@ CORE_SRC    := $(wildcard graph/*.c kernels/*.c ops/*.c sched/*.c capture/*.c)
 KERNEL_SRC  := $(wildcard kernels/cpu/*.c)
 GGUF_SRC    := $(wildcard tools/gguf/*.c)
 LLM_SRC     := $(wildcard tools/llm/*.c tools/npy/*.c)
-KILN_SRC    := $(wildcard tools/kiln/*.c)
+COMMAND_SRC := $(wildcard tools/kiln/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
 BENCH_SRC   := $(filter-out tests/bench/sweep.c,$(wildcard tests/bench/*.c))
 TEST_SRC    := $(wildcard tests/*/test_*.c)
@@ -81,6 +95,10 @@ endif
 KILN     = $(BUILD)/kiln
 LINK_LIBS = -lm -lpthread
 
+# For targets that start make again: all processors, unless it was started with -j, for then its jobs are shared.
+PROCESSORS = $(or $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null),2)
+SUBMAKE    = --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(PROCESSORS))
+
 # What is named beside `deps` needs what it installs. (Builds that a target starts itself are still parallel.)
 ifneq ($(filter deps,$(MAKECMDGOALS)),)
 .NOTPARALLEL:
@@ -97,12 +115,20 @@ all: $(LIB) $(GGUF_LIB) $(SHARED) $(KILN)  ## libraries and the kiln command, in
 
 # ---- rules -----------------------------------------------------------------------------------------------------
 
-$(BUILD)/%.o: %.c
+# The compiler's message would be "xxhash.h: No such file". (PKG_CFLAGS from outside: the user knows better.)
+.PHONY: need
+need:
+	@$(if $(filter file,$(origin PKG_CFLAGS)),sh tools/deps.sh --check libxxhash)
+
+$(BUILD)/%.o: %.c | need
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) $(EXTRA_$(firstword $(subst /, ,$<))) -c $< -o $@
 
+# Where variables are, in code that is all inlined and unrolled, takes as long as compiling it and tells a debugger
+# little. Lines are enough there; CFLAGS=-g has it all.
+$(BUILD)/kernels/cpu/%.o: DEBUG = -g1
 define level_rule
-$(BUILD)/kernels/cpu/%.$(1).o: kernels/cpu/%.c
+$(BUILD)/kernels/cpu/%.$(1).o: kernels/cpu/%.c | need
 	@mkdir -p $$(@D)
 	$$(call say,CC,$$< ($(1))) $$(CC) $$(ALL_CFLAGS) $$(KERNEL_OPT) $$(LEVEL_FLAGS_$(1)) -DKILN_LEVEL=$(1) -c $$< -o $$@
 endef
@@ -128,7 +154,7 @@ $(SHARED): $(CORE_OBJ) $(wildcard tools/exports.*)
 
 link = $(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(1) $(LINK_LIBS)
 
-$(KILN): $(KILN_SRC:%.c=$(BUILD)/%.o) $(LLM_LIB) $(GGUF_LIB) $(LIB)
+$(KILN): $(COMMAND_SRC:%.c=$(BUILD)/%.o) $(LLM_LIB) $(GGUF_LIB) $(LIB)
 	$(call say,LD,$@) $(call link)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(SUP_LIB) $(LLM_LIB) $(GGUF_LIB) $(LIB)
 	$(call say,LD,$@) $(call link,$(TEST_LIBS))
@@ -167,14 +193,14 @@ deps:  ## install the packages that are missing (says which first), or print the
 
 demo:  ## write a small MoE model, decode with it, show the plan
 	@sh tools/deps.sh libxxhash
-	@$(MAKE) --no-print-directory $(KILN)
+	@$(MAKE) $(SUBMAKE) $(KILN)
 	@$(KILN) demo --dir $(BUILD)/demo
 
 examples: $(EXAMPLES)  ## build the examples
 	@for e in $(EXAMPLES); do printf '== %s\n' "$$e"; "$$e" || exit 1; done
 
 install:  ## install headers, libraries, pkg-config file and the kiln command (PREFIX, DESTDIR)
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) $(SUBMAKE) all
 	@sh tools/install.sh '$(DESTDIR)' '$(PREFIX)' '$(VERSION)' '$(BUILD)' '$(notdir $(SHARED))' '$(SHARED_LINK)' $(HEADERS)
 
 uninstall:  ## remove what `make install` put there
@@ -183,23 +209,23 @@ uninstall:  ## remove what `make install` put there
 # ---- tests -----------------------------------------------------------------------------------------------------
 
 check: deps  ## all tests, under 5 minutes on two cores
-	@$(MAKE) --no-print-directory -j2 STRICT=1 check-run
+	@$(MAKE) $(SUBMAKE) STRICT=1 check-run
 
 check-run: $(TESTS) $(EXAMPLES) $(KILN) includes
 	@BUILD=$(BUILD) KILN=$(KILN) VERIFIED=tests/verified.txt sh tools/run_tests.sh $(TESTS) $(EXAMPLES) $(SHELL_TESTS)
 
 check-asan: deps  ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@$(MAKE) --no-print-directory -j2 STRICT=1 check-run SAN=address BUILD=build/asan OPT=-O1
+	@$(MAKE) $(SUBMAKE) STRICT=1 check-run SAN=address BUILD=build/asan OPT=-O1
 
 check-tsan: deps  ## all tests under ThreadSanitizer
-	@$(MAKE) --no-print-directory -j2 STRICT=1 check-run SAN=thread BUILD=build/tsan OPT=-O1
+	@$(MAKE) $(SUBMAKE) STRICT=1 check-run SAN=thread BUILD=build/tsan OPT=-O1
 
 # What .ci/run has time for: everything that parses input, bakes, or runs threads.
 check-asan-subset: deps  ## AddressSanitizer over loaders, scheduler, plans and sessions
-	@$(MAKE) --no-print-directory -j2 STRICT=1 check-subset SAN=address BUILD=build/asan OPT=-O1 SUBSET='graph sched capture tools'
+	@$(MAKE) $(SUBMAKE) STRICT=1 check-subset SAN=address BUILD=build/asan OPT=-O1 SUBSET='graph sched capture tools'
 
 check-tsan-subset: deps  ## ThreadSanitizer over executor and sessions
-	@$(MAKE) --no-print-directory -j2 STRICT=1 check-subset SAN=thread BUILD=build/tsan OPT=-O1 SUBSET='capture'
+	@$(MAKE) $(SUBMAKE) STRICT=1 check-subset SAN=thread BUILD=build/tsan OPT=-O1 SUBSET='capture'
 
 SUBSET_TESTS = $(foreach d,$(SUBSET),$(filter $(BUILD)/tests/$(d)/%,$(TESTS))) $(BUILD)/tests/sched/test_executor \
                $(BUILD)/tests/sched/test_schedules
@@ -220,7 +246,7 @@ differential: $(BUILD)/tests/capture/test_differential  ## 20,000 random graphs,
 	KILN_RANDOM_GRAPHS=20000 $<
 
 schedules: deps  ## 10,000 seeded schedules of the CPU executor under ThreadSanitizer
-	@$(MAKE) --no-print-directory -j2 STRICT=1 build/tsan/tests/sched/test_schedules SAN=thread BUILD=build/tsan OPT=-O1
+	@$(MAKE) $(SUBMAKE) STRICT=1 build/tsan/tests/sched/test_schedules SAN=thread BUILD=build/tsan OPT=-O1
 	KILN_SCHEDULES=10000 build/tsan/tests/sched/test_schedules
 
 interleavings: $(BUILD)/tests/sched/test_interleavings  ## all interleavings of small cases of the CPU executor, the large ones too
@@ -243,7 +269,7 @@ fuzz: deps  ## libFuzzer, 60 s a target (needs clang)
 check-full: check lint format-check check-asan check-tsan check-arm64 oracle differential schedules interleavings mutate fuzz  ## everything, before a release
 
 lint: deps includes  ## clang-tidy over all sources, C++ over the public headers
-	@CC='$(CC)' sh tools/lint.sh $(CORE_SRC) $(KERNEL_SRC) $(GGUF_SRC) $(LLM_SRC) $(KILN_SRC)
+	@CC='$(CC)' sh tools/lint.sh $(CORE_SRC) $(KERNEL_SRC) $(GGUF_SRC) $(LLM_SRC) $(COMMAND_SRC)
 
 includes:  ## the include rule: graph <- kernels <- ops <- sched <- capture <- tools, tests, examples
 	@sh tools/check_includes.sh

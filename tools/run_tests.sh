@@ -7,6 +7,8 @@
 set -u
 # These change the output that is counted here, or where it goes.
 unset CMOCKA_MESSAGE_OUTPUT CMOCKA_XML_FILE
+# A test that starts make does it as a user would: this run's flags and jobs are not for it.
+unset MAKEFLAGS MFLAGS MAKELEVEL
 passed=0 failed=0 skipped=0 injected=0 number=0
 log=$(mktemp) && results=$(mktemp) || exit 1
 trap 'rm -f "$log" "$results"' EXIT
