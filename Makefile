@@ -85,7 +85,7 @@ LLM_LIB  = $(BUILD)/libkiln_llm.a
 SUP_LIB  = $(BUILD)/libkiln_test.a
 ifeq ($(OS),Darwin)
 SHARED   = $(BUILD)/libkiln.$(SOMAJOR).dylib
-SHARED_FLAGS = -dynamiclib -install_name $(PREFIX)/lib/$(notdir $(SHARED)) -Wl,-exported_symbols_list,tools/exports.macos
+SHARED_FLAGS = -dynamiclib -install_name '$(PREFIX)/lib/$(notdir $(SHARED))' -Wl,-exported_symbols_list,tools/exports.macos
 SHARED_LINK  = libkiln.dylib
 else
 SHARED   = $(BUILD)/libkiln.so.$(SOMAJOR)

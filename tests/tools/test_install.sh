@@ -56,6 +56,51 @@ fi
 make -s --no-print-directory uninstall DESTDIR="$tmp" PREFIX=/usr
 [ -z "$(find "$root" -type f)" ] || { echo "left by uninstall:"; find "$root" -type f; exit 1; }
 
+# A PREFIX of the user's own, with a space in it: the lines that `make install` prints are all that it takes, as root or
+# not. Who runs it and what ldconfig does are played.
+mkdir "$tmp/as"
+printf '#!/bin/sh\n[ "$1" != -u ] || echo "$WHO"\n' >"$tmp/as/id"
+printf '#!/bin/sh\n[ "$1" = -p ] && echo "	libkiln.so.0 (libc6) => $KNOWN/lib/libkiln.so.0" || echo called >>"%s/ldconfig"\n' "$tmp" \
+    >"$tmp/as/ldconfig"
+chmod +x "$tmp/as/"*
+own="$tmp/my own"
+own_make() { PATH=$tmp/as:$PATH make -s --no-print-directory "$@" PREFIX="$own" >"$tmp/log" 2>&1 || { cat "$tmp/log"; exit 1; }; }
+for WHO in 0 1000; do
+    export WHO KNOWN=/nowhere
+    : >"$tmp/ldconfig"
+    own_make install
+    called=$(wc -l <"$tmp/ldconfig")
+    [ "$(uname -s)" != Linux ] || [ $((called)) = $((WHO == 0)) ] || { echo "install as $WHO: ldconfig ran $called times"; exit 1; }
+    (
+        unset PKG_CONFIG_PATH LD_LIBRARY_PATH
+        eval "$(sed -n 's/^    export/export/p' "$tmp/log")"
+        cd "$tmp"
+        eval "${CC:-cc} program.c $(pkg-config --cflags --libs kiln kiln_gguf) -o own-shared"
+        expect "$(./own-shared)" "the README's program in a PREFIX with a space"
+        [ "$(command -v kiln)" = "$own/bin/kiln" ] || { echo 'install does not say where the command is'; exit 1; }
+        [ "$(uname -s)" = Linux ] || exit 0
+        eval "${CC:-cc} -static program.c $(pkg-config --static --cflags --libs kiln) -o own-static"
+        unset LD_LIBRARY_PATH
+        expect "$(./own-static)" "the README's program, linked as pkg-config --static says"
+    )
+    : >"$tmp/ldconfig"
+    own_make uninstall
+    called=$(wc -l <"$tmp/ldconfig")
+    [ "$(uname -s)" != Linux ] || [ $((called)) = $((WHO == 0)) ] || { echo "uninstall as $WHO: ldconfig ran $called times"; exit 1; }
+    [ -z "$(find "$own" -type f)" ] || { echo "left by uninstall:"; find "$own" -type f; exit 1; }
+done
+# Nothing to say where all of them look there by themselves; a PREFIX that is no absolute path is refused.
+printf '#!/bin/sh\ncase $* in *pc_path*) echo "/x:%s/lib/pkgconfig" ;; esac\n' "$own" >"$tmp/as/pkg-config"
+chmod +x "$tmp/as/pkg-config"
+(export WHO=0 KNOWN="$own" PATH="$PATH:$own/bin" && own_make install)
+! grep export "$tmp/log" || { echo 'install tells of paths that are searched anyway'; exit 1; }
+(export WHO=0 && own_make uninstall)
+rm "$tmp/as/pkg-config"
+for target in install uninstall; do
+    ! make -s --no-print-directory $target PREFIX=here >"$tmp/log" 2>&1 || { echo "$target takes a relative PREFIX"; exit 1; }
+    grep -q 'PREFIX must be an absolute path' "$tmp/log" || { cat "$tmp/log"; exit 1; }
+done
+
 # On a machine without a compiler, `make deps install` installs one and builds for all CPU levels, and with warnings that
 # are no errors. The package manager and the compiler are played.
 [ "$(uname -s)" = Linux ] || { echo "skipped: no Linux; deps is not tried"; exit 0; }
