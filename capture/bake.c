@@ -1,81 +1,6 @@
 /* Baking: a graph becomes a plan. */
 #include "plan.h"
 
-#include <stdlib.h>
-
-/* ---- taps ------------------------------------------------------------------------------------------- */
-
-static bool pattern_matches(const char *pattern, const char *name) {
-    size_t n = strlen(pattern);
-    if (n > 0 && pattern[n - 1] == '*')
-        return strncmp(pattern, name, n - 1) == 0;
-    return strcmp(pattern, name) == 0;
-}
-
-/* Resolves the taps to tensors that nodes make; keep[tensor] is set for each. */
-static kiln_status resolve_taps(kiln_plan *plan, const kiln_bake_options *options, uint8_t *keep,
-                                kiln_error *error) {
-    const kiln_graph *g = plan->graph;
-    for (uint32_t i = 0; i < options->n_taps; i++) {
-        bool any = false;
-        const char *pattern = options->taps[i].tensor;
-        if (pattern == NULL || (options->taps[i].watch & ~(uint32_t)(KILN_WATCH_VALUES | KILN_WATCH_FINITE |
-                                                                     KILN_WATCH_HASH | KILN_WATCH_TIME)))
-            return kiln_error_set(error, KILN_ERROR_ARGUMENT, "tap %u: no tensor name, or unknown watch bits",
-                                  i);
-        for (uint32_t id = 1; id < g->tensors.count; id++) {
-            char label[KILN__LABEL_SIZE] = "";
-            if (g->producers.items[id] == 0 || !pattern_matches(pattern, kiln__tensor_label(g, id, label)))
-                continue;
-            any = true;
-            if (keep[id]) { /* tapped before: one entry watches for both */
-                for (size_t t = 0; t < plan->taps.count; t++)
-                    if (plan->taps.items[t].tensor == id)
-                        plan->taps.items[t].watch |= options->taps[i].watch;
-                continue;
-            }
-            if (!KILN_GROW(&plan->allocator, plan->taps, plan->taps.count + 1))
-                return kiln_error_set(error, KILN_ERROR_MEMORY, "baking: out of memory");
-            kiln__tap *tap = &plan->taps.items[plan->taps.count++];
-            *tap = (kiln__tap){.tensor = id, .watch = options->taps[i].watch};
-            memcpy(tap->label, label, sizeof label);
-            keep[id] = 1;
-        }
-        if (!any)
-            return kiln_error_set(error, KILN_ERROR_ARGUMENT, "tap %u: no node makes a tensor named '%s'", i,
-                                  pattern);
-    }
-    return KILN_OK;
-}
-
-static int by_record(const void *a, const void *b) {
-    const kiln__tap *x = a, *y = b;
-    if (x->record != y->record)
-        return x->record < y->record ? -1 : 1;
-    return x->tensor < y->tensor ? -1 : x->tensor > y->tensor;
-}
-
-/* After scheduling: where each tapped tensor is made. */
-static kiln_status place_taps(kiln_plan *plan, kiln_error *error) {
-    const kiln__schedule *s = &plan->schedule;
-    if (plan->taps.count == 0)
-        return KILN_OK;
-    uint32_t *position = KILN_NEW(&plan->allocator, uint32_t, s->n_nodes);
-    if (position == NULL)
-        return kiln_error_set(error, KILN_ERROR_MEMORY, "baking: out of memory");
-    for (uint32_t i = 0; i < s->n_nodes; i++)
-        position[s->order[i]] = i;
-    for (size_t t = 0; t < plan->taps.count; t++) {
-        kiln__tap *tap = &plan->taps.items[t];
-        uint32_t node = plan->program->producers.items[tap->tensor] - 1;
-        tap->record = position[node];
-        tap->region = s->region_of[node];
-    }
-    KILN_DELETE(&plan->allocator, position, uint32_t, s->n_nodes);
-    qsort(plan->taps.items, plan->taps.count, sizeof *plan->taps.items, by_record);
-    return KILN_OK;
-}
-
 /* ---- baking ----------------------------------------------------------------------------------------- */
 
 static kiln_status bake_into(kiln_plan *plan, const kiln_graph *graph, const kiln_bake_options *options,
@@ -88,7 +13,7 @@ static kiln_status bake_into(kiln_plan *plan, const kiln_graph *graph, const kil
     uint8_t *keep = KILN_NEW(a, uint8_t, n_tensors);
     if (keep == NULL)
         return kiln_error_set(error, KILN_ERROR_MEMORY, "baking: out of memory");
-    status = resolve_taps(plan, options, keep, error);
+    status = kiln__taps_resolve(plan, options, keep, error);
     if (status == KILN_OK) {
         kiln__rewrite_options rewrite = {
             .exact = options->precision == KILN_PRECISION_EXACT, .no_fuse = options->no_fuse, .keep = keep};
@@ -105,7 +30,7 @@ static kiln_status bake_into(kiln_plan *plan, const kiln_graph *graph, const kil
         .max_arena = options->max_arena,
         .serial = options->serial};
     status = kiln__schedule_make(plan->program, &plan->hazards, &schedule, &plan->schedule, error);
-    return status != KILN_OK ? status : place_taps(plan, error);
+    return status != KILN_OK ? status : kiln__taps_place(plan, error);
 }
 
 kiln_status kiln_bake(const kiln_graph *graph, const kiln_bake_options *options, kiln_plan **out,

@@ -51,7 +51,9 @@ enum {
 typedef struct kiln_tap {
     /* Which outputs of nodes: a name (kiln_name, kiln_output; of one without, what dumps call it,
      * "silu.3:0"); "prefix*" for all that begin so; "*" for all. Views and what no node makes (inputs,
-     * weights) cannot be tapped. */
+     * weights) cannot be tapped. A tap reads the whole tensor when its node is done. An intermediate or output of
+     * which some bytes are not written by then (set_rows into a part of it) is left out by a pattern, and refused by
+     * name. Rows that an append at a slot's position or at indices left out hold whatever lay there. */
     const char *tensor;
     uint32_t watch; /* KILN_WATCH_*; taps that name one tensor twice are added up */
 } kiln_tap;
@@ -74,7 +76,7 @@ typedef struct kiln_bake_options {
  * kiln_plan_release. Errors:
  * - the graph's remembered error;
  * - KILN_ERROR_ARGUMENT: graph or out is NULL; an unknown precision, max_arena < 0, taps missing; a tap
- *   without a name, with unknown bits or that matches nothing; a node that reads bytes of an intermediate or
+ *   without a name, with unknown bits, that matches nothing, or that names a tensor not all of which is written; a node that reads bytes of an intermediate or
  *   output which none before it writes; an access that writes to a weight or input; a node that writes bytes
  *   which it reads or writes through another operand, unless its op allows that; a custom op whose accesses
  *   name an absent operand or bytes outside its storage, leave out an operand, or never write an output;

@@ -16,6 +16,7 @@
 typedef struct kiln__tap {
     uint32_t tensor; /* id, the same in graph and program */
     uint32_t watch;  /* KILN_WATCH_* */
+    uint32_t named;  /* 1 + index of the option that names it; 0: only patterns match it */
     uint32_t record; /* position in schedule.order of the node that makes it */
     uint32_t region;
     char label[KILN__LABEL_SIZE];
@@ -159,6 +160,17 @@ void kiln__profile_free(kiln_session *session);
 
 /* uses.c: fills plan->uses, and refuses accesses whose result would not be defined (the list is there). */
 kiln_status kiln__plan_check_uses(kiln_plan *plan, kiln_error *error);
+
+/* uses.c: unwritten[i] becomes the first byte of the storage that tap i reads and that nothing has written by then, -1
+ * when there is none. `hazards` are those of the graph as built, with all tapped tensors watched. */
+kiln_status kiln__taps_find_unwritten(const kiln_plan *plan, const kiln__hazards *hazards, int64_t *unwritten,
+                                      kiln_error *error);
+
+/* taps.c: fills plan->taps with what the options ask for; keep[tensor] is set for each. Afterwards, when there is a
+ * schedule, where each tapped tensor is made. */
+kiln_status kiln__taps_resolve(kiln_plan *plan, const kiln_bake_options *options, uint8_t *keep,
+                               kiln_error *error);
+kiln_status kiln__taps_place(kiln_plan *plan, kiln_error *error);
 
 /* tape.c: makes records, patches and their memory;
  * slot values must be set by kiln__session_apply_slot after. */

@@ -15,9 +15,12 @@
 #include <stdlib.h>
 
 typedef struct checker {
-    kiln_plan *plan;
+    const kiln_allocator *a;
     const kiln_graph *p;
-    const kiln_access_list *list;
+    const kiln__hazards *h;
+    const kiln_access_list *list; /* of h */
+    kiln__storage_use *uses;
+    size_t n_uses;
     struct {
         uint32_t *items; /* accesses that may have written what is being read */
         size_t count, capacity;
@@ -109,12 +112,12 @@ static int64_t first_missing(const runs *reads, const runs *writes) {
 }
 
 static bool add_writers(checker *c, uint32_t node, size_t end, uint32_t space) {
-    const kiln__hazards *h = &c->plan->hazards;
+    const kiln__hazards *h = c->h;
     for (size_t i = h->first_access[node]; i < end; i++) {
         const kiln__access *a = &c->list->items[i];
         if (!(a->mode & KILN_WRITE) || h->places[a->storage].space != space)
             continue;
-        if (!KILN_GROW(&c->plan->allocator, c->writers, c->writers.count + 1))
+        if (!KILN_GROW(c->a, c->writers, c->writers.count + 1))
             return false;
         c->writers.items[c->writers.count++] = (uint32_t)i;
     }
@@ -124,7 +127,7 @@ static bool add_writers(checker *c, uint32_t node, size_t end, uint32_t space) {
 /* Fills c->writers for access `at`. The node that wrote a byte last has a hazard to every node that reads it, so
  * nobody else need be asked; and its own node's accesses before it. */
 static bool find_writers(checker *c, size_t at) {
-    const kiln__hazards *h = &c->plan->hazards;
+    const kiln__hazards *h = c->h;
     uint32_t node = c->list->items[at].node, space = h->places[c->list->items[at].storage].space;
     bool ok = true;
     c->writers.count = 0;
@@ -135,7 +138,7 @@ static bool find_writers(checker *c, size_t at) {
 
 /* The box of a writer, with offsets as in the storage that is read. */
 static kiln_box writer_box(const checker *c, size_t writer, const kiln__access *read) {
-    const kiln__space_place *places = c->plan->hazards.places;
+    const kiln__space_place *places = c->h->places;
     const kiln__access *a = &c->list->items[c->writers.items[writer]];
     kiln_box box = kiln__access_box(c->list, a);
     box.offset += places[a->storage].base - places[read->storage].base;
@@ -155,7 +158,7 @@ static bool one_covers(const checker *c, const kiln__access *read) {
 /* Looks for a byte that access `at` reads and that none of its writers writes. */
 static kiln_status find_missing(checker *c, size_t at, int64_t *missing) {
     const kiln__access *read = &c->list->items[at];
-    const kiln_allocator *a = &c->plan->allocator;
+    const kiln_allocator *a = c->a;
     runs reads = {0}, writes = {0};
     *missing = -1;
     kiln_box wanted = kiln__access_box(c->list, read);
@@ -178,7 +181,7 @@ static kiln_status find_missing(checker *c, size_t at, int64_t *missing) {
 /* Does the write of one hazard hold all of the read that it ends in? So it is nearly always, and then nothing else need be
  * looked at. */
 static bool one_hazard_covers(const checker *c, size_t at) {
-    const kiln__hazards *h = &c->plan->hazards;
+    const kiln__hazards *h = c->h;
     const kiln__access *read = &c->list->items[at];
     for (size_t e = h->first_hazard[read->node]; e < h->first_hazard[read->node + 1]; e++) {
         const kiln__access *a = &c->list->items[h->items[e].from_access];
@@ -190,24 +193,29 @@ static bool one_hazard_covers(const checker *c, size_t at) {
     return false;
 }
 
-static kiln_status check_read(checker *c, size_t at) {
+/* A byte of the storage that access `at` reads and that nothing before it has written; -1: there is none. */
+static kiln_status find_unwritten(checker *c, size_t at, int64_t *byte) {
     const kiln__access *a = &c->list->items[at];
     kiln_storage_kind kind = c->p->storages.items[a->storage].kind;
+    *byte = -1;
     if (c->opaque || (kind != KILN_STORAGE_ARENA && kind != KILN_STORAGE_OUTPUT) || one_hazard_covers(c, at))
         return KILN_OK;
     if (!find_writers(c, at))
         return kiln_error_set(c->error, KILN_ERROR_MEMORY, "baking: out of memory");
-    if (one_covers(c, a))
-        return KILN_OK;
+    return one_covers(c, a) ? KILN_OK : find_missing(c, at, byte);
+}
+
+static kiln_status check_read(checker *c, size_t at) {
+    const kiln__access *a = &c->list->items[at];
     int64_t missing;
-    kiln_status status = find_missing(c, at, &missing);
+    kiln_status status = find_unwritten(c, at, &missing);
     if (status != KILN_OK || missing < 0)
         return status;
     char node[KILN__LABEL_SIZE], tensor[KILN__LABEL_SIZE];
     const char *op = c->p->nodes.items[a->node].op->name;
     kiln__node_label(c->p, a->node, node);
     operand_label(c, a, tensor);
-    if (!c->plan->uses[a->storage].written)
+    if (!c->uses[a->storage].written)
         return kiln_error_set(c->error, KILN_ERROR_ARGUMENT,
                               "node '%s' (%s) reads '%s', which no earlier node writes", node, op, tensor);
     return kiln_error_set(
@@ -254,7 +262,7 @@ static bool may_share(const checker *c, const kiln__node *n, const kiln__access 
 }
 
 static kiln_status check_apart(const checker *c, uint32_t node) {
-    const kiln__hazards *h = &c->plan->hazards;
+    const kiln__hazards *h = c->h;
     const kiln__node *n = &c->p->nodes.items[node];
     for (size_t i = h->first_access[node]; i < h->first_access[node + 1]; i++) {
         const kiln__access *x = &c->list->items[i];
@@ -291,15 +299,15 @@ static void note_aligns(kiln_plan *plan) {
 }
 
 static kiln_status check_node(checker *c, uint32_t node) {
-    const kiln__hazards *h = &c->plan->hazards;
+    const kiln__hazards *h = c->h;
     kiln_status status = KILN_OK;
     for (size_t i = h->first_access[node]; status == KILN_OK && i < h->first_access[node + 1]; i++) {
         const kiln__access *a = &c->list->items[i];
-        kiln__storage_use *use = &c->plan->uses[a->storage];
+        kiln__storage_use *use = &c->uses[a->storage];
         if (a->operand == KILN__OPERAND_ANY) {
             c->opaque = true;
-            for (size_t s = 0; s < c->plan->n_uses; s++)
-                c->plan->uses[s].read = c->plan->uses[s].written = true;
+            for (size_t s = 0; s < c->n_uses; s++)
+                c->uses[s].read = c->uses[s].written = true;
             continue;
         }
         if (a->mode & KILN_READ)
@@ -314,9 +322,16 @@ static kiln_status check_node(checker *c, uint32_t node) {
 
 kiln_status kiln__plan_check_uses(kiln_plan *plan, kiln_error *error) {
     const kiln_graph *p = plan->program;
-    checker c = {.plan = plan, .p = p, .list = &plan->hazards.list, .runs_left = RUNS_MAX, .error = error};
+    checker c = {.a = &plan->allocator,
+                 .p = p,
+                 .h = &plan->hazards,
+                 .list = &plan->hazards.list,
+                 .runs_left = RUNS_MAX,
+                 .error = error};
     plan->n_uses = p->storages.count;
     plan->uses = KILN_NEW(&plan->allocator, kiln__storage_use, plan->n_uses);
+    c.uses = plan->uses;
+    c.n_uses = plan->n_uses;
     kiln_status status =
         plan->uses != NULL ? KILN_OK : kiln_error_set(error, KILN_ERROR_MEMORY, "baking: out of memory");
     if (status == KILN_OK)
@@ -324,5 +339,40 @@ kiln_status kiln__plan_check_uses(kiln_plan *plan, kiln_error *error) {
     for (uint32_t node = 0; status == KILN_OK && node < plan->hazards.n_nodes; node++)
         status = check_node(&c, node);
     KILN_ARRAY_FREE(&plan->allocator, c.writers);
+    return status;
+}
+
+/* ---- taps ------------------------------------------------------------------------------------------- */
+
+/* The access by which a tapped output is read when its node is done: the node's last one of that operand. */
+static size_t access_of_tap(const checker *c, const kiln__tap *tap, uint32_t node) {
+    const kiln__node *n = &c->p->nodes.items[node];
+    uint32_t operand = n->n_in;
+    while (c->p->operands.items[n->operands + operand] != tap->tensor)
+        operand++;
+    size_t at = c->h->first_access[node + 1];
+    while (at > c->h->first_access[node] && c->list->items[at - 1].operand != operand)
+        at--;
+    return at; /* 1 + its index */
+}
+
+kiln_status kiln__taps_find_unwritten(const kiln_plan *plan, const kiln__hazards *h, int64_t *unwritten,
+                                      kiln_error *error) {
+    const kiln_graph *g = plan->graph;
+    checker c = {
+        .a = &plan->allocator, .p = g, .h = h, .list = &h->list, .runs_left = RUNS_MAX, .error = error};
+    uint32_t first_opaque = 0;
+    while (first_opaque < g->nodes.count && g->nodes.items[first_opaque].op->accesses != NULL)
+        first_opaque++;
+    kiln_status status = KILN_OK;
+    for (size_t t = 0; status == KILN_OK && t < plan->taps.count; t++) {
+        const kiln__tap *tap = &plan->taps.items[t];
+        uint32_t node = g->producers.items[tap->tensor] - 1;
+        unwritten[t] = -1;
+        c.opaque = first_opaque <= node;
+        if (g->tensors.items[tap->tensor].bytes > 0)
+            status = find_unwritten(&c, access_of_tap(&c, tap, node) - 1, &unwritten[t]);
+    }
+    KILN_ARRAY_FREE(c.a, c.writers);
     return status;
 }

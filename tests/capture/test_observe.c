@@ -1,6 +1,7 @@
 /* Observers: what they see, what they cost, and that they stop a run. */
 #include "kiln.h"
 #include "check.h"
+#include "extra_ops.h"
 #include "tiny_model.h"
 
 #include <math.h>
@@ -156,6 +157,107 @@ static void test_partial_writes(void **unused) {
     }
 }
 
+static kiln_status note_name(void *context, const kiln_observation *o) {
+    char *names = context;
+    strcat(strcat(names, o->tensor), " ");
+    return KILN_OK;
+}
+
+/* Rows 0 to 3 of an arena tensor are appended, then read; rows 4 to 7 never hold anything. */
+static void build_partial(kiln_graph *g) {
+    kiln_dim shape[] = {kiln_n(4), kiln_n(4)};
+    kiln_tensor x = kiln_input(g, "x", KILN_F32, 2, shape);
+    kiln_storage arena = kiln_storage_add(g, KILN_STORAGE_ARENA, "rows", 8 * 16);
+    kiln_tensor dst = kiln_tensor_at(g, arena, 0, KILN_F32, KILN_SHAPE(kiln_n(8), kiln_n(4)), NULL);
+    kiln_tensor appended = kiln_set_rows(g, dst, x, (kiln_tensor){0, 0}, (kiln_set_rows_attrs){0});
+    kiln_name(g, appended, "k.rows");
+    kiln_tensor doubled = kiln_add(g, kiln_slice(g, appended, 0, 0, kiln_n(4)), x);
+    kiln_name(g, doubled, "k.doubled");
+    kiln_output(g, kiln_copy(g, doubled, KILN_F32), "y");
+}
+
+/* What a pattern matches is watched where all of it is written, and bakes as it does without taps. */
+static void test_unwritten_bytes(void **unused) {
+    (void)unused;
+    static const char *const patterns[] = {"*", "k.*", "k.r*", NULL}, *const expected[] = {"k.doubled y ",
+                                                                                           "k.doubled "};
+    kiln_graph *g;
+    kiln_executor *executor;
+    CHECK_OK(kiln_graph_create(NULL, &g, error));
+    build_partial(g);
+    CHECK_OK(kiln_cpu_executor_create(NULL, NULL, &executor, error));
+    for (int i = 0; i < 4; i++) {
+        kiln_tap tap = {patterns[i], KILN_WATCH_VALUES | KILN_WATCH_FINITE};
+        kiln_bake_options options = {.taps = &tap, .n_taps = patterns[i] != NULL};
+        kiln_plan *plan;
+        kiln_session *session;
+        kiln_json_text text;
+        CHECK_OK(kiln_bake(g, &options, &plan, error));
+        CHECK_OK(kiln_plan_to_json(plan, NULL, NULL, &text, error));
+        CHECK_OK(kiln_plan_check_json(text.data, text.size, kiln_ops_builtin(), NULL, NULL, error));
+        kiln_json_text_free(&text);
+        CHECK_OK(kiln_session_create(plan, executor, NULL, &session, error));
+        float *x = kiln_session_data(session, kiln_plan_tensor(plan, "x"));
+        for (int k = 0; k < 16; k++)
+            x[k] = (float)k;
+        char names[64] = "";
+        kiln_observation o;
+        if (i < 2)
+            CHECK_OK(kiln_session_observe(session, KILN_WATCH_VALUES | KILN_WATCH_FINITE, note_name, names,
+                                          error));
+        else
+            assert_false(kiln_session_observed(session, 0, &o));
+        CHECK_OK(kiln_run(session, error));
+        assert_string_equal(names, i < 2 ? expected[i] : "");
+        const float *y = kiln_session_data(session, kiln_plan_tensor(plan, "y"));
+        for (int k = 0; k < 16; k++)
+            assert_true(y[k] == 2 * x[k]);
+        CHECK_OK(kiln_session_destroy(session, error));
+        kiln_plan_release(plan);
+    }
+    CHECK_OK(kiln_executor_destroy(executor, error));
+    kiln_graph_destroy(g);
+}
+
+/* By its name it is refused, and the tap is to blame; so it is beside a pattern, in either order. */
+static void test_unwritten_by_name(void **unused) {
+    (void)unused;
+    static const kiln_tap taps[] = {{"k.rows", KILN_WATCH_HASH}, {"*", KILN_WATCH_TIME}, {"k.rows", 0}};
+    kiln_graph *g;
+    kiln_plan *plan;
+    CHECK_OK(kiln_graph_create(NULL, &g, error));
+    build_partial(g);
+    kiln_bake_options options = {.taps = taps, .n_taps = 2};
+    CHECK_FAILS(
+        kiln_bake(g, &options, &plan, error), KILN_ERROR_ARGUMENT,
+        "tap 0: 'k.rows' cannot be watched: when node 'k.rows' (set_rows) is done, byte 64 of its 128 has "
+        "not been written; write it before (kiln_zero), or tap what is made of it");
+    options.taps = taps + 1;
+    CHECK_FAILS(
+        kiln_bake(g, &options, &plan, error), KILN_ERROR_ARGUMENT,
+        "tap 1: 'k.rows' cannot be watched: when node 'k.rows' (set_rows) is done, byte 64 of its 128 has "
+        "not been written; write it before (kiln_zero), or tap what is made of it");
+    kiln_graph_destroy(g);
+}
+
+/* A node that declares no accesses may have written anything before: then the tap is believed, as a reader would be. */
+static void test_unwritten_after_opaque(void **unused) {
+    (void)unused;
+    static const kiln_tap tap = {"late", KILN_WATCH_VALUES};
+    kiln_graph *g;
+    kiln_plan *plan;
+    CHECK_OK(kiln_graph_create(NULL, &g, error));
+    kiln_dim shape[] = {kiln_n(4), kiln_n(4)};
+    kiln_tensor x = kiln_input(g, "x", KILN_F32, 2, shape), y;
+    assert_int_equal(kiln_node_add(g, &test_opaque_op, &x, 1, NULL, &y), KILN_OK);
+    kiln_storage arena = kiln_storage_add(g, KILN_STORAGE_ARENA, "rows", 8 * 16);
+    kiln_tensor dst = kiln_tensor_at(g, arena, 0, KILN_F32, KILN_SHAPE(kiln_n(8), kiln_n(4)), NULL);
+    kiln_name(g, kiln_set_rows(g, dst, x, (kiln_tensor){0, 0}, (kiln_set_rows_attrs){0}), "late");
+    CHECK_OK(kiln_bake(g, &(kiln_bake_options){.taps = &tap, .n_taps = 1}, &plan, error));
+    kiln_plan_release(plan);
+    kiln_graph_destroy(g);
+}
+
 static void test_regions_stay(void **unused) {
     (void)unused;
     /* A tapped tensor that no fusion swallows costs nothing; one that a fusion would swallow costs that
@@ -223,8 +325,13 @@ static void test_errors(void **unused) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_values), cmocka_unit_test(test_partial_writes),
-                                       cmocka_unit_test(test_regions_stay), cmocka_unit_test(test_stops),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_values),
+                                       cmocka_unit_test(test_partial_writes),
+                                       cmocka_unit_test(test_unwritten_bytes),
+                                       cmocka_unit_test(test_unwritten_by_name),
+                                       cmocka_unit_test(test_unwritten_after_opaque),
+                                       cmocka_unit_test(test_regions_stay),
+                                       cmocka_unit_test(test_stops),
                                        cmocka_unit_test(test_errors)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
