@@ -30,7 +30,9 @@ static kiln_status bake_into(kiln_plan *plan, const kiln_graph *graph, const kil
         .max_arena = options->max_arena,
         .serial = options->serial};
     status = kiln__schedule_make(plan->program, &plan->hazards, &schedule, &plan->schedule, error);
-    return status != KILN_OK ? status : kiln__taps_place(plan, error);
+    if (status == KILN_OK)
+        status = kiln__taps_place(plan, error);
+    return status == KILN_OK ? kiln__limits_find(plan, error) : status;
 }
 
 kiln_status kiln_bake(const kiln_graph *graph, const kiln_bake_options *options, kiln_plan **out,
@@ -96,6 +98,8 @@ void kiln_plan_release(kiln_plan *plan) {
     kiln__plan_drop_states(plan);
     kiln_allocator a = plan->allocator;
     KILN_ARRAY_FREE(&a, plan->taps);
+    KILN_ARRAY_FREE(&a, plan->limits);
+    KILN_ARRAY_FREE(&a, plan->limit_sources);
     KILN_DELETE(&a, plan->uses, kiln__storage_use, plan->n_uses);
     kiln__schedule_free(&plan->schedule);
     kiln__hazards_free(&plan->hazards);

@@ -250,8 +250,9 @@ typedef struct kiln_fence {
  * runs, and nothing is allocated. With an executor of one thread the run makes progress in kiln_wait only.
  * Errors: KILN_ERROR_ARGUMENT (session or fence is NULL), KILN_ERROR_BUSY (this session is running, or
  * another one that uses a state which either of them writes), KILN_ERROR_DIRTY (a state may be half written),
- * KILN_ERROR_BINDING (a storage without bytes; overlaps), KILN_ERROR_LIMIT and KILN_ERROR_OVERFLOW (at the
- * present slot values a region has more than 2³¹ - 1 tiles, or a custom kernel a negative number of them),
+ * KILN_ERROR_BINDING (a storage without bytes; overlaps), KILN_ERROR_LIMIT (what the values of slots show to be
+ * impossible, see kiln_op.check; the text names node, slots and values), KILN_ERROR_LIMIT and KILN_ERROR_OVERFLOW (at
+ * the present slot values a region has more than 2³¹ - 1 tiles, or a custom kernel a negative number of them),
  * KILN_ERROR_SYSTEM (after fork, see kiln_executor.h). From the session's thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_submit(kiln_session *session, kiln_fence *fence, kiln_error *error);
 

@@ -28,6 +28,21 @@ typedef struct kiln__storage_use {
     bool read, written;
 } kiln__storage_use;
 
+/* A node whose op checks what slots show (kiln_op.check): one for all that are alike. */
+typedef struct kiln__limit {
+    uint32_t node, record;
+    uint32_t first_source; /* its sources end where those of the next limit begin */
+} kiln__limit;
+
+/* A node that appends rows to the bytes of an input of a checked one. */
+typedef struct kiln__limit_source {
+    uint32_t node, record;
+    uint32_t operand; /* of the checked node */
+    int64_t start;    /* the row of the append that is row 0 of the operand */
+    int64_t stride;   /* bytes from row to row */
+    bool moves;       /* an attribute of the append follows a slot */
+} kiln__limit_source;
+
 struct kiln_plan {
     kiln_allocator allocator;
     atomic_uint references;
@@ -45,6 +60,14 @@ struct kiln_plan {
         kiln__tap *items; /* by region, then record */
         size_t count, capacity;
     } taps;
+    struct {
+        kiln__limit *items; /* in program order; one more at the end, for its first_source */
+        size_t count, capacity;
+    } limits;
+    struct {
+        kiln__limit_source *items;
+        size_t count, capacity;
+    } limit_sources;
 };
 
 /* ---- states ----------------------------------------------------------------------------------------- */
@@ -102,6 +125,7 @@ struct kiln_session {
     atomic_ullong sequence; /* of the last submission; the first is 1 */
     size_t n_holds;         /* good when bindings_checked */
     bool bindings_checked, prepared;
+    bool limits_checked; /* no integer slot has changed since the values of all were found to be possible */
     kiln__tape tape;
     kiln__run run;
 
@@ -171,6 +195,11 @@ kiln_status kiln__taps_find_unwritten(const kiln_plan *plan, const kiln__hazards
 kiln_status kiln__taps_resolve(kiln_plan *plan, const kiln_bake_options *options, uint8_t *keep,
                                kiln_error *error);
 kiln_status kiln__taps_place(kiln_plan *plan, kiln_error *error);
+
+/* limits.c: finds what is to be checked when slots have changed (the schedule is there), and checks it; `what` begins
+ * the text. */
+kiln_status kiln__limits_find(kiln_plan *plan, kiln_error *error);
+kiln_status kiln__limits_check(kiln_session *session, const char *what, kiln_error *error);
 
 /* tape.c: makes records, patches and their memory;
  * slot values must be set by kiln__session_apply_slot after. */

@@ -225,6 +225,7 @@ kiln_status kiln_session_set_i64(kiln_session *s, kiln_slot slot, int64_t value,
                               (long long)d->max);
     if (s->i64[slot.id] != value) {
         s->i64[slot.id] = value;
+        s->limits_checked = false;
         kiln__session_apply_slot(s, slot.id);
     }
     return KILN_OK;

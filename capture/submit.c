@@ -145,6 +145,8 @@ KILN__HOT kiln_status kiln__session_begin(kiln_session *s, const char *what, boo
         status = x->wait(s->executor, &s->run, -1);
     if (status == KILN_OK && !s->bindings_checked)
         status = check_bindings(s, error);
+    if (status == KILN_OK && !s->limits_checked)
+        status = kiln__limits_check(s, what, error);
     if (status == KILN_OK)
         status = acquire_states(s, look, error);
     if (status != KILN_OK) {

@@ -1,5 +1,6 @@
 #include "append_infer.h"
 
+#include "cpu/tiles.h"
 #include "graph.h"
 
 kiln_status kiln__append_infer(kiln_infer *infer, const char *rows, uint32_t indices, uint32_t ndim_min,
@@ -48,4 +49,26 @@ kiln_status kiln__append_accesses(const kiln_access_query *query, const kiln_set
     }
     box.length = kiln__dim_max(g, dst->dims[inner]) * kiln_dtype_get(dst->dtype)->bytes;
     return kiln_access_box(query, query->n_in, KILN_WRITE, &box);
+}
+
+kiln_status kiln__append_check(const kiln_check *check, uint32_t indices, const kiln_set_rows_attrs *attrs) {
+    const kiln_args *args = check->args;
+    uint32_t axis = KILN_MAX_DIMS - (uint32_t)args->in[0].ndim;
+    int64_t count = args->in[1].ne[axis], capacity = args->in[0].ne[axis], position = attrs->position.value;
+    bool follows = attrs->position.slot != 0 || kiln_check_count_follows(check, 0, axis) ||
+                   kiln_check_count_follows(check, 1, axis);
+    if (!follows || attrs->ring || kiln__optional(args, indices) != NULL || kiln__count(&args->in[1]) == 0 ||
+        (position >= 0 && count <= capacity && position <= capacity - count))
+        return KILN_OK;
+    return kiln_check_fail(check, "%lld row%s from position %lld on do%s not fit the %lld rows of dst",
+                           (long long)count, count == 1 ? "" : "s", (long long)position,
+                           count == 1 ? "es" : "", (long long)capacity);
+}
+
+int64_t kiln__append_rows_held(const kiln_args *args, uint32_t indices, const kiln_set_rows_attrs *attrs) {
+    int64_t count = args->in[1].ne[KILN_MAX_DIMS - args->in[0].ndim], end;
+    if (attrs->ring || kiln__optional(args, indices) != NULL || attrs->position.value < 0 ||
+        __builtin_add_overflow(attrs->position.value, count, &end))
+        return -1;
+    return end;
 }

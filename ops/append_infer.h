@@ -13,4 +13,10 @@ kiln_status kiln__append_infer(kiln_infer *infer, const char *rows, uint32_t ind
 kiln_status kiln__append_accesses(const kiln_access_query *query, const kiln_set_rows_attrs *attrs,
                                   uint32_t indices);
 
+/* Refuses rows that do not fit dst where a slot says so: an append at constants alone runs, and reports. */
+kiln_status kiln__append_check(const kiln_check *check, uint32_t indices, const kiln_set_rows_attrs *attrs);
+
+/* position + T: the cache is filled from its first row on. Not known with indices, and of a ring. */
+int64_t kiln__append_rows_held(const kiln_args *args, uint32_t indices, const kiln_set_rows_attrs *attrs);
+
 #endif

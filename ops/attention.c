@@ -91,6 +91,47 @@ static kiln_status infer(kiln_infer *infer) {
     return KILN_OK;
 }
 
+/* Axes of queries and keys among the four of an operand. */
+enum { QUERIES = 2, KEYS = 2 };
+
+/* Keys that the cache does not hold, and a constant where a slot was meant. Not with a mask: it says which rows count,
+ * wherever they were appended. */
+static kiln_status check_cache(const kiln_check *c, const kiln_attention_attrs *a) {
+    int64_t queries = c->args->in[0].ne[QUERIES], keys = c->args->in[1].ne[KEYS];
+    kiln_rows_held held = kiln_check_rows_held(c, 1, KEYS);
+    if (held.rows < 0)
+        return KILN_OK;
+    if (kiln_check_count_follows(c, 1, KEYS) && keys > held.rows)
+        return kiln_check_fail(
+            c,
+            "it looks at %lld keys, and %lld rows of the cache are filled: set the number of "
+            "keys to that, or give a mask",
+            (long long)keys, (long long)held.rows);
+    if (a->causal && a->q_position.slot == 0 && held.moves && a->q_position.value < held.rows - queries)
+        return kiln_check_fail(
+            c,
+            "q_position is the constant %lld, and its %lld queries end before the last of the "
+            "%lld rows of the cache that are filled: let q_position follow the slot at which rows "
+            "are appended",
+            (long long)a->q_position.value, (long long)queries, (long long)held.rows);
+    return KILN_OK;
+}
+
+static kiln_status check(const kiln_check *c) {
+    const kiln_attention_attrs *a = c->args->attrs;
+    int64_t queries = c->args->in[0].ne[QUERIES], keys = c->args->in[1].ne[KEYS];
+    bool follows = a->q_position.slot != 0 || kiln_check_count_follows(c, 0, QUERIES) ||
+                   kiln_check_count_follows(c, 1, KEYS);
+    if (a->ring || kiln__count(&c->args->out[0]) == 0)
+        return KILN_OK;
+    if (a->causal && follows && a->q_position.value > keys - queries)
+        return kiln_check_fail(
+            c, "it is causal, and %lld quer%s from position %lld on go%s beyond its %lld key%s",
+            (long long)queries, queries == 1 ? "y" : "ies", (long long)a->q_position.value,
+            queries == 1 ? "es" : "", (long long)keys, keys == 1 ? "" : "s");
+    return kiln__optional(c->args, 3) == NULL ? check_cache(c, a) : KILN_OK;
+}
+
 static int64_t tiles(const kiln_args *args) {
     return kiln__att_grid_of(args).tiles;
 }
@@ -113,6 +154,7 @@ const kiln_op kiln__op_attention = {
     .accesses = kiln_access_operands,
     .kernels = kernels,
     .n_kernels = sizeof kernels / sizeof kernels[0],
+    .check = check,
 };
 
 kiln_tensor kiln_attention(kiln_graph *graph, kiln_tensor q, kiln_tensor k, kiln_tensor v, kiln_tensor mask,

@@ -133,7 +133,8 @@ KILN_API kiln_tensor kiln_get_rows(kiln_graph *graph, kiln_tensor table, kiln_te
 /* Writes rows [T, ...] (float) into dst [C, ...] (float; 2 to 4 dimensions, those behind the first equal) in
  * place, rounded to nearest even: row t goes to position + t, or to indices[t] ([T] i32, u32 or i64) when
  * that operand is given. `ring`: both are taken modulo C. Of rows that go to one place the last stays. Out of
- * range (negative; without ring also C and above): dropped, and KILN_ERROR_INDEX. dst is a state or an
+ * range (negative; without ring also C and above): dropped, and KILN_ERROR_INDEX. Rows that a slot (position, T or C)
+ * puts out of range refuse the run before anything of it, with KILN_ERROR_LIMIT. dst is a state or an
  * intermediate (KILN_ERROR_ARGUMENT for a weight, an input or a broadcast view). Returns dst's new value:
  * whoever must see the rows reads (a view of) that. */
 KILN_API kiln_tensor kiln_set_rows(kiln_graph *graph, kiln_tensor dst, kiln_tensor rows, kiln_tensor indices,
@@ -160,7 +161,12 @@ KILN_API kiln_tensor kiln_rope_set_rows(kiln_graph *graph, kiln_tensor dst, kiln
  * window > 0: only keys after position − window. mask: f32 (added) or u8 (0 = left out), broadcast to
  * [..., heads, Tq, Tk]. ring: k and v are ring caches of capacity Tk in which position p lies in row p mod Tk
  * and q_position + Tq positions have been written; needs window > 0 and Tk ≥ window + max Tq − 1.
- * heads, kv_heads, d and dv constant. A query with nothing to attend to gives zeros. (Online softmax: M.
+ * heads, kv_heads, d and dv constant. A query with nothing to attend to gives zeros.
+ * What slots show to be impossible is KILN_ERROR_LIMIT when the run is submitted, but for rings: causal with
+ * q_position + Tq > Tk where one of these follows a slot; and, without a mask, where k is a view of a cache of which
+ * only appends in the same graph (kiln_set_rows, no indices) write, and so fill the rows before position + T: a Tk that
+ * follows a slot and exceeds them, and causal with a constant q_position whose last query stands before the last of
+ * them while the append's position follows a slot (q_position was forgotten). A mask of ones allows the latter two. (Online softmax: M.
  * Milakov, N. Gimelshein, arXiv:1805.02867.) */
 KILN_API kiln_tensor kiln_attention(kiln_graph *graph, kiln_tensor q, kiln_tensor k, kiln_tensor v,
                                     kiln_tensor mask, kiln_attention_attrs attrs);

@@ -62,6 +62,16 @@ static int64_t scratch(const kiln_args *args) {
     return kiln__rope_scratch(&args->in[1]);
 }
 
+static kiln_status check(const kiln_check *c) {
+    const kiln_rope_set_rows_attrs *a = c->args->attrs;
+    return kiln__append_check(c, 3, &a->rows);
+}
+
+static int64_t rows_held(const kiln_args *args) {
+    const kiln_rope_set_rows_attrs *a = args->attrs;
+    return kiln__append_rows_held(args, 3, &a->rows);
+}
+
 KILN_CPU_DECLARE(rope_set_rows)
 static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(rope_set_rows, tiles, scratch, kiln__cost_append)};
 
@@ -80,6 +90,8 @@ const kiln_op kiln__op_rope_set_rows = {
     .accesses = accesses,
     .kernels = kernels,
     .n_kernels = sizeof kernels / sizeof kernels[0],
+    .check = check,
+    .rows_held = rows_held,
 };
 
 kiln_tensor kiln_rope_set_rows(kiln_graph *graph, kiln_tensor dst, kiln_tensor x, kiln_tensor positions,

@@ -24,6 +24,14 @@ static int64_t tiles(const kiln_args *args) {
     return kiln__append_of(&args->out[0], &args->in[1], indices, args->attrs, false).tiles;
 }
 
+static kiln_status check(const kiln_check *c) {
+    return kiln__append_check(c, 2, c->args->attrs);
+}
+
+static int64_t rows_held(const kiln_args *args) {
+    return kiln__append_rows_held(args, 2, args->attrs);
+}
+
 KILN_CPU_DECLARE(set_rows)
 static const kiln_kernel kernels[] = {KILN_CPU_KERNELS(set_rows, tiles, NULL, kiln__cost_append)};
 
@@ -42,6 +50,8 @@ const kiln_op kiln__op_set_rows = {
     .accesses = accesses,
     .kernels = kernels,
     .n_kernels = sizeof kernels / sizeof kernels[0],
+    .check = check,
+    .rows_held = rows_held,
 };
 
 kiln_tensor kiln_set_rows(kiln_graph *graph, kiln_tensor dst, kiln_tensor rows, kiln_tensor indices,

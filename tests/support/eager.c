@@ -1,5 +1,7 @@
 #include "eager.h"
 #include "args.h"
+#include "box.h"
+#include "infer_util.h"
 #include "tile.h"
 
 #include <stdio.h>
@@ -124,8 +126,124 @@ static kiln_status run_node(eager *run, size_t index, int64_t split, kiln__tile_
     return status;
 }
 
+/* ---- what slots show to be impossible -------------------------------------------------------------------- */
+
+static int64_t count_of(const eager *run, uint32_t id, int axis) {
+    const kiln_desc *d = kiln__desc_of(run->graph, &run->graph->tensors.items[id]);
+    kiln_dim dim = d->dims[axis < 0 ? (int)d->ndim + axis : axis];
+    return dim.n * (dim.slot ? run->i64[dim.slot] : 1);
+}
+
+static bool follows(const eager *run, uint32_t id, int axis) {
+    const kiln_desc *d = kiln__desc_of(run->graph, &run->graph->tensors.items[id]);
+    return d->dims[axis < 0 ? (int)d->ndim + axis : axis].slot != 0;
+}
+
+static bool is_empty(const eager *run, uint32_t id) {
+    const kiln_desc *d = kiln__desc_of(run->graph, &run->graph->tensors.items[id]);
+    int64_t n = 1;
+    for (uint32_t i = 0; i < d->ndim; i++)
+        n *= count_of(run, id, (int)i);
+    return n == 0;
+}
+
+static int64_t value_of(const eager *run, kiln_i64_value v) {
+    return v.slot ? run->i64[v.slot] : v.value;
+}
+
+/* The attributes of an append; NULL for another op. */
+static const kiln_set_rows_attrs *append_attrs(const kiln_graph *g, const kiln__node *n, uint32_t *indices) {
+    *indices = 2;
+    if (n->op == &kiln__op_set_rows)
+        return kiln__node_attrs(g, n);
+    *indices = 3;
+    return n->op == &kiln__op_rope_set_rows
+               ? &((const kiln_rope_set_rows_attrs *)kiln__node_attrs(g, n))->rows
+               : NULL;
+}
+
+static bool has_input(const kiln_graph *g, const kiln__node *n, uint32_t i) {
+    return i < n->n_in && kiln__node_in(g, n)[i] != 0;
+}
+
+static bool append_is_impossible(const eager *run, const kiln__node *n) {
+    const kiln_graph *g = run->graph;
+    uint32_t indices;
+    const kiln_set_rows_attrs *a = append_attrs(g, n, &indices);
+    if (a == NULL || a->ring || has_input(g, n, indices))
+        return false;
+    uint32_t dst = kiln__node_in(g, n)[0], rows = kiln__node_in(g, n)[1];
+    int64_t first = value_of(run, a->position);
+    return (a->position.slot != 0 || follows(run, dst, 0) || follows(run, rows, 0)) && !is_empty(run, rows) &&
+           (first < 0 || first + count_of(run, rows, 0) > count_of(run, dst, 0));
+}
+
+/* How many rows of the keys are filled by the appends before node `end`; -1 where that is not known. */
+static int64_t rows_filled(const eager *run, size_t end, uint32_t keys, bool *moves) {
+    const kiln_graph *g = run->graph;
+    const kiln__tensor *t = &g->tensors.items[keys];
+    const kiln_desc *d = kiln__desc_of(g, t);
+    kiln_box read = kiln__tensor_box(g, t, NULL);
+    kiln_access_list list = {.graph = g, .allocator = kiln_allocator_default()};
+    int64_t filled = -1;
+    bool known = true;
+    *moves = false;
+    for (size_t i = 0; i < end && known; i++) {
+        const kiln__node *n = &g->nodes.items[i];
+        kiln__access_clear(&list);
+        if (kiln__access_collect(&list, i, NULL) != KILN_OK)
+            abort();
+        for (size_t k = 0; k < list.count && known; k++) {
+            const kiln__access *a = &list.items[k];
+            kiln_box box = kiln__access_box(&list, a);
+            uint32_t indices;
+            const kiln_set_rows_attrs *attrs = append_attrs(g, n, &indices);
+            known = a->operand != KILN__OPERAND_ANY;
+            if (!known || !(a->mode & KILN_WRITE) || a->storage != t->storage ||
+                !kiln__box_overlap(&box, &read))
+                continue;
+            const kiln__tensor *dst = &g->tensors.items[kiln__node_in(g, n)[0]];
+            int64_t stride = kiln__desc_of(g, dst)->strides[0];
+            known = attrs != NULL && !attrs->ring && !has_input(g, n, indices) &&
+                    value_of(run, attrs->position) >= 0 && stride > 0 && stride == d->strides[d->ndim - 2] &&
+                    t->offset >= dst->offset;
+            if (!known)
+                continue;
+            int64_t rows = value_of(run, attrs->position) + count_of(run, kiln__node_in(g, n)[1], 0) -
+                           (t->offset - dst->offset) / stride;
+            filled = rows > filled ? rows : filled;
+            filled = filled > 0 ? filled : 0;
+            *moves = *moves || attrs->position.slot != 0;
+        }
+    }
+    kiln__access_free(&list);
+    return known ? filled : -1;
+}
+
+static bool attention_is_impossible(const eager *run, size_t index) {
+    const kiln_graph *g = run->graph;
+    const kiln__node *n = &g->nodes.items[index];
+    if (n->op != &kiln__op_attention)
+        return false;
+    const kiln_attention_attrs *a = kiln__node_attrs(g, n);
+    uint32_t q = kiln__node_in(g, n)[0], k = kiln__node_in(g, n)[1];
+    int64_t first = value_of(run, a->q_position), queries = count_of(run, q, -2), keys = count_of(run, k, -2);
+    if (a->ring || is_empty(run, kiln__node_out(g, n)[0]))
+        return false;
+    if (a->causal && (a->q_position.slot || follows(run, q, -2) || follows(run, k, -2)) &&
+        first + queries > keys)
+        return true;
+    bool moves;
+    int64_t filled = has_input(g, n, 3) ? -1 : rows_filled(run, index, k, &moves);
+    return filled >= 0 && ((follows(run, k, -2) && keys > filled) ||
+                           (a->causal && !a->q_position.slot && moves && first + queries < filled));
+}
+
 eager_result eager_run(eager *run, int64_t split) {
     eager_result result = {KILN_OK, 0, 0, 0, 0};
+    for (size_t i = 0; i < run->graph->nodes.count; i++)
+        if (append_is_impossible(run, &run->graph->nodes.items[i]) || attention_is_impossible(run, i))
+            return (eager_result){KILN_ERROR_LIMIT, i, 0, 0, 0};
     for (size_t i = 0; i < run->graph->nodes.count; i++) {
         kiln__tile_sink sink = {0};
         kiln_status status = run_node(run, i, split, &sink);

@@ -20,7 +20,9 @@ void eager_set_i64(eager *run, kiln_slot slot, int64_t value);
 void eager_set_f32(eager *run, kiln_slot slot, float value);
 
 typedef struct eager_result {
-    kiln_status status;        /* KILN_OK, KILN_ERROR_INDEX (all nodes ran), or a kernel's failure */
+    /* KILN_OK, KILN_ERROR_INDEX (all nodes ran), a kernel's failure, or KILN_ERROR_LIMIT: the slots show a node to be
+     * impossible, and nothing has run. */
+    kiln_status status;
     size_t node;               /* where */
     int64_t row, index, limit; /* the first bad index */
 } eager_result;

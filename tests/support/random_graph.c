@@ -259,12 +259,21 @@ static void rope_step(world *w) {
     (void)rope(w, pick(w, (want){.kinds = READ}));
 }
 
+/* May rows of `x` along `axis` go beyond those of `y`, where the slot says so? Runs for which that is so are refused: most
+ * graphs are to be run. */
+static bool goes_beyond(const world *w, kiln_tensor x, kiln_tensor y, int axis) {
+    return x.id == 0 || y.id == 0 ||
+           kiln__dim_max(w->g, dim(w, x, axis)) + 7 > kiln__dim_max(w->g, dim(w, y, axis));
+}
+
 static void attention_step(world *w) {
     kiln_tensor q = pick(w, (want){.kinds = READ, .ndim = 3});
     want like_q = {.kinds = READ, .ndim = 3, .last = dim(w, q, -1)};
     kiln_tensor k = pick(w, like_q), v = one_in(w, 2) ? k : pick(w, like_q);
     kiln_attention_attrs attrs = {.causal = below(w, 2), .q_position = position(w)};
     attrs.window = one_in(w, 3) ? 1 + (int64_t)below(w, 4) : 0;
+    if (goes_beyond(w, q, k, -2) && !one_in(w, 16))
+        attrs.causal = 0;
     put(w, kiln_attention(w->g, q, k, v, none, attrs));
 }
 
@@ -348,6 +357,8 @@ static void append_step(world *w) {
     if (one_in(w, 3))
         indices = pick(w, (want){.dtypes = I32, .kinds = READ, .ndim = 1, .match = LEADING, .like = rows});
     kiln_set_rows_attrs attrs = {position(w), one_in(w, 3)};
+    if (indices.id == 0 && goes_beyond(w, rows, dst, 0) && !one_in(w, 16))
+        attrs.ring = 1;
     put(w, kiln_set_rows(w->g, dst, rows, indices, attrs));
 }
 
