@@ -1,9 +1,9 @@
-/* What the values of slots show to be impossible is refused before anything runs: a computed slot outside of its bounds, and
- * what the ops' `check` finds.
+/* What the values of slots show to be impossible is refused before anything runs.
  *
- * Baking finds which nodes are to be asked: those whose op has a check, and that follow a slot or read bytes to which an
- * append at a slot writes. Nodes that are alike (as layers are) give the same answer, so one of them is asked. A submission
- * asks only after an integer slot has changed; the tape holds the counts and attributes by then. */
+ * Baking finds which nodes are to be asked: those whose op has a check, and that follow a slot or read bytes to
+ * which an append at a slot writes. Nodes that are alike (as layers are) give the same answer, so one of them is
+ * asked. A submission asks only after an integer slot has changed; the tape holds the counts and attributes by
+ * then. */
 #include "plan.h"
 
 #include "box.h"

@@ -166,8 +166,8 @@ KILN_API kiln_tensor kiln_rope_set_rows(kiln_graph *graph, kiln_tensor dst, kiln
  * q_position + Tq > Tk where one of these follows a slot; and, without a mask, where k is a view of a cache of which
  * only appends in the same graph (kiln_set_rows, no indices) write, and so fill the rows before position + T: a Tk that
  * follows a slot and exceeds them, and causal with a constant q_position whose last query stands before the last of
- * them while the append's position follows a slot (q_position was forgotten). A mask of ones allows the latter two. (Online softmax: M.
- * Milakov, N. Gimelshein, arXiv:1805.02867.) */
+ * them while the append's position follows a slot (q_position was forgotten). A mask of ones allows the latter
+ * two. (Online softmax: M. Milakov, N. Gimelshein, arXiv:1805.02867.) */
 KILN_API kiln_tensor kiln_attention(kiln_graph *graph, kiln_tensor q, kiln_tensor k, kiln_tensor v,
                                     kiln_tensor mask, kiln_attention_attrs attrs);
 
