@@ -273,8 +273,12 @@ kiln_status kiln__json_count(const kiln__json *array, size_t least, size_t most,
 
 /* Digits up to here are the same integer in every program that holds numbers as doubles. */
 #define EXACT_DIGITS INT64_C(9007199254740991) /* 2^53 - 1 */
-/* From here on a number with a point or an exponent may have lost digits. */
-#define EXACT_FORMS 1e14
+/* Below here a number with a point or an exponent is exact where it is integral; 14 digits are the fewest that common
+ * programs print (lua-cjson; cJSON prints 15). */
+#define SHORT_FORMS 1e14
+/* From there on up to here, 2^52, it is exact where it has so many digits. */
+#define LONG_FORMS 4503599627370496.0
+enum { LONG_DIGITS = 16 };
 
 /* All `size` characters are decimal digits, without spaces, plus signs or leading zeros. "-0" is none. */
 static bool parse_i64(const char *text, size_t size, int64_t *out) {
@@ -295,11 +299,25 @@ static bool parse_i64(const char *text, size_t size, int64_t *out) {
     return true;
 }
 
+/* Before the exponent. */
+static size_t count_digits(const kiln__json_item *item) {
+    size_t n = 0;
+    for (size_t i = 0; i < item->size && (item->text[i] | 32) != 'e'; i++)
+        n += item->text[i] >= '0' && item->text[i] <= '9';
+    return n;
+}
+
+/* May it be another integer than the one that was once read, because a program printed too few digits? */
+static bool is_rounded(const kiln__json_item *item, double value) {
+    value = fabs(value);
+    return value >= LONG_FORMS || (value >= SHORT_FORMS && count_digits(item) < LONG_DIGITS);
+}
+
 static bool number_i64(const kiln__json_item *item, int64_t *out) {
     if (parse_i64(item->text, item->size, out))
         return *out <= EXACT_DIGITS && *out >= -EXACT_DIGITS;
     double value = kiln__json_number(item->text, item->size);
-    if (!(fabs(value) < EXACT_FORMS) || value != floor(value))
+    if (is_rounded(item, value) || value != floor(value))
         return false;
     *out = (int64_t)value;
     return true;
@@ -362,7 +380,7 @@ kiln_status kiln__json_get_i64(const kiln__json *value, int64_t min, int64_t max
         return KILN_OK;
     char expected[120];
     const kiln__json_item *item = value->item;
-    if (item->type == KILN_JSON_NUMBER && fabs(kiln__json_number(item->text, item->size)) >= EXACT_FORMS)
+    if (item->type == KILN_JSON_NUMBER && is_rounded(item, kiln__json_number(item->text, item->size)))
         snprintf(expected, sizeof expected,
                  "an integer as digits, beyond 2^53 - 1 in a string (this one may have been rounded)");
     else if (min == INT64_MIN && max == INT64_MAX)

@@ -92,9 +92,9 @@ bool kiln__json_same_scalar(const kiln__json *a, const kiln__json *b);
 KILN_MUST_CHECK kiln_status kiln__json_get_bool(const kiln__json *value, bool *out, kiln_error *error);
 
 /* An integer within min … max: digits up to ±(2⁵³ − 1), or in a string up to the whole of int64. A number with
- * a point or an exponent is taken below 10¹⁴ where it is integral (64.0, 1e3). From there on it is refused: so
- * print programs that hold numbers as doubles and keep 14 (lua-cjson) or 15 (cJSON) digits, and it may be
- * another integer than the one that they read. */
+ * a point or an exponent is taken where it is integral (64.0, 1e3) and below 10¹⁴, or below 2⁵² with 16 digits or
+ * more. Others are refused: programs that hold numbers as doubles print larger integers so, and may have rounded
+ * them. */
 KILN_MUST_CHECK kiln_status kiln__json_get_i64(const kiln__json *value, int64_t min, int64_t max,
                                                int64_t *out, kiln_error *error);
 

@@ -417,6 +417,9 @@ static void reader_messages(void **state) {
         {read_i64, "9007199254740992", ROUNDED "9007199254740992", KILN_ERROR_FORMAT},
         {read_i64, "-9007199254740992", ROUNDED "-9007199254740992", KILN_ERROR_FORMAT},
         {read_i64, "9.00719925474099e+15", ROUNDED "9.00719925474099e+15", KILN_ERROR_FORMAT},
+        {read_i64, "4.503599627370495e+14", "expected an integer, got 4.503599627370495e+14",
+         KILN_ERROR_FORMAT},
+        {read_i64, "1e15", ROUNDED "1e15", KILN_ERROR_FORMAT},
         {read_i64, "4503599627370496.0", ROUNDED "4503599627370496.0", KILN_ERROR_FORMAT},
         {read_i64, "1.2345678901234e+14", ROUNDED "1.2345678901234e+14", KILN_ERROR_FORMAT},
         {read_i64, "1e400", ROUNDED "1e400", KILN_ERROR_FORMAT},
@@ -464,14 +467,16 @@ static void reader_values(void **state) {
     (void)state;
     static const char text[] =
         "[9007199254740991, \"9223372036854775807\", \"-9223372036854775808\", 1e2, -0, \"0\", "
-        "\"-17\", 64.0, 9.9999999999999e13, \"NaN\", \"-0.0\", \"-Infinity\", true, \"blue\", {\"b\": 1, "
+        "\"-17\", 64.0, 9.9999999999999e13, 4503599627370495.0, -4.503599627370495e15, \"NaN\", \"-0.0\", "
+        "\"-Infinity\", true, \"blue\", {\"b\": 1, "
         "\"a\": 2}]";
     kiln__json_doc doc;
     assert_int_equal(kiln__json_open(&doc, text, strlen(text), &caps, NULL, NULL), KILN_OK);
     kiln__json root = kiln__json_root(&doc), v = kiln__json_first(&root);
-    static const int64_t integers[] = {9007199254740991, INT64_MAX, INT64_MIN, 100, 0, 0, -17, 64,
-                                       99999999999999};
-    for (size_t i = 0; i < 9; i++, kiln__json_next(&v)) {
+    static const int64_t integers[] = {
+        9007199254740991, INT64_MAX,        INT64_MIN,        100, 0, 0, -17, 64,
+        99999999999999,   4503599627370495, -4503599627370495};
+    for (size_t i = 0; i < 11; i++, kiln__json_next(&v)) {
         int64_t n;
         assert_int_equal(kiln__json_get_i64(&v, INT64_MIN, INT64_MAX, &n, NULL), KILN_OK);
         assert_true(n == integers[i]);
