@@ -105,7 +105,7 @@ ifneq ($(filter deps,$(MAKECMDGOALS)),)
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential bench-executor bench-static bench-tuning mutate fuzz schedules interleavings \
+.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential bench-executor bench-static bench-tuning mutate fuzz schedules interleavings json-libraries \
         lint format format-check includes install uninstall clean
 
 help:  ## this list
@@ -251,6 +251,9 @@ schedules: deps  ## 10,000 seeded schedules of the CPU executor under ThreadSani
 
 interleavings: $(BUILD)/tests/sched/test_interleavings  ## all interleavings of small cases of the CPU executor, the large ones too
 	KILN_INTERLEAVINGS=all $<
+
+json-libraries: $(BUILD)/tests/capture/test_json_rewritten  ## install some 30 JSON libraries, let each re-write a dump, read that (4 minutes)
+	@BUILD=$(BUILD) KILN_JSON_LIBRARIES=all sh tests/tools/test_json_libraries.sh
 
 bench-executor: $(BUILD)/tests/bench/bench_executor  ## what the CPU executor costs, beside ggml's where there is a network (a few minutes)
 	@$< --peer "$$(sh tests/bench/fetch_peer.sh $(BUILD)/peer)" --json $(BUILD)/bench-executor.json

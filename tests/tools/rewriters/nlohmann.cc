@@ -1,0 +1,6 @@
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+int main() {
+    std::cout << nlohmann::json::parse(std::cin).dump();
+}
