@@ -5,6 +5,7 @@
 #include "gguf_help.h"
 #include "kiln_ops.h"
 #include "tests/support/eager.h"
+#include "tests/support/tales.h"
 #include "tools/llm/llama.h"
 #include "tools/llm/tokenizer.h"
 
@@ -12,28 +13,91 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* `fast`: how far its logits may be off, about one and a half times the most that was measured on any CPU level
- * (7.6e-6, 0.081, 0.204, 0.294, 0.269 for f32, f16, q8_0, q4_0, iq4_nl; logits go up to 22). With f32
- * weights it rounds nothing. `regions`: of one layer when one token is decoded, in exact and in fast mode. */
+/* A model and its answers: a file of the test data, or a form of the repository's own model (tests/support/tales.h).
+ * `golden`: the answers' path without ".greedy.txt" and so on. `route`: the file with the experts chosen, a line per token and
+ * layer, or NULL when each line is the same, `routes`.
+ * `fast`: how far its logits may be off in that mode, about one and a half times the most that was measured on any CPU level.
+ * (stories260K: 7.6e-6, 0.081, 0.204, 0.294, 0.269 for f32, f16, q8_0, q4_0, iq4_nl, logits up to 22.) With f32 weights it
+ * rounds nothing. `regions`: of one layer when one token is decoded, in exact and in fast mode. */
 typedef struct variant {
-    const char *gguf, *golden;
+    const char *name, *gguf;
+    tales_form form;
+    const char *golden, *route, *routes;
     double fast;
     uint32_t regions[2];
 } variant;
 
+#define STORIES  "stories260K/"
+#define IN(name) STORIES "stories260K-" name ".gguf"
+
 static const variant variants[] = {
-    {"stories260K/stories260K-f32.gguf", "dense_f32", 1.2e-5, {9, 9}},
-    {"stories260K/stories260K-f16.gguf", "dense_f16", 0.12, {9, 10}},
-    {"stories260K/stories260K-q8_0.gguf", "dense_q8_0", 0.3, {9, 10}},
-    {"stories260K/stories260K-q4_0.gguf", "dense_q4_0", 0.44, {9, 10}},
-    {"stories260K/stories260K-iq4_nl.gguf", "dense_iq4_nl", 0.4, {9, 10}},
-    {"stories260K/stories260K-moe4x-permuted-f32.gguf", "moe4_permuted_f32", 1.2e-5, {12, 12}},
-    {"stories260K/stories260K-moe4x-split-f32.gguf", "moe4_split_f32", 1.2e-5, {12, 12}},
-    {"stories260K/stories260K-moe8x-permuted-q8_0.gguf", "moe8_permuted_q8_0", 0.3, {12, 13}},
+    {"tales f32", NULL, {KILN_F32, TALES_DENSE, 0}, TALES "f32", NULL, NULL, 1.2e-5, {9, 9}},
+    {"tales f16", NULL, {KILN_F16, TALES_DENSE, 0}, TALES "f32", NULL, NULL, 0.12, {9, 10}},
+    {"tales q8_0", NULL, {KILN_Q8_0, TALES_DENSE, 0}, TALES "q8_0", NULL, NULL, 0.3, {9, 10}},
+    {"tales q4_0", NULL, {KILN_Q4_0, TALES_DENSE, 0}, TALES "q4_0", NULL, NULL, 0.44, {9, 10}},
+    {"tales iq4_nl", NULL, {KILN_IQ4_NL, TALES_DENSE, 0}, TALES "iq4_nl", NULL, NULL, 0.4, {9, 10}},
+    {"tales moe4x permuted f32",
+     NULL,
+     {KILN_F32, TALES_PERMUTED, 4},
+     TALES "f32",
+     TALES "f32.experts4.route.txt",
+     NULL,
+     1.2e-5,
+     {12, 12}},
+    {"tales moe4x split f32",
+     NULL,
+     {KILN_F32, TALES_SPLIT, 4},
+     TALES "f32",
+     NULL,
+     "0 1 2 3\n",
+     1.2e-5,
+     {12, 12}},
+    {"tales moe8x permuted q8_0",
+     NULL,
+     {KILN_Q8_0, TALES_PERMUTED, 8},
+     TALES "q8_0",
+     TALES "q8_0.experts8.route.txt",
+     NULL,
+     0.3,
+     {12, 13}},
+    {"f32", IN("f32"), {0}, STORIES "dense_f32", NULL, NULL, 1.2e-5, {9, 9}},
+    {"f16", IN("f16"), {0}, STORIES "dense_f16", NULL, NULL, 0.12, {9, 10}},
+    {"q8_0", IN("q8_0"), {0}, STORIES "dense_q8_0", NULL, NULL, 0.3, {9, 10}},
+    {"q4_0", IN("q4_0"), {0}, STORIES "dense_q4_0", NULL, NULL, 0.44, {9, 10}},
+    {"iq4_nl", IN("iq4_nl"), {0}, STORIES "dense_iq4_nl", NULL, NULL, 0.4, {9, 10}},
+    {"moe4x permuted f32",
+     IN("moe4x-permuted-f32"),
+     {0},
+     STORIES "moe4_permuted_f32",
+     STORIES "moe4_permuted_f32.route.txt",
+     NULL,
+     1.2e-5,
+     {12, 12}},
+    {"moe4x split f32",
+     IN("moe4x-split-f32"),
+     {0},
+     STORIES "moe4_split_f32",
+     STORIES "moe4_split_f32.route.txt",
+     NULL,
+     1.2e-5,
+     {12, 12}},
+    {"moe8x permuted q8_0",
+     IN("moe8x-permuted-q8_0"),
+     {0},
+     STORIES "moe8_permuted_q8_0",
+     STORIES "moe8_permuted_q8_0.route.txt",
+     NULL,
+     0.3,
+     {12, 13}},
 };
+enum { OWN = 8 }; /* variants that are always there */
 enum { STEPS = 256, FIRST = 32, MAX_LAYERS = 8 };
 
+/* How many of them: all, or the repository's own when the test data is absent (which is printed). */
+static size_t n_variants;
+
 typedef struct fixture {
+    void *bytes; /* of a model made here */
     kiln_gguf *gguf;
     kiln_llama_model *model;
     kiln_tok *tok;
@@ -44,17 +108,25 @@ static void must(kiln_status status, const kiln_error *error) {
         fail_msg("%s: %s", kiln_status_name(status), error->text);
 }
 
-/* Skips the test before it has made anything that would be left behind. */
-static void need_data(void) {
+static int count_variants(void **state) {
+    (void)state;
     char path[TESTDATA_PATH_SIZE];
-    for (size_t i = 0; i < COUNT(variants); i++)
-        need(variants[i].gguf, path);
+    n_variants = testdata_path(STORIES, path, sizeof path) != NULL ? COUNT(variants) : OWN;
+    return 0;
 }
 
 static void open_variant(fixture *f, const variant *v) {
     char path[TESTDATA_PATH_SIZE];
     kiln_error error;
-    f->gguf = open_good(need(v->gguf, path), KILN_GGUF_MMAP);
+    size_t size;
+    f->bytes = NULL;
+    if (v->gguf != NULL) {
+        f->gguf = open_good(need(v->gguf, path), KILN_GGUF_MMAP);
+    } else {
+        must(tales_make(&v->form, &f->bytes, &size, &error), &error);
+        must(kiln_gguf_open_memory(&(kiln_gguf_bytes){f->bytes, size, v->name}, 1, NULL, &f->gguf, &error),
+             &error);
+    }
     must(kiln_llama_open(f->gguf, NULL, &f->model, &error), &error);
     must(kiln_tok_create(f->gguf, (kiln_allocator){0}, &f->tok, &error), &error);
 }
@@ -63,6 +135,16 @@ static void close_variant(fixture *f) {
     kiln_tok_destroy(f->tok);
     kiln_llama_destroy(f->model);
     kiln_gguf_destroy(f->gguf);
+    free(f->bytes);
+}
+
+/* One of a variant's answers, from malloc. */
+static char *answer(const char *path, size_t *size) {
+    char *bytes =
+        strncmp(path, TALES, strlen(TALES)) == 0 ? testdata_read_path(path, size) : testdata_read(path, size);
+    if (bytes == NULL)
+        fail_msg("%s cannot be read", path);
+    return bytes;
 }
 
 static kiln_executor *executor_of(uint32_t threads, uint32_t without) {
@@ -95,8 +177,8 @@ static int32_t best_of(const float *logits, int64_t n) {
 static size_t golden_tokens(const variant *v, int32_t tokens[STEPS + 1]) {
     char path[128];
     size_t size, n = 0;
-    snprintf(path, sizeof path, "stories260K/%s.greedy.tokens", v->golden);
-    char *text = (char *)need_bytes(path, &size), *copy = calloc(size + 1, 1);
+    snprintf(path, sizeof path, "%s.greedy.tokens", v->golden);
+    char *text = answer(path, &size), *copy = calloc(size + 1, 1);
     assert_non_null(copy);
     memcpy(copy, text, size);
     free(text);
@@ -140,10 +222,10 @@ static size_t decode(const fixture *f, kiln_llama_decoder *d, const int32_t *pro
 static void check_text(const variant *v, const char *how, const char *text, size_t size) {
     char path[128];
     size_t want_size;
-    snprintf(path, sizeof path, "stories260K/%s.greedy.txt", v->golden);
-    char *want = (char *)need_bytes(path, &want_size);
+    snprintf(path, sizeof path, "%s.greedy.txt", v->golden);
+    char *want = answer(path, &want_size);
     if (size != want_size || memcmp(text, want, size) != 0)
-        fail_msg("%s, %s: the text is\n%.*s\nexpected\n%.*s", v->golden, how, (int)size, text, (int)want_size,
+        fail_msg("%s, %s: the text is\n%.*s\nexpected\n%.*s", v->name, how, (int)size, text, (int)want_size,
                  want);
     free(want);
 }
@@ -162,9 +244,8 @@ static void text_of(const fixture *f, const variant *v, kiln_executor *e, kiln_b
 
 static void test_texts(void **state) {
     (void)state;
-    need_data();
     kiln_executor *pools[] = {executor_of(1, 0), executor_of(2, 0)};
-    for (size_t i = 0; i < COUNT(variants); i++) {
+    for (size_t i = 0; i < n_variants; i++) {
         fixture f;
         open_variant(&f, &variants[i]);
         for (unsigned how = 0; how < 8; how++) {
@@ -183,13 +264,11 @@ static void test_texts(void **state) {
         assert_int_equal(kiln_executor_destroy(pools[i], NULL), KILN_OK);
 }
 
-/* Serial order and lower CPU levels give the same text; so does run.c, but for its final newline. */
+/* Serial order and lower CPU levels give the same text. */
 static void test_texts_of_other_plans(void **state) {
     (void)state;
-    need_data();
     const uint32_t without[] = {0, KILN_CPU_AVX512, KILN_CPU_AVX512 | KILN_CPU_AVX2};
-    for (size_t i = 0; i < COUNT(variants);
-         i += 3) { /* f32, q4_0, experts: a slice, as these are many runs */
+    for (size_t i = 0; i < n_variants; i += 3) { /* a slice, as these are many runs */
         fixture f;
         open_variant(&f, &variants[i]);
         for (size_t level = 0; level < COUNT(without); level++) {
@@ -199,9 +278,14 @@ static void test_texts_of_other_plans(void **state) {
         }
         close_variant(&f);
     }
+}
+
+/* The answers of stories260K are run.c's, but for its final newline. */
+static void test_text_of_run_c(void **state) {
+    (void)state;
     size_t a_size, b_size;
-    char *a = (char *)need_bytes("stories260K/run_c_greedy_n256.txt", &a_size);
-    char *b = (char *)need_bytes("stories260K/dense_f32.greedy.txt", &b_size);
+    char *a = (char *)need_bytes(STORIES "run_c_greedy_n256.txt", &a_size);
+    char *b = (char *)need_bytes(STORIES "dense_f32.greedy.txt", &b_size);
     assert_int_equal(a_size, b_size + 1);
     assert_memory_equal(a, b, b_size);
     free(a);
@@ -211,9 +295,8 @@ static void test_texts_of_other_plans(void **state) {
 /* However a prompt is cut, the text goes on the same. */
 static void test_chunks(void **state) {
     (void)state;
-    need_data();
     kiln_executor *e = executor_of(2, 0);
-    for (size_t i = 0; i < COUNT(variants); i++) {
+    for (size_t i = 0; i < n_variants; i++) {
         fixture f;
         int32_t tokens[STEPS + 1];
         open_variant(&f, &variants[i]);
@@ -266,7 +349,6 @@ static double worst(const float *a, const float *b, size_t n) {
  * magnitude 10 and a random error of a percent per layer; fast mode by each model's own, where that is larger. */
 static void test_logits(void **state) {
     (void)state;
-    need_data();
     static const struct {
         const char *name;
         int64_t chunk;
@@ -285,15 +367,15 @@ static void test_logits(void **state) {
     kiln_executor *e = executor_of(2, 0);
     float *got = malloc(FIRST * 512 * sizeof *got);
     assert_non_null(got);
-    for (size_t i = 0; i < COUNT(variants); i++) {
+    for (size_t i = 0; i < n_variants; i++) {
         fixture f;
         int32_t tokens[STEPS + 1];
         char path[128];
         size_t size;
         open_variant(&f, &variants[i]);
         golden_tokens(&variants[i], tokens);
-        snprintf(path, sizeof path, "stories260K/%s.logits.first32.f32", variants[i].golden);
-        float *want = (float *)(void *)need_bytes(path, &size);
+        snprintf(path, sizeof path, "%s.logits.first32.f32", variants[i].golden);
+        float *want = (float *)(void *)answer(path, &size);
         assert_int_equal(size, FIRST * 512 * sizeof *want);
         for (size_t r = 0; r < COUNT(rows); r++) {
             logits_of(&f, e, tokens, rows[r].chunk, (kiln_llama_options){.cache = rows[r].cache},
@@ -302,7 +384,7 @@ static void test_logits(void **state) {
             bool fast = rows[r].precision == KILN_PRECISION_FAST;
             double bound = fast ? fmax(rows[r].bound, variants[i].fast) : rows[r].bound;
             if (!(most <= bound))
-                fail_msg("%s, %s, chunks of %d: logits are off by up to %g; at most %g", variants[i].golden,
+                fail_msg("%s, %s, chunks of %d: logits are off by up to %g; at most %g", variants[i].name,
                          rows[r].name, (int)rows[r].chunk, most, bound);
         }
         free(want);
@@ -315,10 +397,9 @@ static void test_logits(void **state) {
 /* A plan against the same graph run node by node, without plan, order or shared memory: the same bits. */
 static void test_eager(void **state) {
     (void)state;
-    need_data();
     enum { N = 5 };
     kiln_executor *e = executor_of(2, KILN_CPU_AVX512 | KILN_CPU_AVX2);
-    for (size_t i = 0; i < COUNT(variants); i++) {
+    for (size_t i = 0; i < n_variants; i++) {
         fixture f;
         int32_t tokens[STEPS + 1];
         kiln_error error;
@@ -369,7 +450,7 @@ static kiln_status note_route(void *context, const kiln_observation *o) {
 }
 
 static void route_of(const variant *v, kiln_executor *e, uint32_t no_fuse) {
-    char names[MAX_LAYERS][32], path[128], *got = NULL;
+    char names[MAX_LAYERS][32], *got = NULL;
     kiln_tap taps[MAX_LAYERS];
     size_t got_size = 0, want_size;
     int32_t tokens[STEPS + 1];
@@ -394,11 +475,17 @@ static void route_of(const variant *v, kiln_executor *e, uint32_t no_fuse) {
     for (int64_t i = 0; i < STEPS; i++)
         must(kiln_llama_step(d, &tokens[i], 1, i, 0, NULL, &error), &error);
     fclose(r.file);
-    snprintf(path, sizeof path, "stories260K/%s.route.txt", v->golden);
-    char *want = (char *)need_bytes(path, &want_size);
-    assert_int_equal(got_size, want_size);
-    assert_memory_equal(got, want, want_size);
-    free(want);
+    if (v->route != NULL) {
+        char *want = answer(v->route, &want_size);
+        assert_int_equal(got_size, want_size);
+        assert_memory_equal(got, want, want_size);
+        free(want);
+    } else {
+        size_t line = strlen(v->routes);
+        assert_int_equal(got_size, STEPS * layers * line);
+        for (size_t i = 0; i < STEPS * layers; i++)
+            assert_memory_equal(got + i * line, v->routes, line);
+    }
     free(got);
     kiln_llama_decoder_destroy(d);
     close_variant(&f);
@@ -406,10 +493,9 @@ static void route_of(const variant *v, kiln_executor *e, uint32_t no_fuse) {
 
 static void test_routes(void **state) {
     (void)state;
-    need_data();
     kiln_executor *e = executor_of(2, 0);
-    for (size_t i = 0; i < COUNT(variants); i++)
-        if (strncmp(variants[i].golden, "moe", 3) == 0) {
+    for (size_t i = 0; i < n_variants; i++)
+        if (variants[i].route != NULL || variants[i].routes != NULL) {
             route_of(&variants[i], e, 0);
             route_of(&variants[i], e, KILN_FUSE_ALL);
         }
@@ -420,7 +506,6 @@ static void test_routes(void **state) {
 
 static void test_refusals(void **state) {
     (void)state;
-    need_data();
     fixture f;
     kiln_error error;
     const float *logits;
@@ -470,7 +555,6 @@ static kiln_status stop(void *context, const kiln_observation *o) {
 
 static void test_stopped_run(void **state) {
     (void)state;
-    need_data();
     fixture f;
     kiln_error error;
     const float *logits;
@@ -500,9 +584,8 @@ static void test_stopped_run(void **state) {
 /* What the scheduler and the fusion rules are for: a decode step in few regions. */
 static void test_regions_per_layer(void **unused) {
     (void)unused;
-    need_data();
     static const kiln_precision precisions[] = {KILN_PRECISION_EXACT, KILN_PRECISION_FAST};
-    for (size_t v = 0; v < COUNT(variants); v++)
+    for (size_t v = 0; v < n_variants; v++)
         for (int p = 0; p < 2; p++) {
             fixture f;
             kiln_graph *g;
@@ -522,7 +605,7 @@ static void test_regions_per_layer(void **unused) {
             uint32_t around = params->n_experts > 0 ? 4 : 5, layer = variants[v].regions[p];
             if (s.regions > layer * params->n_layers + around)
                 fail_msg("%s: %u regions for %lld layers, more than %u a layer and %u around",
-                         variants[v].gguf, s.regions, (long long)params->n_layers, layer, around);
+                         variants[v].name, s.regions, (long long)params->n_layers, layer, around);
             assert_int_equal(s.regions, s.longest_chain);
             kiln_plan_release(plan);
             kiln_graph_destroy(g);
@@ -532,15 +615,11 @@ static void test_regions_per_layer(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_texts_of_other_plans),
-        cmocka_unit_test(test_chunks),
-        cmocka_unit_test(test_logits),
-        cmocka_unit_test(test_eager),
-        cmocka_unit_test(test_routes),
-        cmocka_unit_test(test_regions_per_layer),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_stopped_run),
+        cmocka_unit_test(test_texts),         cmocka_unit_test(test_texts_of_other_plans),
+        cmocka_unit_test(test_text_of_run_c), cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_logits),        cmocka_unit_test(test_eager),
+        cmocka_unit_test(test_routes),        cmocka_unit_test(test_regions_per_layer),
+        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_stopped_run),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, count_variants, NULL);
 }

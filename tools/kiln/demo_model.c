@@ -10,9 +10,8 @@
 #include "demo_model.h"
 #include "commands.h"
 #include "common.h"
-#include "half.h"
+#include "quantise.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +25,7 @@ enum {
     EXPERTS = 8,
     USED = 2
 };
-enum { CONTEXT = 1024, BLOCK = 32, MAX_TOKENS = 1024 };
+enum { CONTEXT = 1024, MAX_TOKENS = 1024 };
 enum { UNKNOWN = 0, BOS = 1, EOS = 2, BYTES = 3, TEXTS = BYTES + 256 };
 
 const char demo_model_text[] = "4 layers, 8 experts, 2 per token; experts in q4_0 and q8_0";
@@ -152,55 +151,6 @@ static void write_keys(demo *d) {
     kiln_gguf_writer_add_u32(w, "tokenizer.ggml.unknown_token_id", UNKNOWN);
 }
 
-/* ---- quantising ------------------------------------------------------------------------------------- */
-
-/* Blocks of 32: an f16 scale, then the values in steps of it. The scale is what reading will see, so values
- * are divided by its rounded form. Products and sums stand in statements of their own: fused they would round
- * differently from machine to machine. */
-static void quantise_q8_0(const float *x, unsigned char *out) {
-    float most = 0;
-    for (int i = 0; i < BLOCK; i++)
-        most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
-    uint16_t scale = half_from_float(most / 127.0f);
-    float step = float_from_half(scale), inverse = step > 0 ? 1.0f / step : 0;
-    memcpy(out, &scale, 2);
-    for (int i = 0; i < BLOCK; i++) {
-        float q = x[i] * inverse;
-        q += q < 0 ? -0.5f : 0.5f;
-        out[2 + i] = (unsigned char)(int8_t)(q > 127 ? 127 : q < -127 ? -127 : (int)q);
-    }
-}
-
-/* Nibbles stand for -8 … 7: the largest value in size goes to -8, which makes use of all sixteen. */
-static void quantise_q4_0(const float *x, unsigned char *out) {
-    float most = 0;
-    for (int i = 0; i < BLOCK; i++)
-        most = fabsf(x[i]) > fabsf(most) ? x[i] : most;
-    uint16_t scale = half_from_float(most / -8.0f);
-    float step = float_from_half(scale), inverse = step < 0 || step > 0 ? 1.0f / step : 0;
-    memcpy(out, &scale, 2);
-    memset(out + 2, 0, BLOCK / 2);
-    for (int i = 0; i < BLOCK; i++) {
-        float q = x[i] * inverse;
-        q += 8.5f;
-        unsigned nibble = q < 0 ? 0 : q > 15 ? 15 : (unsigned)q;
-        out[2 + i % (BLOCK / 2)] |= (unsigned char)(i < BLOCK / 2 ? nibble : nibble << 4);
-    }
-}
-
-static void store(kiln_dtype dtype, const float *x, size_t n, unsigned char *out) {
-    if (dtype == KILN_F32)
-        memcpy(out, x, n * sizeof *x);
-    for (size_t i = 0; dtype == KILN_F16 && i < n; i++) {
-        uint16_t half = half_from_float(x[i]);
-        memcpy(out + 2 * i, &half, sizeof half);
-    }
-    for (size_t i = 0; dtype == KILN_Q8_0 && i < n; i += BLOCK, out += 34)
-        quantise_q8_0(x + i, out);
-    for (size_t i = 0; dtype == KILN_Q4_0 && i < n; i += BLOCK, out += 18)
-        quantise_q4_0(x + i, out);
-}
-
 /* ---- tensors ---------------------------------------------------------------------------------------- */
 
 static uint64_t next_random(demo *d) {
@@ -228,7 +178,7 @@ static void add(demo *d, const char *name, kiln_dtype dtype, int32_t ndim, const
         data = malloc((size_t)bytes);
     d->failed = d->failed || data == NULL;
     if (data != NULL) {
-        store(dtype, x, (size_t)n, data);
+        quantise(dtype, x, (size_t)n, data);
         d->kept.items[d->kept.count++] = data;
         kiln_gguf_writer_add_tensor(d->writer, name, kiln_gguf_tensor_type_of(dtype), ndim, dims, data);
     }
