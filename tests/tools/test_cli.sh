@@ -91,6 +91,21 @@ expect 0 demo-model again.gguf
 no_out
 same $model again.gguf
 
+# A key of the architecture that Kiln does not know has no effect, which is told; one with an effect is refused.
+LC_ALL=C sed 's/llama\.vocab_size/llama.vocab_sizf/' again.gguf >unknown.gguf
+expect 0 generate $model -n 3 -q
+cp out want
+for what in "generate unknown.gguf -n 3 -q" "dump unknown.gguf"; do
+    # shellcheck disable=SC2086
+    expect 0 $what
+    err_has '^kiln: unknown.gguf: llama.vocab_sizf ([0-9]*) is not known and has no effect$'
+    test "$(grep -c vocab_sizf err)" = 1 || problem "$command: the key is not told once"
+done
+expect 0 generate unknown.gguf -n 3 -q
+same out want
+LC_ALL=C sed 's/llama\.vocab_size/llama.ssm.a_bcde/' again.gguf >foreign.gguf
+failure 'llama.ssm.a_bcde is [0-9]*, which would change what the model computes' generate foreign.gguf -n 3
+
 # The text is the whole of stdout; statistics go to stderr, and -q leaves them out. It is the same in every way a
 # plan can be made.
 expect 0 generate $model -n 32

@@ -172,6 +172,43 @@ static void scalars_convert_where_they_fit(void **state) {
     kiln_gguf_destroy(g);
 }
 
+/* Elements of any kind as numbers. */
+static void elements_are_numbers(void **state) {
+    (void)state;
+    char path[TESTDATA_PATH_SIZE];
+    static const struct {
+        const char *key;
+        double value;
+    } rows[] = {{"int8", -19},
+                {"uint16", 4660},
+                {"int32", -305419897},
+                {"uint64", 1311768467463790320.0},
+                {"bool", 1},
+                {"float32", (double)0.12345679f},
+                {"float64", 0.12345678901234568}};
+    kiln_gguf *g = open_good(need("gguf/docker_dummy.gguf", path), KILN_GGUF_MMAP);
+    double value = 7;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        char key[64];
+        snprintf(key, sizeof key, "some.parameter.%s", rows[i].key);
+        const kiln_gguf_kv *kv = kiln_gguf_kv_find(g, key);
+        assert_true(kiln_gguf_kv_f64(kv, 0, &value));
+        assert_true(value == rows[i].value);
+        assert_false(kiln_gguf_kv_f64(kv, 1, &value) || kiln_gguf_kv_f64(kv, -1, &value));
+        assert_false(kiln_gguf_kv_f64(kv, 0, NULL));
+    }
+    const kiln_gguf_kv *list = kiln_gguf_kv_find(g, "some.parameter.arr.i16");
+    int16_t want[4];
+    memcpy(want, list->data, sizeof want);
+    for (int64_t i = 0; i < 4; i++)
+        assert_true(kiln_gguf_kv_f64(list, i, &value) && value == (double)want[i]);
+    value = 7;
+    assert_false(kiln_gguf_kv_f64(list, 4, &value) || kiln_gguf_kv_f64(NULL, 0, &value));
+    assert_false(kiln_gguf_kv_f64(kiln_gguf_kv_find(g, "some.parameter.string"), 0, &value));
+    assert_true(value == 7);
+    kiln_gguf_destroy(g);
+}
+
 static void expect_unfit(kiln_status status, const kiln_error *error, const char *text) {
     assert_int_equal(status, KILN_ERROR_FORMAT);
     expect_text(error, "docker_dummy.gguf");
@@ -487,6 +524,7 @@ int main(void) {
         cmocka_unit_test(dims_are_outermost_first),
         cmocka_unit_test(duplicate_keys_of_real_files_count_once),
         cmocka_unit_test(scalars_convert_where_they_fit),
+        cmocka_unit_test(elements_are_numbers),
         cmocka_unit_test(scalars_that_do_not_fit_are_refused),
         cmocka_unit_test(limits_of_conversions),
         cmocka_unit_test(arrays_and_strings_read),

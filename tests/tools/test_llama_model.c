@@ -4,6 +4,7 @@
 #include "gguf_help.h"
 #include "tools/llm/llama.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,12 +52,18 @@ static void test_model_rejects(void **state) {
 
 /* ---- changed files ---------------------------------------------------------------------------------- */
 
+enum { ZERO = -1 }; /* a `number` of 0 that is written */
+
 /* One change to a good file. */
 typedef struct change {
     const char *base;
-    const char *key; /* left out, unless `text` or `number` gives it another value */
+    const char *key; /* left out, unless one of the next gives it another value */
     const char *text;
     int64_t number;
+    double real;  /* as f32 */
+    int yes;      /* a bool: 1 false, 2 true */
+    int32_t list; /* i32 for each of so many layers: `number`, in the last one `other` */
+    int32_t other;
     const char *tensor; /* left out, or with `rename` under another name, or with `type` of that type */
     const char *rename;
     const char *type;
@@ -98,6 +105,86 @@ static const change changes[] = {
      .says = "'blk.0.attn_q.weight'"},
     {DENSE, .key = "llama.expert_count", .number = 4, .status = KILN_ERROR_LIMIT,
      .says = "llama.expert_used_count is 0 or missing"},
+    {DENSE, .key = "general.type", .text = "adapter", .status = KILN_ERROR_UNSUPPORTED,
+     .says = "general.type is 'adapter'; only a whole 'model' can be run"},
+    {DENSE, .key = "general.type", .text = "model", .status = KILN_OK},
+    {DENSE, .key = "llama.attention.layer_norm_rms_epsilon", .status = KILN_ERROR_FORMAT,
+     .says = "the key llama.attention.layer_norm_rms_epsilon is missing"},
+    {DENSE, .key = "llama.rope.scaling.factor", .number = ZERO, .status = KILN_OK},
+    {DENSE, .key = "llama.rope.scale_linear", .real = 4, .status = KILN_OK},
+    {DENSE, .key = "llama.rope.scale_linear", .real = -4, .status = KILN_ERROR_LIMIT,
+     .says = "llama.rope.scale_linear is -4; expected 0 (none) or 1e-06 to 1e+06"},
+    {DENSE, .key = "llama.rope.scaling.factor", .real = -1, .status = KILN_ERROR_LIMIT,
+     .says = "llama.rope.scaling.factor is -1"},
+    {DENSE, .key = "llama.rope.scaling.attn_factor", .number = ZERO, .status = KILN_ERROR_LIMIT,
+     .says = "llama.rope.scaling.attn_factor is 0; expected 1e-06 to 1e+06"},
+    {DENSE, .key = "llama.rope.scaling.attn_factor", .text = "two", .status = KILN_ERROR_FORMAT,
+     .says = "llama.rope.scaling.attn_factor"},
+    {DENSE, .key = "llama.rope.scaling.attn_factor", .real = 2, .status = KILN_OK},
+    {DENSE, .key = "llama.rope.scaling.type", .text = "longrope", .status = KILN_ERROR_UNSUPPORTED,
+     .says = "'longrope'"},
+    {DENSE, .key = "llama.attention.head_count_kv", .number = 4, .list = 5, .other = 4, .status = KILN_OK},
+    {DENSE, .key = "llama.attention.head_count_kv", .number = 4, .list = 5, .other = 2,
+     .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.attention.head_count_kv is 2 in layer 4 and 4 in layer 0"},
+    {DENSE, .key = "llama.attention.head_count_kv", .number = 4, .list = 4, .other = 4,
+     .status = KILN_ERROR_FORMAT,
+     .says = "llama.attention.head_count_kv has 4 values; expected one, or one for each of the 5 layers"},
+    {DENSE, .key = "llama.feed_forward_length", .number = 172, .list = 5, .other = 172, .status = KILN_OK},
+    {DENSE, .key = "llama.feed_forward_length", .number = 172, .list = 5, .other = 86,
+     .status = KILN_ERROR_UNSUPPORTED, .says = "llama.feed_forward_length is 86 in layer 4"},
+    {DENSE, .key = "llama.attention.head_count", .number = ZERO, .list = 5, .other = 0,
+     .status = KILN_ERROR_LIMIT, .says = "llama.attention.head_count is 0; expected 1 to"},
+    {DENSE, .key = "llama.block_count", .number = 5, .list = 5, .other = 5, .status = KILN_ERROR_FORMAT,
+     .says = "llama.block_count"},
+    {DENSE, .key = "llama.attention.causal", .yes = 2, .status = KILN_OK},
+    {DENSE, .key = "llama.attention.causal", .yes = 1, .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.attention.causal is false, which would change what the model computes in a way that Kiln "
+             "does not have; expected 1"},
+    {DENSE, .key = "llama.use_parallel_residual", .yes = 1, .status = KILN_OK},
+    {DENSE, .key = "llama.use_parallel_residual", .yes = 2, .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.use_parallel_residual is true"},
+    {DENSE, .key = "llama.logit_scale", .real = 1, .status = KILN_OK},
+    {DENSE, .key = "llama.logit_scale", .real = 0.5, .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.logit_scale is 0.5, which would change what the model computes in a way that Kiln does "
+             "not have; expected 0 or 1"},
+    {DENSE, .key = "llama.attention.clamp_kqv", .real = 8, .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.attention.clamp_kqv is 8"},
+    {DENSE, .key = "llama.final_logit_softcapping", .real = 30, .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.final_logit_softcapping is 30"},
+    {DENSE, .key = "llama.logit_scale", .text = "one", .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.logit_scale is \"one\""},
+    {DENSE, .key = "llama.tensor_data_layout", .text = "Meta AI original pth", .status = KILN_OK},
+    {DENSE, .key = "llama.tensor_data_layout", .text = "reference", .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.tensor_data_layout is \"reference\""},
+    {DENSE, .key = "llama.hidden_activation", .text = "gelu", .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.hidden_activation is \"gelu\""},
+    {DENSE, .key = "llama.rope.freq_base_swa", .real = 10000, .status = KILN_OK},
+    {DENSE, .key = "llama.rope.freq_base_swa", .real = 500000, .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.rope.freq_base_swa is 500000"},
+    {DENSE, .key = "llama.attention.key_length_swa", .number = 8, .status = KILN_OK},
+    {DENSE, .key = "llama.attention.key_length_swa", .number = 16, .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.attention.key_length_swa is 16, which would change what the model computes in a way that "
+             "Kiln does not have; expected 8"},
+    {DENSE, .key = "llama.swiglu_clamp_exp", .number = ZERO, .list = 5, .other = 0, .status = KILN_OK},
+    {DENSE, .key = "llama.swiglu_clamp_exp", .number = ZERO, .list = 5, .other = 7,
+     .status = KILN_ERROR_UNSUPPORTED, .says = "llama.swiglu_clamp_exp is [0, 0, 0, 0, … of 5]"},
+    {DENSE, .key = "llama.ssm.state_size", .number = 16, .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.ssm.state_size is 16"},
+    {DENSE, .key = "llama.attention.indexer.top_k", .number = 64, .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.attention.indexer.top_k is 64"},
+    {DENSE, .key = "llama.rope.scaling.original_context_length", .number = 128, .status = KILN_OK},
+    {DENSE, .key = "llama.pooling_type", .number = 1, .status = KILN_OK},
+    {MOE, .key = "llama.expert_weights_norm", .yes = 2, .status = KILN_OK},
+    {MOE, .key = "llama.expert_weights_norm", .yes = 1, .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.expert_weights_norm is false"},
+    {MOE, .key = "llama.expert_gating_func", .number = 1, .status = KILN_OK},
+    {MOE, .key = "llama.expert_gating_func", .number = 2, .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.expert_gating_func is 2"},
+    {MOE, .key = "llama.expert_shared_count", .number = 1, .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.expert_shared_count is 1"},
+    {MOE, .key = "llama.leading_dense_block_count", .number = 1, .status = KILN_ERROR_UNSUPPORTED,
+     .says = "llama.leading_dense_block_count is 1"},
     {DENSE, .tensor = "blk.3.attn_q.weight", .status = KILN_ERROR_FORMAT,
      .says = "tensor 'blk.3.attn_q.weight' is missing"},
     {DENSE, .tensor = "output_norm.weight", .status = KILN_ERROR_FORMAT,
@@ -119,6 +206,15 @@ static const change changes[] = {
      .says = "'blk.0.ffn_up_exps.weight' is missing"},
 };
 
+static void add_list(kiln_gguf_writer *w, const change *c) {
+    int32_t values[16];
+    assert_in_range(c->list, 1, 16);
+    for (int32_t i = 0; i < c->list; i++)
+        values[i] = (int32_t)(c->number == ZERO ? 0 : c->number);
+    values[c->list - 1] = c->other;
+    kiln_gguf_writer_add_array(w, c->key, KILN_GGUF_I32, values, (size_t)c->list);
+}
+
 static void copy_keys(kiln_gguf_writer *w, const kiln_gguf *g, const change *c) {
     for (size_t i = 0; i < kiln_gguf_kv_count(g); i++) {
         const kiln_gguf_kv *kv = kiln_gguf_kv_at(g, i);
@@ -127,8 +223,14 @@ static void copy_keys(kiln_gguf_writer *w, const kiln_gguf *g, const change *c) 
     }
     if (c->key != NULL && c->text != NULL)
         kiln_gguf_writer_add_string(w, c->key, c->text);
+    else if (c->key != NULL && c->list != 0)
+        add_list(w, c);
+    else if (c->key != NULL && c->yes != 0)
+        kiln_gguf_writer_add_bool(w, c->key, c->yes == 2);
+    else if (c->key != NULL && c->real != 0)
+        kiln_gguf_writer_add_f32(w, c->key, (float)c->real);
     else if (c->key != NULL && c->number != 0)
-        kiln_gguf_writer_add_u32(w, c->key, (uint32_t)c->number);
+        kiln_gguf_writer_add_u32(w, c->key, c->number == ZERO ? 0 : (uint32_t)c->number);
 }
 
 static void copy_tensors(kiln_gguf_writer *w, const kiln_gguf *g, const change *c) {
@@ -185,6 +287,83 @@ static void test_changes(void **state) {
     (void)state;
     for (size_t i = 0; i < COUNT(changes); i++)
         check_change(&changes[i]);
+}
+
+/* A model with one more tensor, and what opening it says: an error, or a notice, or nothing. */
+static void check_extra(const char *base, const char *name, const char *error_says, const char *notice) {
+    char path[TESTDATA_PATH_SIZE];
+    static const float ones[64] = {1, 1, 1, 1};
+    kiln_error error = {KILN_OK, ""};
+    kiln_gguf *whole = open_good(need(base, path), KILN_GGUF_MMAP);
+    kiln_gguf_writer *w;
+    void *bytes;
+    size_t size;
+    must(kiln_gguf_writer_create((kiln_allocator){0}, &w, &error), &error);
+    copy_keys(w, whole, &(change){0});
+    copy_tensors(w, whole, &(change){0});
+    kiln_gguf_writer_add_tensor(w, name, kiln_gguf_tensor_type_of(KILN_F32), 1, (int64_t[]){4}, ones);
+    kiln_gguf *g = written(w, &bytes, &size);
+    kiln_llama_model *m;
+    kiln_status status = kiln_llama_open(g, NULL, &m, &error);
+    if (status != (error_says ? KILN_ERROR_UNSUPPORTED : KILN_OK))
+        fail_msg("%s: %s (%s)", name, kiln_status_name(status), error.text);
+    if (error_says != NULL) {
+        expect_text(&error, name);
+        expect_text(&error, error_says);
+    } else {
+        assert_string_equal(kiln_llama_notice(m, 0), notice);
+        assert_null(kiln_llama_notice(m, 1));
+    }
+    kiln_llama_destroy(m);
+    kiln_gguf_destroy(g);
+    free(bytes);
+    kiln_gguf_destroy(whole);
+}
+
+static void test_unused_tensors(void **state) {
+    (void)state;
+    check_extra(DENSE, "rope_freqs.weight", "(a factor for each frequency of the rope, as of Llama 3.1)",
+                NULL);
+    check_extra(DENSE, "blk.1.attn_q.scale", "(a scale of a weight, as of nvfp4)", NULL);
+    check_extra(DENSE, "blk.1.attn_q_norm.weight", "(a norm of queries)", NULL);
+    check_extra(DENSE, "blk.1.attn_sinks.weight", "(attention sinks)", NULL);
+    check_extra(MOE, "blk.1.ffn_up_shexp.weight", "(a shared expert)", NULL);
+    check_extra(DENSE, "what.is.this", "'what.is.this' is not one of a plain llama model", NULL);
+    check_extra(
+        DENSE, "blk.0.attn_rot_embd.weight", NULL,
+        "tensor 'blk.0.attn_rot_embd.weight' (the rope's frequencies, which keys give) has no effect");
+}
+
+/* Keys of the architecture that nothing knows are reported, each once; those of others are not looked at. */
+static void test_unknown_keys(void **state) {
+    (void)state;
+    char path[TESTDATA_PATH_SIZE];
+    kiln_error error = {KILN_OK, ""};
+    kiln_gguf *whole = open_good(need(DENSE, path), KILN_GGUF_MMAP);
+    kiln_gguf_writer *w;
+    kiln_llama_model *m;
+    void *bytes;
+    size_t size;
+    must(kiln_llama_open(whole, NULL, &m, &error), &error);
+    assert_null(kiln_llama_notice(m, 0));
+    kiln_llama_destroy(m);
+    must(kiln_gguf_writer_create((kiln_allocator){0}, &w, &error), &error);
+    copy_keys(w, whole, &(change){0});
+    copy_tensors(w, whole, &(change){0});
+    kiln_gguf_writer_add_f32(w, "llama.new_factor", 0.5f);
+    kiln_gguf_writer_add_string(w, "llama.note", "a \x01 b");
+    kiln_gguf_writer_add_u32(w, "granite.logit_scale", 4);
+    kiln_gguf_writer_add_u32(w, "llama4.logit_scale", 4);
+    kiln_gguf_writer_add_string(w, "general.author", "somebody");
+    kiln_gguf *g = written(w, &bytes, &size);
+    must(kiln_llama_open(g, NULL, &m, &error), &error);
+    assert_string_equal(kiln_llama_notice(m, 0), "llama.new_factor (0.5) is not known and has no effect");
+    assert_string_equal(kiln_llama_notice(m, 1), "llama.note (\"a \\x01 b\") is not known and has no effect");
+    assert_null(kiln_llama_notice(m, 2));
+    kiln_llama_destroy(m);
+    kiln_gguf_destroy(g);
+    free(bytes);
+    kiln_gguf_destroy(whole);
 }
 
 /* Files that are no models at all, and the examples of other projects, are refused in one sentence. */
@@ -299,6 +478,175 @@ static void test_forms(void **state) {
     check_form("stories260K/stories260K-moe8x-permuted-q8_0.gguf", apart);
     check_form("stories260K/stories260K-q4_0.gguf", untied);
     check_form(DENSE, biased);
+}
+
+/* The same bytes with dimensions of 1 outside: a file's shapes are four numbers. */
+static void with_ones(kiln_gguf_writer *w, const kiln_gguf_tensor *t) {
+    int64_t dims[KILN_GGUF_MAX_DIMS] = {1, 1, 1, 1};
+    int32_t more = KILN_GGUF_MAX_DIMS - t->ndim;
+    memcpy(dims + more, t->dims, (size_t)t->ndim * sizeof *dims);
+    kiln_gguf_writer_add_tensor(w, t->name, t->type, KILN_GGUF_MAX_DIMS, dims, t->data);
+}
+
+static void with_a_one(kiln_gguf_writer *w, const kiln_gguf_tensor *t) {
+    int64_t dims[KILN_GGUF_MAX_DIMS] = {1};
+    memcpy(dims + 1, t->dims, (size_t)t->ndim * sizeof *dims);
+    kiln_gguf_writer_add_tensor(w, t->name, t->type, t->ndim + 1, dims, t->data);
+}
+
+/* Biases of zero in the dense feed-forward blocks. */
+static void ffn_biased(kiln_gguf_writer *w, const kiln_gguf_tensor *t) {
+    static const float zeros[172];
+    char name[100];
+    kiln_gguf_writer_add_tensor(w, t->name, t->type, t->ndim, t->dims, t->data);
+    const char *suffix = strstr(t->name, ".weight");
+    if (strstr(t->name, ".ffn_") == NULL || strstr(t->name, "_norm") != NULL)
+        return;
+    snprintf(name, sizeof name, "%.*s.bias", (int)(suffix - t->name), t->name);
+    kiln_gguf_writer_add_tensor(w, name, kiln_gguf_tensor_type_of(KILN_F32), 1, t->dims, zeros);
+}
+
+/* The last norm with a shape that it cannot have. */
+static void check_norm_shape(const int64_t dims[2], const char *says) {
+    char path[TESTDATA_PATH_SIZE];
+    static const float values[128];
+    kiln_gguf *whole = open_good(need(DENSE, path), KILN_GGUF_MMAP);
+    kiln_gguf_writer *w;
+    kiln_error error;
+    void *bytes;
+    size_t size;
+    must(kiln_gguf_writer_create((kiln_allocator){0}, &w, &error), &error);
+    copy_keys(w, whole, &(change){0});
+    copy_tensors(w, whole, &(change){.tensor = "output_norm.weight"});
+    kiln_gguf_writer_add_tensor(w, "output_norm.weight", kiln_gguf_tensor_type_of(KILN_F32), 2, dims, values);
+    kiln_gguf *g = written(w, &bytes, &size);
+    kiln_llama_model *m;
+    assert_int_equal(kiln_llama_open(g, NULL, &m, &error), KILN_ERROR_SHAPE);
+    expect_text(&error, says);
+    kiln_gguf_destroy(g);
+    free(bytes);
+    kiln_gguf_destroy(whole);
+}
+
+static void test_ones(void **state) {
+    (void)state;
+    check_form(DENSE, with_ones);
+    check_form("stories260K/stories260K-q4_0.gguf", with_ones);
+    check_form(MOE, with_ones);
+    check_form(MOE, with_a_one);
+    check_form(DENSE, ffn_biased);
+    /* A one inside is another shape: 64 rows of one number are no vector, and neither are two rows. */
+    check_norm_shape((int64_t[]){64, 1},
+                     "'output_norm.weight' has shape [64, 1]; the hyperparameters say [64]");
+    check_norm_shape((int64_t[]){2, 64},
+                     "'output_norm.weight' has shape [2, 64]; the hyperparameters say [64]");
+}
+
+/* ---- factors that keys give ------------------------------------------------------------------------- */
+
+/* A model with a key more, or with some weights multiplied by a power of two. */
+typedef struct variant {
+    const char *key;
+    double value;
+    float factor; /* on the tensors whose names hold one of `weights`; 0: none */
+    const char *weights[2];
+    bool untied; /* the classifier is a copy of the embedding as it was */
+} variant;
+
+static void variant_logits(const char *base, const variant *v, float *out) {
+    char path[TESTDATA_PATH_SIZE];
+    kiln_gguf *whole = open_good(need(base, path), KILN_GGUF_MMAP);
+    kiln_gguf_writer *w;
+    kiln_error error;
+    void *bytes, **copies = calloc(kiln_gguf_tensor_count(whole), sizeof *copies);
+    size_t size;
+    assert_non_null(copies);
+    must(kiln_gguf_writer_create((kiln_allocator){0}, &w, &error), &error);
+    copy_keys(w, whole, &(change){.key = v->key, .real = v->value});
+    for (size_t i = 0; i < kiln_gguf_tensor_count(whole); i++) {
+        const kiln_gguf_tensor *t = kiln_gguf_tensor_at(whole, i);
+        bool hit = v->factor != 0 && (strstr(t->name, v->weights[0]) != NULL ||
+                                      (v->weights[1] != NULL && strstr(t->name, v->weights[1]) != NULL));
+        float *data = copies[i] = malloc((size_t)t->bytes);
+        assert_non_null(data);
+        memcpy(data, t->data, (size_t)t->bytes);
+        for (size_t k = 0; hit && k < (size_t)t->bytes / sizeof *data; k++)
+            data[k] *= v->factor;
+        kiln_gguf_writer_add_tensor(w, t->name, t->type, t->ndim, t->dims, data);
+        if (v->untied && strcmp(t->name, "token_embd.weight") == 0)
+            kiln_gguf_writer_add_tensor(w, "output.weight", t->type, t->ndim, t->dims, t->data);
+    }
+    kiln_gguf *g = written(w, &bytes, &size);
+    logits_of(g, out);
+    kiln_gguf_destroy(g);
+    free(bytes);
+    for (size_t i = 0; i < kiln_gguf_tensor_count(whole); i++)
+        free(copies[i]);
+    free(copies);
+    kiln_gguf_destroy(whole);
+}
+
+/* Every factor that a key gives is one on some weights, or another key's: by powers of two to the bit,
+ * otherwise within rounding. */
+static void test_factors(void **state) {
+    (void)state;
+    static const struct {
+        const char *base;
+        variant key, same;
+        double within; /* of a logit's size; 0: to the bit */
+    } cases[] = {
+        {DENSE,
+         {.key = "llama.rope.scale_linear", .value = 4},
+         {.key = "llama.rope.scaling.factor", .value = 4},
+         0},
+        {DENSE,
+         {.key = "llama.rope.scaling.attn_factor", .value = 2},
+         {.factor = 4, .weights = {"attn_q."}},
+         1e-5},
+        {DENSE,
+         {.key = "llama.rope.scaling.attn_factor", .value = 0.5},
+         {.factor = 0.25f, .weights = {"attn_k."}},
+         1e-5},
+        {DENSE,
+         {.key = "llama.attention.scale", .value = 0.70710678118654752},
+         {.factor = 2, .weights = {"attn_q."}},
+         1e-5},
+        {DENSE, {.key = "llama.attention.scale", .value = 0.35355339059327376}, {.key = NULL}, 1e-5},
+        {DENSE,
+         {.key = "llama.residual_scale", .value = 0.5},
+         {.factor = 0.5f, .weights = {"attn_output.", "ffn_down."}},
+         0},
+        {DENSE,
+         {.key = "llama.embedding_scale", .value = 2},
+         {.factor = 2, .weights = {"token_embd."}, .untied = true},
+         0},
+        {MOE,
+         {.key = "llama.expert_weights_scale", .value = 2},
+         {.factor = 2, .weights = {"ffn_down_exps."}},
+         0},
+    };
+    float *plain = malloc(TOKENS * VOCAB * sizeof *plain), *a = malloc(TOKENS * VOCAB * sizeof *a);
+    float *b = malloc(TOKENS * VOCAB * sizeof *b);
+    assert_true(plain != NULL && a != NULL && b != NULL);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        variant_logits(cases[i].base, &(variant){0}, plain);
+        variant_logits(cases[i].base, &cases[i].key, a);
+        variant_logits(cases[i].base, &cases[i].same, b);
+        double most = 0, moved = 0;
+        for (size_t k = 0; k < TOKENS * VOCAB; k++) {
+            most = fmax(most, fabs((double)a[k] - (double)b[k]));
+            moved = fmax(moved, fabs((double)a[k] - (double)plain[k]));
+        }
+        if (most > cases[i].within * 20) /* logits are up to about 20 */
+            fail_msg("%s: logits differ by %g from those of the same factor on weights", cases[i].key.key,
+                     most);
+        bool neutral = cases[i].same.key == NULL && cases[i].same.factor == 0;
+        if (neutral ? moved > 1e-3 : moved < 1e-2)
+            fail_msg("%s: logits moved by %g", cases[i].key.key, moved);
+    }
+    free(plain);
+    free(a);
+    free(b);
 }
 
 /* Experts of two types in one layer cannot be one op. */
@@ -420,9 +768,11 @@ static void test_every_allocation(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_model_rejects), cmocka_unit_test(test_changes),
-        cmocka_unit_test(test_other_files),   cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_mixed_experts), cmocka_unit_test(test_every_allocation),
+        cmocka_unit_test(test_model_rejects),  cmocka_unit_test(test_changes),
+        cmocka_unit_test(test_other_files),    cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_mixed_experts),  cmocka_unit_test(test_every_allocation),
+        cmocka_unit_test(test_unused_tensors), cmocka_unit_test(test_unknown_keys),
+        cmocka_unit_test(test_ones),           cmocka_unit_test(test_factors),
         cmocka_unit_test(test_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

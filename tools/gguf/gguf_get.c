@@ -305,6 +305,16 @@ kiln_status kiln_gguf_get_array_bool(const kiln_gguf *gguf, const char *key, boo
     return get_elements(gguf, key, &want_bool, out, count, error);
 }
 
+bool kiln_gguf_kv_f64(const kiln_gguf_kv *kv, int64_t index, double *out) {
+    if (kv == NULL || out == NULL || index < 0 || index >= kv->count)
+        return false;
+    number n = load_element(kv, index);
+    if (n.kind == NUMBER_NONE)
+        return false;
+    *out = n.kind == NUMBER_FLOAT ? n.real : n.negative ? -(double)n.magnitude : (double)n.magnitude;
+    return true;
+}
+
 kiln_status kiln_gguf__optional_int(const gguf_keys *keys, const gguf_label *label, const char *key,
                                     int64_t low, int64_t high, int64_t *out, kiln_error *error) {
     const kiln_gguf_kv *kv = kiln_gguf__keys_find(keys, key);

@@ -26,8 +26,8 @@
  *   has no bytes. Its first stored dimension is a multiple of the type's block size. The product of the
  *   dimensions that are not 0, in elements and in bytes, fits 63 bits.
  * - Tensors may stand in the file in any order and with gaps, but no two may share a byte, and each starts at
- *   a multiple of general.alignment (a power of two from 1 to 16 MiB; 32 when absent). Where that is less than
- *   an element needs, the place of each tensor in the file decides: numbers lie at multiples of their size,
+ *   a multiple of general.alignment (a power of two from 1 to 16 MiB; 32 when absent). Where that is less
+ *   than an element needs, the place of each tensor in the file decides: numbers lie at multiples of their size,
  *   blocks that hold an f16 at even bytes.
  * - The data section ends with the last tensor's bytes: a file that is shorter was truncated and is refused.
  *   The padding after the last tensor, or after the header of a file without tensors, may be missing (some
@@ -263,6 +263,11 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_gguf_get_array_f64(const kiln_gguf *gg
 KILN_API KILN_MUST_CHECK kiln_status kiln_gguf_get_array_bool(const kiln_gguf *gguf, const char *key,
                                                               bool *out, int64_t count, kiln_error *error);
 
+/* Element `index` (0 for a scalar) of a value as a number, integers beyond 2^53 rounded; a bool is 0 or 1.
+ * False for strings, for an index outside 0..count-1, and for NULL. `*out` is written on success only. Any
+ * thread. */
+KILN_API bool kiln_gguf_kv_f64(const kiln_gguf_kv *kv, int64_t index, double *out);
+
 /* Walks the strings of an array, or the one string of a scalar. Caller memory, nothing to free. */
 typedef struct kiln_gguf_strings {
     const unsigned char *next; /* internal */
@@ -333,12 +338,13 @@ KILN_API kiln_status kiln_gguf_writer_add_strings(kiln_gguf_writer *writer, cons
 /* An entry of an opened file, copied as it is. */
 KILN_API kiln_status kiln_gguf_writer_add_kv(kiln_gguf_writer *writer, const kiln_gguf_kv *kv);
 
-/* Adds a tensor. `name` is at most 63 bytes long: ggml refuses a file with a longer one. `type` is a row of the type table (kiln_gguf_tensor_type_of, or a tensor's own); `dims` are
- * outermost first; name and dims are copied. `data` holds as many bytes as type and dims ask for, is not
- * copied and must stay as it is until written; it may be NULL only when that is 0. Errors: ARGUMENT (a NULL
- * argument, a name the reader would refuse, a type that is not from the table); SHAPE (a negative dimension,
- * ndim outside 0..4, an innermost dimension that is no multiple of the block); OVERFLOW; LIMIT (the name is
- * too long); MEMORY. */
+/* Adds a tensor. `name` is at most 63 bytes long: ggml refuses a file with a longer one. `type` is a row
+ * of the type table (kiln_gguf_tensor_type_of, or a tensor's own); `dims` are outermost first; name and
+ * dims are copied. `data` holds as many bytes as type and dims ask for, is not copied and must stay as it
+ * is until written; it may be NULL only when that is 0. Errors: ARGUMENT (a NULL argument, a name the
+ * reader would refuse, a type that is not from the table); SHAPE (a negative dimension, ndim outside 0..4,
+ * an innermost dimension that is no multiple of the block); OVERFLOW; LIMIT (the name is too long);
+ * MEMORY. */
 KILN_API kiln_status kiln_gguf_writer_add_tensor(kiln_gguf_writer *writer, const char *name,
                                                  const kiln_gguf_tensor_type *type, int32_t ndim,
                                                  const int64_t *dims, const void *data);

@@ -150,8 +150,10 @@ static int dump_model(const options *o, const char *path) {
     }
     kiln_llama_options build = {.max_tokens = o->chunk, .max_logits = 1, .context = o->context};
     kiln_status status = kiln_llama_open(gguf, NULL, &model, &error);
-    if (status == KILN_OK)
+    if (status == KILN_OK) {
+        model_notices(model, path);
         status = kiln_graph_create(NULL, &graph, &error);
+    }
     if (status == KILN_OK)
         status = kiln_llama_build(model, &build, graph, &error);
     if (status == KILN_OK)

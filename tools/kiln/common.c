@@ -379,6 +379,12 @@ const char *gguf_hint(const kiln_error *error) {
     }
 }
 
+void model_notices(const kiln_llama_model *model, const char *path) {
+    const char *notice;
+    for (size_t i = 0; (notice = kiln_llama_notice(model, i)) != NULL; i++)
+        print_line(stderr, "kiln: %s: %s", path, notice);
+}
+
 int model_open(model_file *m, const char *path) {
     kiln_error error;
     struct stat info; /* a pipe is left alone: opening says that it is none */
@@ -394,6 +400,7 @@ int model_open(model_file *m, const char *path) {
                     special ? "a model is read in place; write it to a file first" : gguf_hint(&error));
     if (kiln_llama_open(m->gguf, NULL, &m->llama, &error) != KILN_OK)
         return fail(&error, "'kiln dump FILE' shows what the file has");
+    model_notices(m->llama, path);
     return EXIT_OK;
 }
 

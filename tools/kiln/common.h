@@ -131,8 +131,11 @@ typedef struct model_file {
     kiln_gguf *gguf;
     kiln_llama_model *llama;
 } model_file;
-/* EXIT_OK, or EXIT_FAILED after having said why. */
+/* EXIT_OK, after the model's notices on stderr, or EXIT_FAILED after having said why. */
 int model_open(model_file *m, const char *path);
+
+/* What in the model's file has no effect, a line each on stderr. */
+void model_notices(const kiln_llama_model *model, const char *path);
 void model_close(model_file *m);
 
 /* What to try when a GGUF file could not be opened; may be NULL. */

@@ -34,7 +34,12 @@ typedef struct kiln_llama_params {
     int64_t rope_dims;      /* even, at most head_dim */
     int64_t window;         /* sliding attention window, 0 for none */
     float rope_theta;
-    float rope_scale; /* factor on positions: 1 / llama.rope.scaling.factor */
+    float rope_scale;       /* factor on positions: 1 / llama.rope.scaling.factor */
+    float rope_attn_factor; /* factor on the rope's cosines and sines; 1 for none */
+    float attn_scale;       /* factor on scores, rope_attn_factor² in it; 0: 1/√head_dim */
+    float embedding_scale;  /* factor on embeddings; 0 for none */
+    float residual_scale;   /* factor on what a block adds to the residual stream; 0 for none */
+    float expert_scale;     /* factor on experts' weights; 0 for none */
     float rms_eps;
     bool tied; /* the classifier is token_embd: there is no output.weight */
 } kiln_llama_params;
@@ -43,16 +48,25 @@ typedef struct kiln_llama_params {
 typedef struct kiln_llama_model kiln_llama_model;
 
 /* Reads and checks a model. Everything that is present is checked before anything is reported missing, so
- * that the message is about what is wrong. A tensor in the file that this builder does not know is refused
- * too: leaving it out would compute another function.
- * Errors: KILN_ERROR_UNSUPPORTED (another architecture; a rope scaling, tensor or tensor type Kiln has not),
- * KILN_ERROR_FORMAT (a key is missing or of another type, a tensor is missing), KILN_ERROR_LIMIT (a value out
- * of its range), KILN_ERROR_SHAPE (a tensor that does not fit), KILN_ERROR_MEMORY. */
+ * that the message is about what is wrong. What is left out of the computation must not change it:
+ *   keys     llama.* are read, or harmless, or refused where their value would change the model
+ *            (llama_keys.c); unknown ones are reported by kiln_llama_notice
+ *   tensors  one that this builder does not use is refused by name, unless it only repeats what keys say;
+ *            then it is reported
+ * A shape of the file is four numbers: [64] and [64, 1] (innermost first, as it stands there) are the same.
+ * Errors: KILN_ERROR_UNSUPPORTED (another architecture; a key's value, tensor or tensor type that Kiln cannot
+ * compute with), KILN_ERROR_FORMAT (a key is missing or of another type, two keys contradict each other, a
+ * tensor is missing), KILN_ERROR_LIMIT (a value out of its range), KILN_ERROR_SHAPE (a tensor that does not
+ * fit), KILN_ERROR_MEMORY. */
 KILN_MUST_CHECK kiln_status kiln_llama_open(const kiln_gguf *gguf, const kiln_allocator *allocator,
                                             kiln_llama_model **out, kiln_error *error);
 void kiln_llama_destroy(kiln_llama_model *model);
 
 const kiln_llama_params *kiln_llama_get_params(const kiln_llama_model *model);
+
+/* Notice `index` from 0 about something in the file that has no effect, each once: one line of text for
+ * people, the model's; NULL past the last. Any thread. */
+const char *kiln_llama_notice(const kiln_llama_model *model, size_t index);
 
 /* ---- the graph -------------------------------------------------------------------------------------- */
 
@@ -111,9 +125,9 @@ KILN_MUST_CHECK kiln_status kiln_llama_step(kiln_llama_decoder *decoder, const i
 KILN_MUST_CHECK kiln_status kiln_llama_eval(kiln_llama_decoder *decoder, const int32_t *tokens, int64_t n,
                                             int64_t position, const float **logits, kiln_error *error);
 
-/* Warms up as kiln_session_warm does, for runs of one token at position 0 with its logits; caches and results of before
- * stay. Before the first step: its tokens are whatever the input holds, at first token 0. Errors: those of
- * kiln_session_warm. */
+/* Warms up as kiln_session_warm does, for runs of one token at position 0 with its logits; caches and
+ * results of before stay. Before the first step: its tokens are whatever the input holds, at first token
+ * 0. Errors: those of kiln_session_warm. */
 KILN_MUST_CHECK kiln_status kiln_llama_decoder_warm(kiln_llama_decoder *decoder,
                                                     const kiln_warm_options *options,
                                                     kiln_warm_report *report, kiln_error *error);

@@ -17,15 +17,31 @@ typedef struct builder {
 
 static const kiln_tensor none = {0, 0};
 
-/* A tensor of the file, where it lies in its part. */
-static kiln_tensor weight(const builder *b, llama_tensor t) {
+/* A tensor of the file, where it lies in its part, with as many dimensions as the model gives it. */
+static kiln_tensor placed(const builder *b, llama_tensor t, int32_t ndim) {
     kiln_dim dims[KILN_GGUF_MAX_DIMS];
-    for (int32_t i = 0; i < t->ndim; i++)
-        dims[i] = kiln_n(t->dims[i]);
+    for (int32_t i = 0; i < ndim; i++)
+        dims[i] = kiln_n(llama_dim(t, ndim - 1 - i));
     kiln_tensor w =
-        kiln_tensor_at(b->graph, b->parts[t->part], t->part_offset, t->dtype, (uint32_t)t->ndim, dims, NULL);
+        kiln_tensor_at(b->graph, b->parts[t->part], t->part_offset, t->dtype, (uint32_t)ndim, dims, NULL);
     kiln_name(b->graph, w, "%s", t->name);
     return w;
+}
+
+/* A norm's weight or a bias. */
+static kiln_tensor vector(const builder *b, llama_tensor t) {
+    return placed(b, t, 1);
+}
+
+static kiln_tensor matrix(const builder *b, llama_tensor t) {
+    return placed(b, t, 2);
+}
+
+/* factor·x, or x where there is no factor. */
+static kiln_tensor scaled(const builder *b, kiln_tensor x, float factor) {
+    if (factor == 0.0f || factor == 1.0f)
+        return x;
+    return kiln_scale(b->graph, x, (kiln_scale_attrs){.scale = kiln_f32_const(factor)});
 }
 
 /* Gives a tensor of the present layer its name, blk.I.WHAT. */
@@ -34,13 +50,16 @@ static kiln_tensor named(const builder *b, kiln_tensor t, const char *what) {
     return t;
 }
 
-/* W·x (+ bias), as [n_tokens, heads, dim]. */
+/* W·x (+ bias). */
+static kiln_tensor linear(const builder *b, llama_tensor w, llama_tensor bias, kiln_tensor x) {
+    kiln_tensor y = kiln_matmul(b->graph, matrix(b, w), x);
+    return bias != NULL ? kiln_bias(b->graph, y, vector(b, bias)) : y;
+}
+
+/* The same, as [n_tokens, heads, dim]. */
 static kiln_tensor project(const builder *b, llama_tensor w, llama_tensor bias, kiln_tensor x, int64_t heads,
                            int64_t dim, const char *what) {
-    kiln_tensor y = kiln_matmul(b->graph, weight(b, w), x);
-    if (bias != NULL)
-        y = kiln_bias(b->graph, y, weight(b, bias));
-    named(b, y, what);
+    kiln_tensor y = named(b, linear(b, w, bias, x), what);
     return kiln_reshape(b->graph, y, KILN_SHAPE(kiln_sym(b->n_tokens), kiln_n(heads), kiln_n(dim)));
 }
 
@@ -69,7 +88,7 @@ static kiln_tensor cached(const builder *b, kiln_tensor rows, int64_t dim, const
 static kiln_tensor attention(const builder *b, const llama_layer *l, kiln_tensor x) {
     const kiln_llama_params *p = b->params;
     kiln_graph *g = b->graph;
-    kiln_tensor h = named(b, kiln_rms_norm(g, x, weight(b, l->attn_norm), p->rms_eps), "attn_norm");
+    kiln_tensor h = named(b, kiln_rms_norm(g, x, vector(b, l->attn_norm), p->rms_eps), "attn_norm");
     kiln_tensor q = project(b, l->q, l->q_bias, h, p->n_heads, p->head_dim, "q");
     kiln_tensor k = project(b, l->k, l->k_bias, h, p->n_kv_heads, p->head_dim, "k");
     kiln_tensor v = project(b, l->v, l->v_bias, h, p->n_kv_heads, p->value_dim, "v");
@@ -77,26 +96,26 @@ static kiln_tensor attention(const builder *b, const llama_layer *l, kiln_tensor
     k = named(b, rope(b, k), "k_rope");
     kiln_tensor keys = cached(b, k, p->head_dim, "cache_k");
     kiln_tensor values = cached(b, v, p->value_dim, "cache_v");
-    kiln_attention_attrs attrs = {.causal = 1, .window = p->window, .q_position = kiln_i64_of(b->position)};
+    kiln_attention_attrs attrs = {
+        .scale = p->attn_scale, .causal = 1, .window = p->window, .q_position = kiln_i64_of(b->position)};
     kiln_tensor a = kiln_attention(g, kiln_transpose(g, q, 0, 1), keys, values, none, attrs);
     named(b, a, "attn");
     a = kiln_reshape(g, a, KILN_SHAPE(kiln_sym(b->n_tokens), kiln_n(p->n_heads * p->value_dim)));
-    a = kiln_matmul(g, weight(b, l->o), a);
-    return named(b, l->o_bias ? kiln_bias(g, a, weight(b, l->o_bias)) : a, "attn_out");
+    return named(b, linear(b, l->o, l->o_bias, a), "attn_out");
 }
 
 static kiln_tensor dense_ffn(const builder *b, const llama_layer *l, kiln_tensor h) {
-    kiln_tensor gate = named(b, kiln_matmul(b->graph, weight(b, l->gate), h), "gate");
-    kiln_tensor up = named(b, kiln_matmul(b->graph, weight(b, l->up), h), "up");
+    kiln_tensor gate = named(b, linear(b, l->gate, l->gate_bias, h), "gate");
+    kiln_tensor up = named(b, linear(b, l->up, l->up_bias, h), "up");
     kiln_tensor act = named(b, kiln_swiglu(b->graph, gate, up, KILN_ACT_SILU), "act");
-    return kiln_matmul(b->graph, weight(b, l->down), act);
+    return linear(b, l->down, l->down_bias, act);
 }
 
 static kiln_tensor by_expert(const builder *b, const llama_experts *w, kiln_tensor x, kiln_tensor ids) {
     if (w->all != NULL)
-        return kiln_matmul_id(b->graph, weight(b, w->all), x, ids);
+        return kiln_matmul_id(b->graph, placed(b, w->all, 3), x, ids);
     for (int64_t e = 0; e < b->params->n_experts; e++)
-        b->each[e] = weight(b, w->each[e]);
+        b->each[e] = matrix(b, w->each[e]);
     return kiln_matmul_id_split(b->graph, b->each, (uint32_t)b->params->n_experts, x, ids);
 }
 
@@ -105,21 +124,22 @@ static kiln_tensor expert_ffn(const builder *b, const llama_layer *l, kiln_tenso
     kiln_graph *g = b->graph;
     kiln_gather_topk_attrs attrs = {
         .k = b->params->n_experts_used, .no_normalise = 1, .softmax = KILN_TOPK_SOFTMAX_CHOSEN};
-    kiln_tensor router = named(b, kiln_matmul(g, weight(b, l->router), h), "router");
+    kiln_tensor router = named(b, kiln_matmul(g, matrix(b, l->router), h), "router");
     kiln_tensor weights, ids = named(b, kiln_gather_topk(g, router, none, none, attrs, &weights), "route");
     kiln_tensor gate = named(b, by_expert(b, &l->gate_exps, h, ids), "gate");
     kiln_tensor up = named(b, by_expert(b, &l->up_exps, h, ids), "up");
     kiln_tensor act = named(b, kiln_swiglu(g, gate, up, KILN_ACT_SILU), "act");
     kiln_tensor down = named(b, by_expert(b, &l->down_exps, act, ids), "down");
-    return kiln_weighted_sum(g, down, weights);
+    return kiln_weighted_sum(g, down, scaled(b, weights, b->params->expert_scale));
 }
 
 static kiln_tensor layer(const builder *b, const llama_layer *l, kiln_tensor x) {
     kiln_graph *g = b->graph;
-    x = named(b, kiln_add(g, x, attention(b, l, x)), "mid");
-    kiln_tensor h = named(b, kiln_rms_norm(g, x, weight(b, l->ffn_norm), b->params->rms_eps), "ffn_norm");
+    float factor = b->params->residual_scale;
+    x = named(b, kiln_add(g, x, scaled(b, attention(b, l, x), factor)), "mid");
+    kiln_tensor h = named(b, kiln_rms_norm(g, x, vector(b, l->ffn_norm), b->params->rms_eps), "ffn_norm");
     kiln_tensor f = b->params->n_experts > 0 ? expert_ffn(b, l, h) : dense_ffn(b, l, h);
-    return named(b, kiln_add(g, x, named(b, f, "ffn")), "out");
+    return named(b, kiln_add(g, x, scaled(b, named(b, f, "ffn"), factor)), "out");
 }
 
 /* Defaults, and bounds: rows are counted in 32 bits by the inputs, and positions by the file's own limit. */
@@ -166,17 +186,17 @@ static void build(builder *b) {
     kiln_tensor tokens = kiln_input(g, "tokens", KILN_I32, KILN_SHAPE(kiln_sym(b->n_tokens)));
     kiln_tensor rows = kiln_input(g, "rows", KILN_I32, KILN_SHAPE(kiln_sym(b->n_logits)));
     add_parts(b);
-    kiln_tensor table = weight(b, m->embedding);
-    kiln_tensor x = kiln_get_rows(g, table, tokens);
+    kiln_tensor table = matrix(b, m->embedding);
+    kiln_tensor x = scaled(b, kiln_get_rows(g, table, tokens), p->embedding_scale);
     kiln_name(g, x, "embedding");
     for (b->layer = 0; b->layer < p->n_layers; b->layer++)
         x = layer(b, &m->layers[b->layer], x);
     /* Only the rows asked for meet the classifier, which is often the largest matrix. */
     x = kiln_get_rows(g, x, rows);
     kiln_name(g, x, "last");
-    x = kiln_rms_norm(g, x, weight(b, m->output_norm), p->rms_eps);
+    x = kiln_rms_norm(g, x, vector(b, m->output_norm), p->rms_eps);
     kiln_name(g, x, "norm");
-    kiln_output(g, kiln_matmul(g, p->tied ? table : weight(b, m->output), x), "logits");
+    kiln_output(g, kiln_matmul(g, p->tied ? table : matrix(b, m->output), x), "logits");
 }
 
 kiln_status kiln_llama_build(const kiln_llama_model *model, const kiln_llama_options *options,

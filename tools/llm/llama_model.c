@@ -1,16 +1,20 @@
 /* The tensors of a llama model: found by name, and checked against the hyperparameters. */
 #include "llama_internal.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* While the tensors are looked up: how many of the file's were used, to notice those that are not. */
+/* While the tensors are looked up: those of the file that are used, to notice the others. */
 typedef struct finder {
     kiln_llama_model *model;
     kiln_error *error;
     kiln_status status; /* the first failure; later calls do nothing */
-    size_t found;
+    struct {
+        llama_tensor *items;
+        size_t count, capacity;
+    } used;
 } finder;
 
 static void shape_text(char *buffer, size_t size, int32_t ndim, const int64_t *dims) {
@@ -22,17 +26,17 @@ static void shape_text(char *buffer, size_t size, int32_t ndim, const int64_t *d
 }
 
 /* Norm weights and biases are vectors of floats; matrices may be quantised. */
-static kiln_status check_type(const finder *f, llama_tensor t) {
+static kiln_status check_type(const finder *f, llama_tensor t, bool vector) {
     const kiln_dtype_info *info = kiln_dtype_get(t->dtype);
     if (info == NULL)
         return kiln_error_set(f->error, KILN_ERROR_UNSUPPORTED,
                               "%s: tensor '%s' has type %s, which Kiln can show but not compute with; "
                               "use the model in another quantisation, such as q4_K or q8_0",
                               f->model->path, t->name, t->type->name);
-    if (info->kind != KILN_KIND_FLOAT && (info->kind != KILN_KIND_BLOCK || t->ndim == 1))
+    if (info->kind != KILN_KIND_FLOAT && (info->kind != KILN_KIND_BLOCK || vector))
         return kiln_error_set(f->error, KILN_ERROR_UNSUPPORTED, "%s: tensor '%s' has type %s; expected %s",
                               f->model->path, t->name, t->type->name,
-                              t->ndim == 1 ? "floats" : "floats or quantised blocks");
+                              vector ? "floats" : "floats or quantised blocks");
     return KILN_OK;
 }
 
@@ -49,9 +53,9 @@ static llama_tensor find(finder *f, bool optional, const char *name, int32_t ndi
             f->model->path, name, f->model->params.n_experts > 0 ? "expert-routed llama" : "llama");
         return NULL;
     }
-    bool same = t->ndim == ndim;
-    for (int32_t i = 0; same && i < ndim; i++)
-        same = t->dims[i] == dims[i];
+    bool same = true;
+    for (int32_t i = 0; i < KILN_GGUF_MAX_DIMS; i++)
+        same = same && llama_dim(t, i) == (i < ndim ? dims[ndim - 1 - i] : 1);
     if (!same) {
         char want[96], got[96];
         shape_text(want, sizeof want, ndim, dims);
@@ -62,9 +66,12 @@ static llama_tensor find(finder *f, bool optional, const char *name, int32_t ndi
                            f->model->path, name, got, want);
         return NULL;
     }
-    f->status = check_type(f, t);
-    f->found++;
-    return f->status == KILN_OK ? t : NULL;
+    f->status = check_type(f, t, ndim == 1);
+    if (!KILN_GROW(&f->model->allocator, f->used, f->used.count + 1))
+        f->status = kiln_error_set(f->error, KILN_ERROR_MEMORY, "%s: out of memory", f->model->path);
+    if (f->status != KILN_OK)
+        return NULL;
+    return f->used.items[f->used.count++] = t;
 }
 
 /* blk.LAYER.WHAT, of n rows of k (k 0: a vector of n). */
@@ -128,6 +135,9 @@ static void layer_tensors(finder *f, int64_t i) {
         l->gate = of_layer(f, false, i, "ffn_gate.weight", p->n_ff, p->n_embd);
         l->up = of_layer(f, false, i, "ffn_up.weight", p->n_ff, p->n_embd);
         l->down = of_layer(f, false, i, "ffn_down.weight", p->n_embd, p->n_ff);
+        l->gate_bias = of_layer(f, true, i, "ffn_gate.bias", p->n_ff, 0);
+        l->up_bias = of_layer(f, true, i, "ffn_up.bias", p->n_ff, 0);
+        l->down_bias = of_layer(f, true, i, "ffn_down.bias", p->n_embd, 0);
         return;
     }
     l->router = of_layer(f, false, i, "ffn_gate_inp.weight", p->n_experts, p->n_embd);
@@ -144,8 +154,8 @@ static void find_outer(finder *f) {
     kiln_llama_model *m = f->model;
     kiln_llama_params *p = &m->params;
     llama_tensor table = kiln_gguf_tensor_find(m->gguf, "token_embd.weight");
-    if (p->n_vocab == 0 && table != NULL && table->ndim == 2)
-        p->n_vocab = table->dims[0];
+    if (p->n_vocab == 0 && table != NULL)
+        p->n_vocab = llama_dim(table, 1);
     if (p->n_vocab > INT32_MAX) {
         f->status = kiln_error_set(f->error, KILN_ERROR_LIMIT, "%s: a vocabulary of %lld tokens; at most %d",
                                    m->path, (long long)p->n_vocab, INT32_MAX);
@@ -166,9 +176,58 @@ static void find_expert_width(finder *f) {
     if (p->n_experts == 0)
         p->n_expert_ff = 0;
     else if (p->n_expert_ff == 0)
-        p->n_expert_ff = all != NULL && all->ndim == 3 && all->dims[1] > 0         ? all->dims[1]
-                         : first != NULL && first->ndim == 2 && first->dims[0] > 0 ? first->dims[0]
-                                                                                   : p->n_ff;
+        p->n_expert_ff = all != NULL && llama_dim(all, 1) > 0       ? llama_dim(all, 1)
+                         : first != NULL && llama_dim(first, 1) > 0 ? llama_dim(first, 1)
+                                                                    : p->n_ff;
+}
+
+/* What tensors that are not used hold, by the end of their names. Those that only repeat what keys say
+ * have no effect. */
+static const struct {
+    const char *ending, *what;
+    bool harmless;
+} unused[] = {
+    {"attn_rot_embd.weight", "the rope's frequencies, which keys give", true},
+    {"rope_freqs.weight", "a factor for each frequency of the rope, as of Llama 3.1", false},
+    {"rope_factors_long.weight", "a factor for each frequency of the rope (longrope)", false},
+    {"rope_factors_short.weight", "a factor for each frequency of the rope (longrope)", false},
+    {"attn_qkv.weight", "queries, keys and values in one matrix", false},
+    {"attn_qkv.bias", "queries, keys and values in one bias", false},
+    {"attn_q_norm.weight", "a norm of queries", false},
+    {"attn_k_norm.weight", "a norm of keys", false},
+    {"attn_sinks.weight", "attention sinks", false},
+    {"_norm.weight", "a norm that a llama model does not have", false},
+    {"_norm.bias", "the bias of a norm", false},
+    {"gate_up_exps.weight", "gate and up projections in one tensor", false},
+    {"exps.bias", "biases of experts", false},
+    {"exp_probs_b.bias", "a bias for choosing experts", false},
+    {"ffn_gate_inp.bias", "a bias of the router", false},
+    {"shexp.weight", "a shared expert", false},
+    {".input_scale", "a scale of activations, as of nvfp4", false},
+    {".scale", "a scale of a weight, as of nvfp4", false},
+    {"output.bias", "a bias of the classifier", false},
+    {"lora_a", "a LoRA adapter", false},
+    {"lora_b", "a LoRA adapter", false},
+};
+
+static kiln_status note_unused(finder *f, llama_tensor t) {
+    kiln_llama_model *m = f->model;
+    size_t size = strlen(t->name), i = 0;
+    for (; i < sizeof unused / sizeof unused[0]; i++) {
+        size_t end = strlen(unused[i].ending);
+        if (size >= end && strcmp(t->name + size - end, unused[i].ending) == 0)
+            break;
+    }
+    bool known = i < sizeof unused / sizeof unused[0];
+    if (!known || !unused[i].harmless)
+        return kiln_error_set(f->error, KILN_ERROR_UNSUPPORTED,
+                              "%s: tensor '%s'%s%s%s is not one of a plain llama model; running without it "
+                              "would compute something else",
+                              m->path, t->name, known ? " (" : "", known ? unused[i].what : "",
+                              known ? ")" : "");
+    if (!llama_notice(m, "tensor '%s' (%s) has no effect", t->name, unused[i].what))
+        return kiln_error_set(f->error, KILN_ERROR_MEMORY, "%s: out of memory", m->path);
+    return KILN_OK;
 }
 
 static int compare_tensors(const void *a, const void *b) {
@@ -176,54 +235,22 @@ static int compare_tensors(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void collect_experts(const llama_experts *e, int64_t n_experts, llama_tensor *used, size_t *n) {
-    if (e->all != NULL)
-        used[(*n)++] = e->all;
-    for (int64_t i = 0; e->each != NULL && i < n_experts; i++)
-        used[(*n)++] = e->each[i];
-}
-
-/* Names a tensor of the file that is not part of the model. Only called when the counts say there is one. */
-static kiln_status unknown_tensor(finder *f) {
-    kiln_llama_model *m = f->model;
-    const kiln_gguf *gguf = m->gguf;
-    llama_tensor *used = KILN_NEW(&m->allocator, llama_tensor, f->found);
-    size_t n = 0;
-    if (used == NULL)
-        return kiln_error_set(f->error, KILN_ERROR_MEMORY, "%s: out of memory", m->path);
-    llama_tensor outer[] = {m->embedding, m->output_norm, m->output};
-    for (size_t i = 0; i < 3; i++)
-        if (outer[i] != NULL)
-            used[n++] = outer[i];
-    for (int64_t i = 0; i < m->params.n_layers; i++) {
-        const llama_layer *l = &m->layers[i];
-        llama_tensor each[] = {l->attn_norm, l->q,      l->k,        l->v,    l->o,  l->q_bias, l->k_bias,
-                               l->v_bias,    l->o_bias, l->ffn_norm, l->gate, l->up, l->down,   l->router};
-        for (size_t j = 0; j < sizeof each / sizeof each[0]; j++)
-            if (each[j] != NULL)
-                used[n++] = each[j];
-        collect_experts(&l->gate_exps, m->params.n_experts, used, &n);
-        collect_experts(&l->up_exps, m->params.n_experts, used, &n);
-        collect_experts(&l->down_exps, m->params.n_experts, used, &n);
-    }
-    qsort(used, n, sizeof(llama_tensor), compare_tensors);
-    const char *name = "?";
-    for (size_t i = 0; i < kiln_gguf_tensor_count(gguf); i++) {
+/* After all have been found: every other tensor of the file is refused or noted. */
+static void check_unused(finder *f) {
+    const kiln_gguf *gguf = f->model->gguf;
+    size_t count = kiln_gguf_tensor_count(gguf);
+    if (f->status != KILN_OK || f->used.count == count)
+        return;
+    qsort(f->used.items, f->used.count, sizeof(llama_tensor), compare_tensors);
+    for (size_t i = 0; i < count && f->status == KILN_OK; i++) {
         llama_tensor t = kiln_gguf_tensor_at(gguf, i);
-        if (bsearch(&t, used, n, sizeof(llama_tensor), compare_tensors) == NULL) {
-            name = t->name;
-            break;
-        }
+        if (bsearch(&t, f->used.items, f->used.count, sizeof(llama_tensor), compare_tensors) == NULL)
+            f->status = note_unused(f, t);
     }
-    KILN_DELETE(&m->allocator, used, llama_tensor, f->found);
-    return kiln_error_set(f->error, KILN_ERROR_UNSUPPORTED,
-                          "%s: tensor '%s' is not one of a plain llama model; running without it would "
-                          "compute something else",
-                          m->path, name);
 }
 
 static kiln_status find_tensors(kiln_llama_model *m, kiln_error *error) {
-    finder f = {m, error, KILN_OK, 0};
+    finder f = {m, error, KILN_OK, {NULL, 0, 0}};
     int64_t n_layers = m->params.n_layers;
     /* Nine tensors a layer at least: this bounds what a made-up layer count can cost. */
     if ((size_t)n_layers > kiln_gguf_tensor_count(m->gguf) / 9)
@@ -239,8 +266,8 @@ static kiln_status find_tensors(kiln_llama_model *m, kiln_error *error) {
     find_expert_width(&f);
     for (int64_t i = 0; i < n_layers && f.status == KILN_OK; i++)
         layer_tensors(&f, i);
-    if (f.status == KILN_OK && f.found != kiln_gguf_tensor_count(m->gguf))
-        f.status = unknown_tensor(&f);
+    check_unused(&f);
+    KILN_ARRAY_FREE(&m->allocator, f.used);
     return f.status;
 }
 
@@ -252,18 +279,17 @@ kiln_status kiln_llama_open(const kiln_gguf *gguf, const kiln_allocator *allocat
     if (gguf == NULL)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "kiln_llama_open: gguf is NULL");
     kiln_allocator a = kiln__allocator_or_default(allocator);
-    kiln_llama_params params;
-    kiln_status status = llama_params_read(gguf, &params, error);
-    if (status != KILN_OK)
-        return status;
     kiln_llama_model *m = KILN_NEW(&a, kiln_llama_model, 1);
     if (m == NULL)
         return kiln_error_set(error, KILN_ERROR_MEMORY, "kiln_llama_open: out of memory");
     m->allocator = a;
     m->gguf = gguf;
     m->path = kiln_gguf_part_at(gguf, 0)->path;
-    m->params = params;
-    status = find_tensors(m, error);
+    kiln_status status = llama_params_read(m, error);
+    if (status == KILN_OK)
+        status = llama_keys_check(m, error);
+    if (status == KILN_OK)
+        status = find_tensors(m, error);
     if (status != KILN_OK)
         kiln_llama_destroy(m);
     else
@@ -283,9 +309,24 @@ void kiln_llama_destroy(kiln_llama_model *m) {
         KILN_DELETE(&a, l->down_exps.each, llama_tensor, n_experts);
     }
     KILN_DELETE(&a, m->layers, llama_layer, (size_t)m->params.n_layers);
+    KILN_ARRAY_FREE(&a, m->notices);
     KILN_DELETE(&a, m, kiln_llama_model, 1);
 }
 
 const kiln_llama_params *kiln_llama_get_params(const kiln_llama_model *m) {
     return &m->params;
+}
+
+bool llama_notice(kiln_llama_model *m, const char *format, ...) {
+    if (!KILN_GROW(&m->allocator, m->notices, m->notices.count + 1))
+        return false;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(m->notices.items[m->notices.count++], LLAMA_NOTICE_SIZE, format, args);
+    va_end(args);
+    return true;
+}
+
+const char *kiln_llama_notice(const kiln_llama_model *m, size_t index) {
+    return index < m->notices.count ? m->notices.items[index] : NULL;
 }
