@@ -225,6 +225,11 @@ KILN_API float kiln_session_get_f32(const kiln_session *session, kiln_slot slot)
  * nothing. A weight that is unbound (NULL) is an error of the next submit only. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_bind(kiln_session *session, kiln_storage storage,
                                                        void *data, int64_t size, kiln_error *error);
+/* The same for bytes that are never written: those of a weight or input storage. An output is
+ * KILN_ERROR_ARGUMENT. What kiln_session_data returns for them is not to be written through. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_session_bind_const(kiln_session *session, kiln_storage storage,
+                                                             const void *data, int64_t size,
+                                                             kiln_error *error);
 
 /* Binds a state storage; NULL unbinds it. The buffer must outlive the binding. A buffer may be bound to
  * several storages as the plan's overlaps allow (see kiln_session_bind). Errors: KILN_ERROR_ARGUMENT (unknown

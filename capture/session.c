@@ -289,6 +289,18 @@ kiln_status kiln_session_bind(kiln_session *s, kiln_storage storage, void *data,
     return KILN_OK;
 }
 
+kiln_status kiln_session_bind_const(kiln_session *s, kiln_storage storage, const void *data, int64_t size,
+                                    kiln_error *error) {
+    const kiln_graph *p = s->plan->program;
+    if (data != NULL && kiln__session_knows(s, storage.graph) && storage.id < s->n_storages &&
+        p->storages.items[storage.id].kind == KILN_STORAGE_OUTPUT)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT,
+                              "storage '%s' is output: nodes write it, so its bytes cannot be const; use "
+                              "kiln_session_bind",
+                              KILN__STORAGE_LABEL(p, storage.id));
+    return kiln_session_bind(s, storage, (void *)(uintptr_t)data, size, error);
+}
+
 kiln_status kiln_session_bind_state(kiln_session *s, kiln_storage storage, kiln_state_buffer *state,
                                     kiln_error *error) {
     kiln_status status =

@@ -18,12 +18,12 @@ int main(void) {
 
     /* Shapes are outermost first. Weights are the caller's memory; inputs and outputs are the session's
      * unless bound. */
-    static float w_data[2][3] = {{1, 2, 3}, {-1, 0, 1}}, b_data[2] = {0.5f, -0.5f};
+    static const float w_data[2][3] = {{1, 2, 3}, {-1, 0, 1}}, b_data[2] = {0.5f, -0.5f};
     kiln_tensor x = kiln_input(graph, "x", KILN_F32, KILN_SHAPE(kiln_n(1), kiln_n(3)));
     kiln_tensor w = kiln_weight(graph, "w", KILN_F32, KILN_SHAPE(kiln_n(2), kiln_n(3)));
     kiln_tensor b = kiln_weight(graph, "b", KILN_F32, KILN_SHAPE(kiln_n(2)));
-    kiln_storage_data(graph, kiln_storage_of(graph, w), w_data, sizeof w_data, 0);
-    kiln_storage_data(graph, kiln_storage_of(graph, b), b_data, sizeof b_data, 0);
+    kiln_storage_data_const(graph, kiln_storage_of(graph, w), w_data, sizeof w_data, 0);
+    kiln_storage_data_const(graph, kiln_storage_of(graph, b), b_data, sizeof b_data, 0);
     kiln_tensor y = kiln_output(graph, kiln_silu(graph, kiln_bias(graph, kiln_matmul(graph, w, x), b)), "y");
 
     /* One check for the whole chain of calls: baking reports the first thing that was wrong. */
@@ -34,7 +34,7 @@ int main(void) {
         kiln_session_create(plan, executor, NULL, &session, &error))
         return fail(&error);
 
-    float *in = kiln_session_data(session, x), *out = kiln_session_data(session, y);
+    float *in = (float *)kiln_session_data(session, x), *out = (float *)kiln_session_data(session, y);
     for (int i = 0; i < 3; i++) {
         in[0] = (float)i, in[1] = 1, in[2] = -1;
         if (kiln_run(session, &error))

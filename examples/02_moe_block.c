@@ -18,10 +18,10 @@ static void fill(float *p, size_t n, uint32_t seed) {
     }
 }
 
-static kiln_tensor weight(kiln_graph *g, const char *name, void *data, size_t size, uint32_t ndim,
+static kiln_tensor weight(kiln_graph *g, const char *name, const void *data, size_t size, uint32_t ndim,
                           const kiln_dim *dims) {
     kiln_tensor t = kiln_weight(g, name, KILN_F32, ndim, dims);
-    kiln_storage_data(g, kiln_storage_of(g, t), data, (int64_t)size, 0);
+    kiln_storage_data_const(g, kiln_storage_of(g, t), data, (int64_t)size, 0);
     return t;
 }
 
@@ -102,7 +102,7 @@ int main(void) {
 
     double worst = 0;
     for (int64_t t = 0; t <= T_MAX; t++) { /* the same plan for 0 to 5 tokens */
-        float *in = kiln_session_data(session, x), *out = kiln_session_data(session, y);
+        float *in = (float *)kiln_session_data(session, x), *out = (float *)kiln_session_data(session, y);
         fill(in, (size_t)t * H, 77);
         for (int64_t i = 0; i < t * H; i++)
             in[i] *= 5;

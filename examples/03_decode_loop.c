@@ -24,16 +24,18 @@ typedef struct model {
     kiln_tensor ids, last, next;
 } model;
 
-static kiln_tensor weight(kiln_graph *g, const char *name, void *data, int64_t rows, int64_t columns) {
+static kiln_tensor weight(kiln_graph *g, const char *name, const void *data, int64_t rows, int64_t columns) {
     kiln_tensor t = kiln_weight(g, name, KILN_F32, KILN_SHAPE(kiln_n(rows), kiln_n(columns)));
-    kiln_storage_data(g, kiln_storage_of(g, t), data, rows * columns * (int64_t)sizeof(float), 0);
+    kiln_storage_data_const(g, kiln_storage_of(g, t), data, rows * columns * (int64_t)sizeof(float), 0);
     return t;
 }
+
+static const uint32_t heads_first[] = {1, 0, 2};
 
 /* [T, H] seen as [heads, T, D]: a view, no copy. */
 static kiln_tensor heads(kiln_graph *g, kiln_tensor x, kiln_dim n) {
     kiln_tensor split = kiln_reshape(g, x, KILN_SHAPE(n, kiln_n(HEADS), kiln_n(D)));
-    return kiln_permute(g, split, (uint32_t[]){1, 0, 2});
+    return kiln_permute(g, split, heads_first);
 }
 
 static kiln_status build(model *m, kiln_error *error) {
@@ -69,7 +71,7 @@ static kiln_status build(model *m, kiln_error *error) {
     /* The keys to look at: the first n_kv rows of the cache. */
     kiln_tensor keys = heads(g, kiln_slice(g, k_cache, 0, 0, kv), kv);
     kiln_tensor values = heads(g, kiln_slice(g, v_cache, 0, 0, kv), kv);
-    kiln_tensor queries = kiln_permute(g, q3, (uint32_t[]){1, 0, 2});
+    kiln_tensor queries = kiln_permute(g, q3, heads_first);
     kiln_tensor a = kiln_attention(g, queries, keys, values, none,
                                    (kiln_attention_attrs){.causal = 1, .q_position = kiln_i64_of(m->past)});
     a = kiln_matmul(g, weight(g, "wo", wo, H, H), kiln_reshape(g, a, KILN_SHAPE(t, kiln_n(H))));
@@ -100,8 +102,9 @@ static kiln_status decode(const model *m, kiln_plan *plan, kiln_executor *execut
         int32_t sequence[PROMPT + STEPS];
         for (int i = 0; i < PROMPT; i++)
             sequence[i] = (i * 7 + 3) % VOCAB;
-        int32_t *ids = kiln_session_data(session, m->ids), *last = kiln_session_data(session, m->last);
-        const int32_t *next = kiln_session_data(session, m->next);
+        int32_t *ids = (int32_t *)kiln_session_data(session, m->ids);
+        int32_t *last = (int32_t *)kiln_session_data(session, m->last);
+        const int32_t *next = (const int32_t *)kiln_session_data(session, m->next);
         for (int past = 0, n; past < PROMPT + STEPS - 1 && !status; past += n) {
             n = past < PROMPT ? (PROMPT - past < chunk ? PROMPT - past : chunk) : 1;
             for (int i = 0; i < n; i++)

@@ -19,7 +19,7 @@ static void fill(float *p, size_t n, uint32_t seed, float scale) {
     }
 }
 
-static kiln_tensor weight(kiln_graph *g, const char *name, int layer, void *data, uint32_t ndim,
+static kiln_tensor weight(kiln_graph *g, const char *name, int layer, const void *data, uint32_t ndim,
                           const kiln_dim *dims) {
     char full[64];
     snprintf(full, sizeof full, "%s.%d", name, layer);
@@ -27,7 +27,7 @@ static kiln_tensor weight(kiln_graph *g, const char *name, int layer, void *data
     int64_t size = sizeof(float);
     for (uint32_t i = 0; i < ndim; i++)
         size *= dims[i].n;
-    kiln_storage_data(g, kiln_storage_of(g, t), data, size, 0);
+    kiln_storage_data_const(g, kiln_storage_of(g, t), data, size, 0);
     return t;
 }
 
@@ -39,8 +39,9 @@ typedef struct encoder {
 
 /* [B, T, H] as [B, heads, T, D]. */
 static kiln_tensor split(kiln_graph *g, kiln_tensor x, kiln_dim b, kiln_dim t) {
+    static const uint32_t heads_before_tokens[] = {0, 2, 1, 3};
     return kiln_permute(g, kiln_reshape(g, x, KILN_SHAPE(b, t, kiln_n(HEADS), kiln_n(D))),
-                        (uint32_t[]){0, 2, 1, 3});
+                        heads_before_tokens);
 }
 
 static kiln_status build(encoder *e, kiln_error *error) {
@@ -80,8 +81,8 @@ static kiln_status build(encoder *e, kiln_error *error) {
 /* Runs `n` texts; text i has lengths[i] tokens. Embeddings go to out[i]. */
 static kiln_status embed(const encoder *e, kiln_session *session, int n, const int *lengths,
                          int32_t texts[][T_MAX], float out[][H], kiln_error *error) {
-    int32_t *ids = kiln_session_data(session, e->ids);
-    uint8_t *mask = kiln_session_data(session, e->mask);
+    int32_t *ids = (int32_t *)kiln_session_data(session, e->ids);
+    uint8_t *mask = (uint8_t *)kiln_session_data(session, e->mask);
     for (int i = 0; i < n; i++)
         for (int t = 0; t < T_MAX; t++) {
             /* Padding may be any token: it is masked. */
@@ -91,7 +92,7 @@ static kiln_status embed(const encoder *e, kiln_session *session, int n, const i
     kiln_status status = kiln_session_set_i64(session, e->batch, n, error);
     if (!status)
         status = kiln_run(session, error);
-    const float *y = kiln_session_data(session, e->embedding);
+    const float *y = (const float *)kiln_session_data(session, e->embedding);
     for (int i = 0; i < n && !status; i++)
         for (int h = 0; h < H; h++)
             out[i][h] = y[i * H + h];

@@ -46,7 +46,7 @@ static int64_t stripe_tiles(const kiln_args *args) {
 }
 
 static kiln_status stripe_run(const kiln_args *args, kiln_tile *tile) {
-    const stripe_attrs *attrs = args->attrs;
+    const stripe_attrs *attrs = (const stripe_attrs *)args->attrs;
     const kiln_operand *x = &args->in[0], *y = &args->out[0];
     for (int64_t t = tile->first; t < tile->last; t++) {
         const float *in = (const float *)(const void *)(x->data + t * x->nb[2]);
@@ -103,7 +103,7 @@ int main(void) {
     kiln_plan_summary s;
     kiln_plan_get_summary(plan, &s);
     printf("%u records in %u regions: copy, then stripe and zero side by side\n", s.records, s.regions);
-    float *in = kiln_session_data(session, x), *out = kiln_session_data(session, y);
+    float *in = (float *)kiln_session_data(session, x), *out = (float *)kiln_session_data(session, y);
     for (int i = 0; i < T * H; i++)
         in[i] = (float)i;
     if (kiln_session_set_i64(session, tokens, T, &error))

@@ -19,7 +19,7 @@ static kiln_status run(const kiln_graph *graph, kiln_executor *executor, float y
     if (!status)
         status = kiln_session_create(plan, executor, NULL, &session, error);
     if (!status) {
-        float *x = kiln_session_data(session, kiln_plan_tensor(plan, "x"));
+        float *x = (float *)kiln_session_data(session, kiln_plan_tensor(plan, "x"));
         for (int i = 0; i < 4; i++)
             x[i] = (float)(i - 1);
         status = kiln_run(session, error);

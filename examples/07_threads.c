@@ -24,7 +24,7 @@ static kiln_status build(float *weight, kiln_plan **plan, kiln_error *error) {
         return status;
     kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(ROWS), kiln_n(WIDTH)));
     kiln_tensor w = kiln_weight(g, "w", KILN_F32, KILN_SHAPE(kiln_n(WIDTH), kiln_n(WIDTH)));
-    kiln_storage_data(g, kiln_storage_of(g, w), weight, sizeof(float[WIDTH][WIDTH]), 0);
+    kiln_storage_data_const(g, kiln_storage_of(g, w), weight, sizeof(float[WIDTH][WIDTH]), 0);
     kiln_output(g, kiln_silu(g, kiln_matmul(g, w, x)), "y");
     status = kiln_bake(g, NULL, plan, error);
     kiln_graph_destroy(g);
@@ -36,7 +36,7 @@ static kiln_status compute(kiln_plan *plan, kiln_executor *executor, kiln_sessio
     kiln_status status = kiln_session_create(plan, executor, NULL, session, error);
     if (status != KILN_OK)
         return status;
-    float *x = kiln_session_data(*session, kiln_plan_tensor(plan, "x"));
+    float *x = (float *)kiln_session_data(*session, kiln_plan_tensor(plan, "x"));
     for (int i = 0; i < ROWS * WIDTH; i++)
         x[i] = (float)(i % 17) / 17.0f;
     return kiln_run(*session, error);
@@ -54,7 +54,7 @@ static int same(const void *a, const void *b) {
 
 /* A thread of the host's, which would be idle otherwise: it computes whatever runs on the pool until it is dismissed. */
 static void *guest_main(void *pool) {
-    return kiln_cpu_pool_help(pool, -1) == KILN_OK ? NULL : pool;
+    return kiln_cpu_pool_help((kiln_cpu_pool *)pool, -1) == KILN_OK ? NULL : pool;
 }
 
 /* ---- the host's own parallel_for -------------------------------------------------------------------- */
@@ -66,7 +66,7 @@ typedef struct piece {
 } piece;
 
 static void *piece_main(void *context) {
-    piece *p = context;
+    piece *p = (piece *)context;
     p->body(p->arg, p->i);
     return NULL;
 }
@@ -93,7 +93,7 @@ static void parallel_for(void *context, uint32_t n, void (*body)(void *arg, uint
 /* ---- who did what ----------------------------------------------------------------------------------- */
 
 static bool add_up(void *context, const kiln_profile_call *call) {
-    int64_t *ns = context;
+    int64_t *ns = (int64_t *)context;
     if (call->thread < THREADS)
         ns[call->thread] += call->end_ns - call->start_ns;
     return true;
@@ -139,8 +139,9 @@ int main(void) {
         return fail(&error);
     if (pthread_create(&guest, NULL, guest_main, pool) != 0)
         return 1;
+    const kiln_cpu_options on_the_pool = {.pool = pool};
     for (int i = 0; i < 2; i++)
-        if (kiln_cpu_executor_create(NULL, &(kiln_cpu_options){.pool = pool}, &shared[i], &error) ||
+        if (kiln_cpu_executor_create(NULL, &on_the_pool, &shared[i], &error) ||
             compute(plan[i], shared[i], &on_pool[i], &error))
             return fail(&error);
     if (show_profile(on_pool[0], &error))

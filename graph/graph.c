@@ -427,11 +427,13 @@ kiln_storage kiln_storage_add(kiln_graph *g, kiln_storage_kind kind, const char 
     return (kiln_storage){kiln__storage_new(g, kind, name, size), g->tag};
 }
 
-void kiln_storage_data(kiln_graph *g, kiln_storage storage, void *data, int64_t size, uint64_t generation) {
+/* call: for the message. Only `data` of an input or weight may be constant. */
+static void storage_data(kiln_graph *g, kiln_storage storage, void *data, bool constant, int64_t size,
+                         uint64_t generation, const char *call) {
     if (g->error.status != KILN_OK)
         return;
     if (storage.graph != g->tag || storage.id == 0 || storage.id >= g->storages.count) {
-        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "kiln_storage_data: unknown storage");
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "%s: unknown storage", call);
         return;
     }
     kiln__storage *s = &g->storages.items[storage.id];
@@ -440,6 +442,11 @@ void kiln_storage_data(kiln_graph *g, kiln_storage storage, void *data, int64_t 
         (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "storage '%s' is %s: its bytes cannot be given here%s",
                                name, kiln__storage_kind_names[s->kind],
                                s->kind == KILN_STORAGE_STATE ? "; bind a kiln_state to the session" : "");
+    else if (constant && s->kind == KILN_STORAGE_OUTPUT)
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                               "storage '%s' is output: nodes write it, so its bytes cannot be const; use "
+                               "kiln_storage_data",
+                               name);
     else if (data == NULL && s->size > 0)
         (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "storage '%s' needs %lld bytes, and data is NULL",
                                name, (long long)s->size);
@@ -450,6 +457,15 @@ void kiln_storage_data(kiln_graph *g, kiln_storage storage, void *data, int64_t 
         s->data = data;
         s->generation = generation;
     }
+}
+
+void kiln_storage_data(kiln_graph *g, kiln_storage storage, void *data, int64_t size, uint64_t generation) {
+    storage_data(g, storage, data, false, size, generation, "kiln_storage_data");
+}
+
+void kiln_storage_data_const(kiln_graph *g, kiln_storage storage, const void *data, int64_t size,
+                             uint64_t generation) {
+    storage_data(g, storage, (void *)(uintptr_t)data, true, size, generation, "kiln_storage_data_const");
 }
 
 kiln_storage kiln_storage_of(const kiln_graph *g, kiln_tensor tensor) {

@@ -130,7 +130,8 @@ static inline kiln_f32_value kiln_f32_of(kiln_slot slot) {
 /* A shape argument: KILN_SHAPE(kiln_sym(n_tokens), kiln_n(64)) stands for `ndim, dims`. */
 #ifdef __cplusplus
 #define KILN_SHAPE(...)                                                                                      \
-    (uint32_t)sizeof(kiln_shape_count_(__VA_ARGS__)), (std::initializer_list<kiln_dim>{__VA_ARGS__}.begin())
+    static_cast<uint32_t>(sizeof(kiln_shape_count_(__VA_ARGS__))),                                           \
+        (std::initializer_list<kiln_dim>{__VA_ARGS__}.begin())
 #else
 #define KILN_SHAPE(...)                                                                                      \
     (uint32_t)(sizeof((kiln_dim[]){__VA_ARGS__}) / sizeof(kiln_dim)), (const kiln_dim[]) {                   \
@@ -180,6 +181,10 @@ KILN_API kiln_tensor kiln_tensor_at(kiln_graph *graph, kiln_storage storage, int
  * below the storage's). */
 KILN_API void kiln_storage_data(kiln_graph *graph, kiln_storage storage, void *data, int64_t size,
                                 uint64_t generation);
+/* The same for bytes that are never written: those of a weight or input storage. An output is
+ * KILN_ERROR_ARGUMENT. */
+KILN_API void kiln_storage_data_const(kiln_graph *graph, kiln_storage storage, const void *data, int64_t size,
+                                      uint64_t generation);
 
 /* The storage a tensor lies in; invalid for an unknown tensor. */
 KILN_API kiln_storage kiln_storage_of(const kiln_graph *graph, kiln_tensor tensor);

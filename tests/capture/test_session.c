@@ -109,6 +109,18 @@ static void test_bad_bindings(void **unused) {
                 "storage 's' is of kind state; use kiln_session_bind_state");
     CHECK_FAILS(kiln_session_bind(t.session, (kiln_storage){999, w.graph}, weight, 32, error),
                 KILN_ERROR_ARGUMENT, "unknown storage (id 999): not of this session's plan");
+    /* A weight may be const, an output may not. */
+    static const float constant[64] = {1, 2, 3, 4, 5, 6, 7, 8};
+    CHECK_FAILS(
+        kiln_session_bind_const(t.session, kiln_plan_storage(t.plan, "y"), constant, sizeof constant, error),
+        KILN_ERROR_ARGUMENT,
+        "storage 'y' is output: nodes write it, so its bytes cannot be const; use kiln_session_bind");
+    CHECK_FAILS(kiln_session_bind_const(t.session, w, constant, 28, error), KILN_ERROR_BINDING,
+                "storage 'w' needs 32 bytes, got 28");
+    CHECK_FAILS(kiln_session_bind_const(t.session, (kiln_storage){999, w.graph}, constant, 32, error),
+                KILN_ERROR_ARGUMENT, "unknown storage (id 999): not of this session's plan");
+    CHECK_OK(kiln_session_bind_const(t.session, kiln_plan_storage(t.plan, "y"), NULL, 0, error));
+    CHECK_OK(kiln_session_bind_const(t.session, w, constant, sizeof constant, error));
     CHECK_OK(kiln_session_bind(t.session, w, weight, sizeof weight, error));
     CHECK_FAILS(kiln_submit(t.session, &fence, error), KILN_ERROR_BINDING,
                 "state 's' (128 bytes) is not bound; call kiln_session_bind_state");

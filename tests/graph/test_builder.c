@@ -122,6 +122,20 @@ static void test_tensor_at(void **unused) {
     kiln_storage state = kiln_storage_add(g, KILN_STORAGE_STATE, "s", 8);
     REFUSED((kiln_storage_data(g, state, d, 8, 0), 0), KILN_ERROR_ARGUMENT,
             "storage 's' is state: its bytes cannot be given here; bind a kiln_state to the session");
+
+    /* Bytes that are const: those of weights and inputs, not of what nodes write. */
+    static const char constant[1000] = {1};
+    kiln_storage_data_const(g, file, constant, sizeof constant, 0);
+    kiln_storage_data_const(g, kiln_storage_add(g, KILN_STORAGE_INPUT, "const_input", 8), constant, 8, 0);
+    CHECK_OK(kiln_graph_check(g, error));
+    kiln_storage output = kiln_storage_add(g, KILN_STORAGE_OUTPUT, "const_output", 8);
+    REFUSED((kiln_storage_data_const(g, output, constant, 8, 0), 0), KILN_ERROR_ARGUMENT,
+            "storage 'const_output' is output: nodes write it, so its bytes cannot be const; use "
+            "kiln_storage_data");
+    REFUSED((kiln_storage_data_const(g, file, constant, 999, 0), 0), KILN_ERROR_BINDING,
+            "storage 'file' needs 1000 bytes, got 999");
+    REFUSED((kiln_storage_data_const(g, (kiln_storage){999, file.graph}, constant, 8, 0), 0),
+            KILN_ERROR_ARGUMENT, "kiln_storage_data_const: unknown storage");
 }
 
 /* Slots that were not found or are another graph's are refused wherever they are used. */

@@ -171,7 +171,7 @@ static void add_parts(builder *b) {
         snprintf(name, sizeof name, "gguf.%zu", i);
         b->parts[i] = kiln_storage_add(b->graph, KILN_STORAGE_WEIGHT, name, (int64_t)part->size);
         /* Weights are never written: the const goes because outputs are bound by the same call. */
-        kiln_storage_data(b->graph, b->parts[i], (void *)(uintptr_t)part->base, (int64_t)part->size, 1);
+        kiln_storage_data_const(b->graph, b->parts[i], part->base, (int64_t)part->size, 1);
     }
 }
 
