@@ -1,20 +1,12 @@
 /* Which files are models: what is refused and with which words, and the forms a model may come in. */
 #define _POSIX_C_SOURCE 200809L
 
-#include "gguf_help.h"
+#include "good_models.h"
 #include "tools/llm/llama.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static void must(kiln_status status, const kiln_error *error) {
-    if (status != KILN_OK)
-        fail_msg("%s: %s", kiln_status_name(status), error->text);
-}
-
-#define DENSE "stories260K/stories260K-f32.gguf"
-#define MOE   "stories260K/stories260K-moe4x-permuted-f32.gguf"
 
 /* ---- malformed files -------------------------------------------------------------------------------- */
 
@@ -79,7 +71,7 @@ static const change changes[] = {
      .says = "the key llama.block_count is missing"},
     {DENSE, .key = "llama.block_count", .number = 6, .status = KILN_ERROR_FORMAT, .says = "47 tensors only"},
     {DENSE, .key = "llama.block_count", .number = 4, .status = KILN_ERROR_UNSUPPORTED,
-     .says = "'blk.4.attn_k.weight' is not one of a plain llama model"},
+     .says = "is of layer 4, but llama.block_count is 4"},
     {DENSE, .key = "llama.block_count", .text = "five", .status = KILN_ERROR_FORMAT,
      .says = "llama.block_count"},
     {DENSE, .key = "llama.attention.head_count", .number = 7, .status = KILN_ERROR_LIMIT,
@@ -257,9 +249,8 @@ static kiln_gguf *written(kiln_gguf_writer *w, void **bytes, size_t *size) {
 }
 
 static void check_change(const change *c) {
-    char path[TESTDATA_PATH_SIZE];
     kiln_error error = {KILN_OK, ""};
-    kiln_gguf *base = open_good(need(c->base, path), KILN_GGUF_MMAP);
+    kiln_gguf *base = open_base(c->base);
     kiln_gguf_writer *w;
     void *bytes;
     size_t size;
@@ -291,10 +282,9 @@ static void test_changes(void **state) {
 
 /* A model with one more tensor, and what opening it says: an error, or a notice, or nothing. */
 static void check_extra(const char *base, const char *name, const char *error_says, const char *notice) {
-    char path[TESTDATA_PATH_SIZE];
     static const float ones[64] = {1, 1, 1, 1};
     kiln_error error = {KILN_OK, ""};
-    kiln_gguf *whole = open_good(need(base, path), KILN_GGUF_MMAP);
+    kiln_gguf *whole = open_base(base);
     kiln_gguf_writer *w;
     void *bytes;
     size_t size;
@@ -337,9 +327,8 @@ static void test_unused_tensors(void **state) {
 /* Keys of the architecture that nothing knows are reported, each once; those of others are not looked at. */
 static void test_unknown_keys(void **state) {
     (void)state;
-    char path[TESTDATA_PATH_SIZE];
     kiln_error error = {KILN_OK, ""};
-    kiln_gguf *whole = open_good(need(DENSE, path), KILN_GGUF_MMAP);
+    kiln_gguf *whole = open_base(DENSE);
     kiln_gguf_writer *w;
     kiln_llama_model *m;
     void *bytes;
@@ -414,8 +403,7 @@ static void logits_of(const kiln_gguf *g, float out[TOKENS * VOCAB]) {
 
 /* Writes a model again with one thing done to each tensor, and compares the logits bit for bit. */
 static void check_form(const char *base, void (*each)(kiln_gguf_writer *, const kiln_gguf_tensor *)) {
-    char path[TESTDATA_PATH_SIZE];
-    kiln_gguf *whole = open_good(need(base, path), KILN_GGUF_MMAP);
+    kiln_gguf *whole = open_base(base);
     kiln_gguf_writer *w;
     kiln_error error;
     void *bytes;
@@ -475,8 +463,8 @@ static void biased(kiln_gguf_writer *w, const kiln_gguf_tensor *t) {
 static void test_forms(void **state) {
     (void)state;
     check_form(MOE, apart);
-    check_form("stories260K/stories260K-moe8x-permuted-q8_0.gguf", apart);
-    check_form("stories260K/stories260K-q4_0.gguf", untied);
+    check_form(MOE_Q8_0, apart);
+    check_form(DENSE_Q4_0, untied);
     check_form(DENSE, biased);
 }
 
@@ -508,9 +496,8 @@ static void ffn_biased(kiln_gguf_writer *w, const kiln_gguf_tensor *t) {
 
 /* The last norm with a shape that it cannot have. */
 static void check_norm_shape(const int64_t dims[2], const char *says) {
-    char path[TESTDATA_PATH_SIZE];
     static const float values[128];
-    kiln_gguf *whole = open_good(need(DENSE, path), KILN_GGUF_MMAP);
+    kiln_gguf *whole = open_base(DENSE);
     kiln_gguf_writer *w;
     kiln_error error;
     void *bytes;
@@ -531,7 +518,7 @@ static void check_norm_shape(const int64_t dims[2], const char *says) {
 static void test_ones(void **state) {
     (void)state;
     check_form(DENSE, with_ones);
-    check_form("stories260K/stories260K-q4_0.gguf", with_ones);
+    check_form(DENSE_Q4_0, with_ones);
     check_form(MOE, with_ones);
     check_form(MOE, with_a_one);
     check_form(DENSE, ffn_biased);
@@ -554,8 +541,7 @@ typedef struct variant {
 } variant;
 
 static void variant_logits(const char *base, const variant *v, float *out) {
-    char path[TESTDATA_PATH_SIZE];
-    kiln_gguf *whole = open_good(need(base, path), KILN_GGUF_MMAP);
+    kiln_gguf *whole = open_base(base);
     kiln_gguf_writer *w;
     kiln_error error;
     void *bytes, **copies = calloc(kiln_gguf_tensor_count(whole), sizeof *copies);
@@ -652,8 +638,7 @@ static void test_factors(void **state) {
 /* Experts of two types in one layer cannot be one op. */
 static void test_mixed_experts(void **state) {
     (void)state;
-    char path[TESTDATA_PATH_SIZE];
-    kiln_gguf *whole = open_good(need(MOE, path), KILN_GGUF_MMAP);
+    kiln_gguf *whole = open_base(MOE);
     kiln_gguf_writer *w;
     kiln_error error;
     void *bytes;
@@ -682,13 +667,15 @@ static void test_mixed_experts(void **state) {
 }
 
 /* Whatever the bytes before the data say, a file is a model, or it is not one. */
-static void check_bytes(const char *relative, uint64_t random) {
-    size_t size;
-    unsigned char *bytes = need_bytes(relative, &size);
+static void check_bytes(const char *name, uint64_t random) {
+    const good_file *base = good_file_of(name);
+    unsigned char *bytes = malloc(base->size);
+    assert_non_null(bytes);
+    memcpy(bytes, base->bytes, base->size);
     kiln_error error = {KILN_OK, ""};
     kiln_gguf *g;
     unsigned models = 0;
-    kiln_gguf_bytes part = {bytes, size, "bytes.gguf"};
+    kiln_gguf_bytes part = {bytes, base->size, "bytes.gguf"};
     must(kiln_gguf_open_memory(&part, 1, NULL, &g, &error), &error);
     size_t header = (size_t)kiln_gguf_part_at(g, 0)->data_offset;
     kiln_gguf_destroy(g);
@@ -715,8 +702,8 @@ static void check_bytes(const char *relative, uint64_t random) {
 
 static void test_bytes(void **state) {
     (void)state;
-    check_bytes("stories260K/stories260K-q8_0.gguf", 1);
-    check_bytes("stories260K/stories260K-moe8x-permuted-q8_0.gguf", 2);
+    check_bytes(DENSE_Q8_0, 1);
+    check_bytes(MOE_Q8_0, 2);
 }
 
 /* ---- memory ----------------------------------------------------------------------------------------- */
@@ -745,8 +732,7 @@ static void one_layer(kiln_gguf_writer *w, const kiln_gguf_tensor *t) {
 
 static void test_every_allocation(void **state) {
     (void)state;
-    char path[TESTDATA_PATH_SIZE];
-    kiln_gguf *whole = open_good(need(MOE, path), KILN_GGUF_MMAP);
+    kiln_gguf *whole = open_base(MOE);
     kiln_gguf_writer *w;
     kiln_error error;
     void *bytes;
@@ -775,5 +761,5 @@ int main(void) {
         cmocka_unit_test(test_ones),           cmocka_unit_test(test_factors),
         cmocka_unit_test(test_bytes),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_good_files, free_good_files);
 }

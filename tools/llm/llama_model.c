@@ -1,6 +1,7 @@
 /* The tensors of a llama model: found by name, and checked against the hyperparameters. */
 #include "llama_internal.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -210,9 +211,23 @@ static const struct {
     {"lora_b", "a LoRA adapter", false},
 };
 
+/* The layer in a tensor's name, blk.N.…; -1 for others. */
+static int64_t layer_of(const char *name) {
+    char *end;
+    if (strncmp(name, "blk.", 4) != 0 || name[4] < '0' || name[4] > '9')
+        return -1;
+    long long layer = strtoll(name + 4, &end, 10);
+    return *end == '.' ? layer : -1;
+}
+
 static kiln_status note_unused(finder *f, llama_tensor t) {
     kiln_llama_model *m = f->model;
     size_t size = strlen(t->name), i = 0;
+    int64_t layer = layer_of(t->name);
+    if (layer >= m->params.n_layers)
+        return kiln_error_set(f->error, KILN_ERROR_UNSUPPORTED,
+                              "%s: tensor '%s' is of layer %" PRId64 ", but llama.block_count is %" PRId64,
+                              m->path, t->name, layer, m->params.n_layers);
     for (; i < sizeof unused / sizeof unused[0]; i++) {
         size_t end = strlen(unused[i].ending);
         if (size >= end && strcmp(t->name + size - end, unused[i].ending) == 0)

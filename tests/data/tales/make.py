@@ -70,7 +70,7 @@ def story(r):
     return " ".join(parts)
 
 
-# ---- vocabulary: pairs joined by how often they meet, scores that fall with their rank -----------------------
+# ---- vocabulary: pairs joined by how often they meet, scores that fall with their rank ------------------------
 
 
 def words_of(text):
