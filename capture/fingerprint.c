@@ -80,6 +80,15 @@ static void put_tensor(sink *s, const kiln_graph *g, const kiln__tensor *t) {
     put(s, (uint64_t)t->offset);
 }
 
+/* No name is as long as the first word says. */
+static void put_terms(sink *s, const kiln__slot *slot) {
+    put(s, UINT64_MAX - slot->n_terms);
+    for (uint32_t i = 0; i < slot->n_terms; i++) {
+        put(s, (uint64_t)slot->terms[i].n);
+        put(s, slot->terms[i].slot);
+    }
+}
+
 kiln_fingerprint kiln_graph_fingerprint(const kiln_graph *g) {
     sink s;
     XXH3_128bits_reset(&s.state);
@@ -93,6 +102,8 @@ kiln_fingerprint kiln_graph_fingerprint(const kiln_graph *g) {
         put(&s, (uint64_t)slot->min);
         put(&s, (uint64_t)slot->max);
         put(&s, float_bits(slot->preset));
+        if (slot->n_terms > 0)
+            put_terms(&s, slot);
     }
     for (size_t i = 1; i < g->storages.count; i++) {
         const kiln__storage *storage = &g->storages.items[i];
@@ -250,12 +261,31 @@ static bool same_node(const kiln_graph *baked, const kiln_graph *now, size_t i, 
     return true;
 }
 
+static bool same_terms(const kiln__slot *x, const kiln__slot *y) {
+    bool same = x->n_terms == y->n_terms;
+    for (uint32_t i = 0; same && i < x->n_terms; i++)
+        same = x->terms[i].n == y->terms[i].n && x->terms[i].slot == y->terms[i].slot;
+    return same;
+}
+
+static const char *set_or_computed(const kiln_graph *g, uint32_t slot, char buffer[KILN__SHAPE_SIZE]) {
+    return g->slots.items[slot].n_terms > 0 ? kiln__sum_text(g, slot, buffer) : "set";
+}
+
 static bool same_slots(const kiln_graph *baked, const kiln_graph *now, bool describe, kiln__difference *out) {
     for (size_t i = 1; i < baked->slots.count && i < now->slots.count; i++) {
         const kiln__slot *x = &baked->slots.items[i], *y = &now->slots.items[i];
-        if (strcmp(kiln__text(baked, x->name), kiln__text(now, y->name)) == 0 && x->is_float == y->is_float &&
-            x->min == y->min && x->max == y->max && float_bits(x->preset) == float_bits(y->preset))
+        bool same_way = same_terms(x, y);
+        if (same_way && strcmp(kiln__text(baked, x->name), kiln__text(now, y->name)) == 0 &&
+            x->is_float == y->is_float && x->min == y->min && x->max == y->max &&
+            float_bits(x->preset) == float_bits(y->preset))
             continue;
+        char was[KILN__SHAPE_SIZE], is[KILN__SHAPE_SIZE];
+        if (!same_way) {
+            differ(out, 0, describe, "slot '%s' was '%s', is '%s'", kiln__text(now, y->name),
+                   set_or_computed(baked, (uint32_t)i, was), set_or_computed(now, (uint32_t)i, is));
+            return false;
+        }
         differ(out, 0, describe, "slot '%s' (%lld to %lld) was '%s' (%lld to %lld)", kiln__text(now, y->name),
                (long long)y->min, (long long)y->max, kiln__text(baked, x->name), (long long)x->min,
                (long long)x->max);

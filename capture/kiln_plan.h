@@ -144,6 +144,8 @@ typedef struct kiln_slot_info {
     bool is_float;
     int64_t min, max; /* integers */
     float preset;     /* floats */
+    uint32_t n_terms; /* above 0: computed as the sum of these (kiln_slot_sum), and not to be set */
+    kiln_dim terms[KILN_MAX_TERMS];
 } kiln_slot_info;
 KILN_API bool kiln_plan_slot_at(const kiln_plan *plan, size_t i, kiln_slot_info *out);
 
@@ -205,8 +207,9 @@ KILN_API kiln_status kiln_session_destroy(kiln_session *session, kiln_error *err
 /* The plan it was made from; not a reference of the caller's. Any thread. */
 KILN_API kiln_plan *kiln_session_plan(const kiln_session *session);
 
-/* Sets a slot for the runs that follow; allocates nothing. Errors: KILN_ERROR_ARGUMENT (unknown slot, wrong
- * type), KILN_ERROR_LIMIT (outside its bounds; the text has name, value and bounds), KILN_ERROR_BUSY (a
+/* Sets a slot for the runs that follow, and those that are computed from it; allocates nothing. Whether these lie
+ * within their bounds is asked at the next submit. Errors: KILN_ERROR_ARGUMENT (unknown slot, wrong type, a slot
+ * that is computed: the text says from what), KILN_ERROR_LIMIT (outside its bounds; the text has name, value and bounds), KILN_ERROR_BUSY (a
  * submission runs). The old value stays on failure. Floats have no bounds; NaN is taken. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_set_i64(kiln_session *session, kiln_slot slot,
                                                           int64_t value, kiln_error *error);
@@ -256,7 +259,7 @@ typedef struct kiln_fence {
  * Errors: KILN_ERROR_ARGUMENT (session or fence is NULL), KILN_ERROR_BUSY (this session is running, or
  * another one that uses a state which either of them writes), KILN_ERROR_DIRTY (a state may be half written),
  * KILN_ERROR_BINDING (a storage without bytes; overlaps), KILN_ERROR_LIMIT (what the values of slots show to be
- * impossible, see kiln_op.check; the text names node, slots and values), KILN_ERROR_LIMIT and KILN_ERROR_OVERFLOW (at
+ * impossible, see kiln_op.check and kiln_slot_sum; the text names node, slots and values), KILN_ERROR_LIMIT and KILN_ERROR_OVERFLOW (at
  * the present slot values a region has more than 2³¹ - 1 tiles, or a custom kernel a negative number of them),
  * KILN_ERROR_SYSTEM (after fork, see kiln_executor.h). From the session's thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_submit(kiln_session *session, kiln_fence *fence, kiln_error *error);

@@ -1,4 +1,5 @@
-/* What the values of slots show to be impossible is refused before anything runs.
+/* What the values of slots show to be impossible is refused before anything runs: a computed slot outside of its
+ * bounds, and what the ops' `check` finds.
  *
  * Baking finds which nodes are to be asked: those whose op has a check, and that follow a slot or read bytes to
  * which an append at a slot writes. Nodes that are alike (as layers are) give the same answer, so one of them is
@@ -327,7 +328,29 @@ static kiln_status refuse(const asking *a, const char *what, kiln_status status,
                           a->text[0] != '\0' ? a->text : kiln_status_text(status), append, slots);
 }
 
+/* "kiln_run: slot 'n_kv' is n_past + n_tokens = 26; its bounds are 0 and 24; slots: n_past = 25, n_tokens = 1" */
+static kiln_status check_sum(const kiln_session *s, uint32_t slot, const char *what, kiln_error *error) {
+    const kiln_graph *p = s->plan->program;
+    const kiln__slot *d = &p->slots.items[slot];
+    char sum[KILN__SHAPE_SIZE], slots[256];
+    told_slots told = {.n = 0};
+    if (d->n_terms == 0 || (s->i64[slot] >= d->min && s->i64[slot] <= d->max))
+        return KILN_OK;
+    for (uint32_t i = 0; i < d->n_terms; i++)
+        tell(&told, d->terms[i].slot);
+    slots_text(s, &told, slots, sizeof slots);
+    return kiln_error_set(error, KILN_ERROR_LIMIT,
+                          "%s: slot '%s' is %s = %lld; its bounds are %lld and %lld; slots: %s", what,
+                          kiln__text(p, d->name), kiln__sum_text(p, slot, sum), (long long)s->i64[slot],
+                          (long long)d->min, (long long)d->max, slots);
+}
+
 kiln_status kiln__limits_check(kiln_session *s, const char *what, kiln_error *error) {
+    for (uint32_t i = 1; s->computes && i < s->n_slots; i++) {
+        kiln_status status = check_sum(s, i, what, error);
+        if (status != KILN_OK)
+            return status;
+    }
     for (size_t i = 0; i < s->plan->limits.count; i++) {
         asking a = {.session = s, .limit = &s->plan->limits.items[i]};
         const kiln__record *record = &s->tape.records[a.limit->record];

@@ -71,6 +71,8 @@ bool kiln_plan_slot_at(const kiln_plan *plan, size_t i, kiln_slot_info *out) {
                             .is_float = s->is_float,
                             .min = s->min,
                             .max = s->max,
-                            .preset = s->preset};
+                            .preset = s->preset,
+                            .n_terms = s->n_terms};
+    memcpy(out->terms, s->terms, sizeof out->terms);
     return true;
 }

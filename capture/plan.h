@@ -139,7 +139,8 @@ struct kiln_session {
     size_t memory_size;
 
     size_t n_slots, n_storages;
-    int64_t *i64; /* slot values, by slot id */
+    bool computes; /* some slot is computed */
+    int64_t *i64;  /* slot values, by slot id */
     float *f32;
     kiln__slot_patch *slot_patches; /* grouped by slot */
     size_t *first_slot_patch;       /* [n_slots + 1] */

@@ -167,11 +167,12 @@ static kiln_status read_dump(const kiln__json *root, kiln_op_set ops, const kiln
     static const char *const formats[] = {"kiln.plan"};
     kiln__json format, version, options, graph, session;
     size_t which;
+    int64_t number;
     kiln__json_field fields[] = {
         {"format", &format, true}, {"version", &version, true}, {"options", &options, true},
         {"graph", &graph, true},   {"plan", &out->plan, true},  {"session", &session, false},
     };
-    kiln_status status = kiln__json_check_format(root, formats, 1, &which, error);
+    kiln_status status = kiln__json_check_format(root, formats, 1, &which, &number, error);
     if (status == KILN_OK)
         status = kiln__json_members(root, fields, sizeof fields / sizeof *fields, error);
     if (status == KILN_OK)

@@ -412,7 +412,7 @@ kiln_status kiln_plan_to_json(const kiln_plan *plan, const kiln_session *session
     kiln__json_writer_init(&w, options ? &options->allocator : NULL, options && options->compact);
     kiln__json_begin_object(&w, KILN_JSON_LINES);
     put_text(&w, "format", "kiln.plan");
-    put_u64(&w, "version", 1);
+    put_i64(&w, "version", kiln__graph_json_version(plan->graph));
     kiln__json_key(&w, "options");
     put_options(&w, plan);
     kiln__json_key(&w, "graph");

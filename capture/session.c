@@ -85,6 +85,23 @@ KILN__HOT static void run_done(kiln__run *run) {
 
 static const kiln__run_hooks hooks = {kiln__observe_region, run_done};
 
+/* Brings computed slots up to date, in the order of ids: a sum is of slots before it. One that is out of its bounds is
+ * not put on the tape, which has counts for what is within; the next submission is refused until it is. Nothing here
+ * overflows: that was checked when the slot was declared. */
+static void compute_slots(kiln_session *s) {
+    const kiln__slot *slots = s->plan->program->slots.items;
+    for (uint32_t i = 1; s->computes && i < s->n_slots; i++) {
+        int64_t sum = 0;
+        for (uint32_t k = 0; k < slots[i].n_terms; k++)
+            sum += slots[i].terms[k].n * (slots[i].terms[k].slot ? s->i64[slots[i].terms[k].slot] : 1);
+        if (slots[i].n_terms == 0 || sum == s->i64[i])
+            continue;
+        s->i64[i] = sum;
+        if (sum >= slots[i].min && sum <= slots[i].max)
+            kiln__session_apply_slot(s, i);
+    }
+}
+
 static kiln_status create_into(kiln_session *s, kiln_error *error) {
     const kiln_graph *p = s->plan->program;
     const kiln_allocator *a = &s->allocator;
@@ -121,8 +138,10 @@ static kiln_status create_into(kiln_session *s, kiln_error *error) {
     for (uint32_t i = 1; i < s->n_slots; i++) {
         s->i64[i] = p->slots.items[i].min;
         s->f32[i] = p->slots.items[i].preset;
+        s->computes = s->computes || p->slots.items[i].n_terms > 0;
         kiln__session_apply_slot(s, i);
     }
+    compute_slots(s);
     return KILN_OK;
 }
 
@@ -217,6 +236,12 @@ kiln_status kiln_session_set_i64(kiln_session *s, kiln_slot slot, int64_t value,
     if (status != KILN_OK)
         return status;
     const kiln__slot *d = &s->plan->program->slots.items[slot.id];
+    char sum[KILN__SHAPE_SIZE];
+    if (d->n_terms > 0)
+        return kiln_error_set(error, KILN_ERROR_ARGUMENT,
+                              "slot '%s' cannot be set: it is computed, as %s; set what it is computed from",
+                              kiln__text(s->plan->program, d->name),
+                              kiln__sum_text(s->plan->program, slot.id, sum));
     if (value < d->min || value > d->max)
         return kiln_error_set(error, KILN_ERROR_LIMIT,
                               "slot '%s' cannot be %lld: the plan was baked for %lld to "
@@ -227,6 +252,7 @@ kiln_status kiln_session_set_i64(kiln_session *s, kiln_slot slot, int64_t value,
         s->i64[slot.id] = value;
         s->limits_checked = false;
         kiln__session_apply_slot(s, slot.id);
+        compute_slots(s);
     }
     return KILN_OK;
 }

@@ -20,7 +20,7 @@ static void fill(float *p, size_t n, uint32_t seed, float scale) {
 
 typedef struct model {
     kiln_graph *graph;
-    kiln_slot tokens, past, length; /* how many now, how many before, how many after */
+    kiln_slot tokens, past; /* how many now, how many before */
     kiln_tensor ids, last, next;
 } model;
 
@@ -46,8 +46,10 @@ static kiln_status build(model *m, kiln_error *error) {
     const kiln_tensor none = {0, 0};
     m->tokens = kiln_slot_i64(g, "n_tokens", 0, CHUNK);
     m->past = kiln_slot_i64(g, "n_past", 0, CONTEXT - 1);
-    m->length = kiln_slot_i64(g, "n_kv", 0, CONTEXT);
-    kiln_dim t = kiln_sym(m->tokens), kv = kiln_sym(m->length);
+    /* What follows from other slots is computed from them, and cannot be forgotten. */
+    kiln_slot length =
+        kiln_slot_sum(g, "n_kv", 0, CONTEXT, KILN_SHAPE(kiln_sym(m->past), kiln_sym(m->tokens)));
+    kiln_dim t = kiln_sym(m->tokens), kv = kiln_sym(length);
     m->ids = kiln_input(g, "ids", KILN_I32, 1, &t);
     m->last = kiln_input(g, "last", KILN_I32, KILN_SHAPE(kiln_n(1)));
     kiln_tensor table = weight(g, "embedding", embedding, VOCAB, H);
@@ -110,12 +112,10 @@ static kiln_status decode(const model *m, kiln_plan *plan, kiln_executor *execut
             for (int i = 0; i < n; i++)
                 ids[i] = sequence[past + i];
             last[0] = n - 1;
-            /* Three numbers change between runs. Nothing is baked, recorded or allocated. */
+            /* Two numbers change between runs, and n_kv with them. Nothing is baked, recorded or allocated. */
             status = kiln_session_set_i64(session, m->tokens, n, error);
             if (!status)
                 status = kiln_session_set_i64(session, m->past, past, error);
-            if (!status)
-                status = kiln_session_set_i64(session, m->length, past + n, error);
             if (!status)
                 status = kiln_run(session, error);
             if (past + n >= PROMPT && !status)

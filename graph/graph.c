@@ -371,9 +371,74 @@ uint32_t kiln__slot_new(kiln_graph *g, const char *name, bool is_float, int64_t 
     uint32_t id = (uint32_t)g->slots.count, offset;
     if (name_add(g, KILN_NAME_SLOT, name, id, &offset) != KILN_OK)
         return 0;
-    g->slots.items[id] = (kiln__slot){offset, is_float, min, max, preset};
+    g->slots.items[id] =
+        (kiln__slot){.name = offset, .is_float = is_float, .min = min, .max = max, .preset = preset};
     g->slots.count++;
     return id;
+}
+
+/* Adds what the term can be at least and at most. False: that does not fit. */
+static bool add_term(const kiln_graph *g, kiln_dim term, int64_t *least, int64_t *most) {
+    const kiln__slot *s = &g->slots.items[term.slot];
+    int64_t low = term.n, high = term.n;
+    if (term.slot != 0 && (!kiln__mul(term.n, term.n < 0 ? s->max : s->min, &low) ||
+                           !kiln__mul(term.n, term.n < 0 ? s->min : s->max, &high)))
+        return false;
+    return kiln__add(*least, low, least) && kiln__add(*most, high, most);
+}
+
+/* Resolves the slots of terms into `sum`. */
+static kiln_status take_terms(kiln_graph *g, const char *name, const kiln_dim *terms, kiln__slot *sum) {
+    int64_t least = 0, most = 0;
+    bool fits = true, any = false;
+    for (uint32_t i = 0; i < sum->n_terms; i++) {
+        kiln_dim term = terms[i];
+        if (!kiln__slot_resolve(g, &term.slot) || g->slots.items[term.slot].is_float)
+            return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
+                                    "slot '%s': term %u is no integer slot of this graph, or was not found",
+                                    name, i);
+        any = any || term.slot != 0;
+        fits = fits && add_term(g, term, &least, &most);
+        sum->terms[i] = term;
+    }
+    if (!any)
+        return kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "slot '%s': no term of the sum is a slot", name);
+    return fits ? KILN_OK
+                : kiln__graph_fail(g, KILN_ERROR_OVERFLOW,
+                                   "slot '%s': with some values of its slots the sum does not fit 63 bits",
+                                   name);
+}
+
+uint32_t kiln__slot_sum_new(kiln_graph *g, const char *name, int64_t min, int64_t max, uint32_t n_terms,
+                            const kiln_dim *terms) {
+    kiln__slot sum = {.n_terms = n_terms};
+    const char *shown = name ? name : "";
+    if (g->error.status != KILN_OK)
+        return 0;
+    if (terms == NULL || n_terms == 0 || n_terms > KILN_MAX_TERMS)
+        (void)kiln__graph_fail(g, KILN_ERROR_ARGUMENT, "slot '%s': %u terms%s; a sum has 1 to %d", shown,
+                               n_terms, terms == NULL ? " at NULL" : "", (int)KILN_MAX_TERMS);
+    else
+        (void)take_terms(g, shown, terms, &sum);
+    uint32_t id = kiln__slot_new(g, name, false, min, max, 0.0f);
+    if (id != 0) {
+        g->slots.items[id].n_terms = sum.n_terms;
+        memcpy(g->slots.items[id].terms, sum.terms, sizeof sum.terms);
+    }
+    return id;
+}
+
+const char *kiln__sum_text(const kiln_graph *g, uint32_t slot, char buffer[KILN__SHAPE_SIZE]) {
+    const kiln__slot *s = &g->slots.items[slot];
+    char term[KILN__SHAPE_SIZE];
+    size_t at = 0;
+    buffer[0] = '\0';
+    for (uint32_t i = 0; i < s->n_terms && at < KILN__SHAPE_SIZE; i++) {
+        int n = snprintf(buffer + at, KILN__SHAPE_SIZE - at, "%s%s", i > 0 ? " + " : "",
+                         kiln__dim_text(g, s->terms[i], term));
+        at += n > 0 ? (size_t)n : 0;
+    }
+    return buffer;
 }
 
 bool kiln__slot_resolve(const kiln_graph *g, uint32_t *slot) {
@@ -386,6 +451,11 @@ bool kiln__slot_resolve(const kiln_graph *g, uint32_t *slot) {
 
 kiln_slot kiln_slot_i64(kiln_graph *g, const char *name, int64_t min, int64_t max) {
     return (kiln_slot){kiln__slot_new(g, name, false, min, max, 0.0f), g->tag};
+}
+
+kiln_slot kiln_slot_sum(kiln_graph *g, const char *name, int64_t min, int64_t max, uint32_t n_terms,
+                        const kiln_dim *terms) {
+    return (kiln_slot){kiln__slot_sum_new(g, name, min, max, n_terms, terms), g->tag};
 }
 
 kiln_slot kiln_slot_f32(kiln_graph *g, const char *name, float preset) {

@@ -16,6 +16,9 @@ typedef struct kiln__slot {
     bool is_float;
     int64_t min, max; /* integers */
     float preset;     /* floats */
+    /* Above 0: it is computed, as the sum of these, whose slots have smaller ids. */
+    uint32_t n_terms;
+    kiln_dim terms[KILN_MAX_TERMS];
 } kiln__slot;
 
 typedef struct kiln__storage {
@@ -167,6 +170,8 @@ const char *kiln__shape_text(const kiln_graph *g, const kiln_desc *desc, char bu
 /* The name of a storage, or "storage.ID" (in the buffer) when it has none. */
 const char *kiln__storage_label(const kiln_graph *g, uint32_t storage, char buffer[KILN__LABEL_SIZE]);
 #define KILN__STORAGE_LABEL(g, storage) kiln__storage_label((g), (storage), (char[KILN__LABEL_SIZE]){0})
+/* "n_past + 2*n_tokens + 1", of a slot that is computed. */
+const char *kiln__sum_text(const kiln_graph *g, uint32_t slot, char buffer[KILN__SHAPE_SIZE]);
 /* Turns a reference to a slot (kiln_slot_ref, or a plain id; 0 stays) into its id. False: of another graph, or unknown. */
 bool kiln__slot_resolve(const kiln_graph *g, uint32_t *slot);
 enum { KILN__SLOTS_MAX = (1 << 20) - 1 };
@@ -205,6 +210,9 @@ kiln_status kiln__graph_fail(kiln_graph *g, kiln_status status, const char *form
  * `name` may be NULL or "". */
 uint32_t kiln__slot_new(kiln_graph *g, const char *name, bool is_float, int64_t min, int64_t max,
                         float preset);
+/* One that is computed; `terms` have slots as kiln_sym sets them, or plain ids. */
+uint32_t kiln__slot_sum_new(kiln_graph *g, const char *name, int64_t min, int64_t max, uint32_t n_terms,
+                            const kiln_dim *terms);
 uint32_t kiln__storage_new(kiln_graph *g, kiln_storage_kind kind, const char *name, int64_t size);
 kiln_status kiln__storage_set_name(kiln_graph *g, uint32_t storage, const char *name);
 uint32_t kiln__tensor_new(kiln_graph *g, uint32_t storage, int64_t offset, const kiln_desc *desc);

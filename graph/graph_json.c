@@ -10,36 +10,6 @@ static void put_name(kiln__json_writer *w, const kiln_graph *g, uint32_t name) {
     kiln__json_put_cstring(w, kiln__text(g, name));
 }
 
-static void put_slot(kiln__json_writer *w, const kiln_graph *g, const kiln__slot *slot) {
-    kiln__json_begin_object(w, KILN_JSON_INLINE);
-    put_name(w, g, slot->name);
-    kiln__json_key(w, "type");
-    kiln__json_put_cstring(w, slot->is_float ? "f32" : "i64");
-    if (slot->is_float) {
-        kiln__json_key(w, "preset");
-        kiln__json_put_f32(w, slot->preset);
-    } else {
-        kiln__json_key(w, "min");
-        kiln__json_put_i64(w, slot->min);
-        kiln__json_key(w, "max");
-        kiln__json_put_i64(w, slot->max);
-    }
-    kiln__json_end(w);
-}
-
-static void put_storage(kiln__json_writer *w, const kiln_graph *g, size_t id) {
-    const kiln__storage *s = &g->storages.items[id];
-    kiln__json_begin_object(w, KILN_JSON_INLINE);
-    kiln__json_key(w, "id");
-    kiln__json_put_u64(w, id);
-    put_name(w, g, s->name);
-    kiln__json_key(w, "kind");
-    kiln__json_put_cstring(w, kiln__storage_kind_names[s->kind]);
-    kiln__json_key(w, "size");
-    kiln__json_put_i64(w, s->size);
-    kiln__json_end(w);
-}
-
 static void put_slot_name(kiln__json_writer *w, const kiln_graph *g, uint32_t slot) {
     kiln__json_put_cstring(w, kiln__text(g, g->slots.items[slot].name));
 }
@@ -60,6 +30,43 @@ static void put_dim(kiln__json_writer *w, const kiln_graph *g, kiln_dim dim) {
         }
         kiln__json_end(w);
     }
+}
+
+static void put_slot(kiln__json_writer *w, const kiln_graph *g, const kiln__slot *slot) {
+    kiln__json_begin_object(w, KILN_JSON_INLINE);
+    put_name(w, g, slot->name);
+    kiln__json_key(w, "type");
+    kiln__json_put_cstring(w, slot->is_float ? "f32" : "i64");
+    if (slot->is_float) {
+        kiln__json_key(w, "preset");
+        kiln__json_put_f32(w, slot->preset);
+    } else {
+        kiln__json_key(w, "min");
+        kiln__json_put_i64(w, slot->min);
+        kiln__json_key(w, "max");
+        kiln__json_put_i64(w, slot->max);
+    }
+    if (slot->n_terms > 0) {
+        kiln__json_key(w, "sum");
+        kiln__json_begin_array(w, KILN_JSON_INLINE);
+        for (uint32_t i = 0; i < slot->n_terms; i++)
+            put_dim(w, g, slot->terms[i]);
+        kiln__json_end(w);
+    }
+    kiln__json_end(w);
+}
+
+static void put_storage(kiln__json_writer *w, const kiln_graph *g, size_t id) {
+    const kiln__storage *s = &g->storages.items[id];
+    kiln__json_begin_object(w, KILN_JSON_INLINE);
+    kiln__json_key(w, "id");
+    kiln__json_put_u64(w, id);
+    put_name(w, g, s->name);
+    kiln__json_key(w, "kind");
+    kiln__json_put_cstring(w, kiln__storage_kind_names[s->kind]);
+    kiln__json_key(w, "size");
+    kiln__json_put_i64(w, s->size);
+    kiln__json_end(w);
 }
 
 static void put_tensor(kiln__json_writer *w, const kiln_graph *g, size_t id) {
@@ -188,12 +195,19 @@ static void begin_list(kiln__json_writer *w, const char *key) {
     kiln__json_begin_array(w, KILN_JSON_LINES);
 }
 
+int64_t kiln__graph_json_version(const kiln_graph *g) {
+    for (size_t i = 1; i < g->slots.count; i++)
+        if (g->slots.items[i].n_terms > 0)
+            return 2;
+    return 1;
+}
+
 kiln_status kiln__graph_put_json(kiln__json_writer *w, const kiln_graph *g, kiln_error *error) {
     kiln__json_begin_object(w, KILN_JSON_LINES);
     kiln__json_key(w, "format");
     kiln__json_put_cstring(w, "kiln.graph");
     kiln__json_key(w, "version");
-    kiln__json_put_i64(w, 1);
+    kiln__json_put_i64(w, kiln__graph_json_version(g));
     begin_list(w, "slots");
     for (size_t i = 1; i < g->slots.count; i++)
         put_slot(w, g, &g->slots.items[i]);

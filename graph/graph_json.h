@@ -23,8 +23,15 @@ KILN_MUST_CHECK kiln_status kiln__graph_get_json(const kiln__json *value, kiln_o
 kiln_json_limits kiln__json_limits_resolve(const kiln_json_limits *limits);
 kiln__json_caps kiln__json_limits_caps(const kiln_json_limits *resolved);
 
-/* Reads "format" and "version" of a document: one of `formats` (index to *which) and version 1. */
+/* The latest version of graphs and plan dumps, which is the first to have computed slots. */
+enum { KILN__JSON_VERSION = 2 };
+
+/* The version that a graph is written as: the lowest that can hold it. */
+int64_t kiln__graph_json_version(const kiln_graph *g);
+
+/* Reads "format" and "version" of a document: one of `formats` (index to *which), and 1 to KILN__JSON_VERSION. */
 KILN_MUST_CHECK kiln_status kiln__json_check_format(const kiln__json *object, const char *const *formats,
-                                                    size_t n, size_t *which, kiln_error *error);
+                                                    size_t n, size_t *which, int64_t *version,
+                                                    kiln_error *error);
 
 #endif

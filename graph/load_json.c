@@ -9,6 +9,7 @@ typedef struct loader {
     kiln_op_set ops;
     const kiln_json_limits *limits;
     kiln_error *error;
+    int64_t version; /* of the graph object */
     struct {
         uint32_t *items;
         size_t count, capacity;
@@ -41,34 +42,80 @@ static kiln_status check_id(const loader *l, const kiln__json *value, size_t exp
     return kiln__json_get_i64(value, (int64_t)expected, (int64_t)expected, &id, l->error);
 }
 
+static kiln_status get_slot(const loader *l, const kiln__json *value, uint32_t *slot) {
+    const char *name;
+    kiln_status status = kiln__json_get_string(value, KILN_NAME_MAX, &name, l->error);
+    if (status != KILN_OK)
+        return status;
+    *slot = kiln__name_find(l->g, KILN_NAME_SLOT, name);
+    char quoted[KILN__JSON_QUOTE_SIZE];
+    return *slot ? KILN_OK
+                 : kiln__json_fail(value, KILN_ERROR_FORMAT, l->error, "no slot is named %s",
+                                   kiln__json_quote(name, quoted));
+}
+
+/* A number is at least `least`, as is a factor. */
+static kiln_status get_dim(const loader *l, const kiln__json *value, int64_t least, kiln_dim *dim) {
+    *dim = (kiln_dim){1, 0};
+    if (kiln__json_is_string(value))
+        return get_slot(l, value, &dim->slot);
+    if (!kiln__json_is_object(value))
+        return kiln__json_get_i64(value, least, INT64_MAX, &dim->n, l->error);
+    kiln__json n, slot;
+    const kiln__json_field fields[] = {{"n", &n, true}, {"slot", &slot, false}};
+    kiln_status status = kiln__json_members(value, fields, 2, l->error);
+    if (status == KILN_OK)
+        status = kiln__json_get_i64(&n, least, INT64_MAX, &dim->n, l->error);
+    return status == KILN_OK && slot.item != NULL ? get_slot(l, &slot, &dim->slot) : status;
+}
+
+/* The terms of a computed slot, as dimensions are written; factors and constants may be negative. */
+static kiln_status get_terms(const loader *l, const kiln__json *sum, kiln_dim terms[KILN_MAX_TERMS],
+                             uint32_t *n) {
+    size_t count = 0;
+    if (l->version < 2)
+        return kiln__json_fail(sum, KILN_ERROR_FORMAT, l->error,
+                               "a computed slot needs version 2 of this format");
+    kiln_status status = kiln__json_count(sum, 1, KILN_MAX_TERMS, &count, l->error);
+    for (kiln__json v = kiln__json_first(sum); status == KILN_OK && v.item != NULL; kiln__json_next(&v))
+        status = get_dim(l, &v, INT64_MIN, &terms[v.index]);
+    *n = (uint32_t)count;
+    return status;
+}
+
 static kiln_status load_slot(loader *l, const kiln__json *value) {
     static const char *const types[] = {"i64", "f32"};
-    kiln__json name, type, min, max, preset;
-    const kiln__json_field fields[] = {{"name", &name, true},
-                                       {"type", &type, true},
-                                       {"min", &min, false},
-                                       {"max", &max, false},
-                                       {"preset", &preset, false}};
+    kiln__json name, type, min, max, preset, sum;
+    const kiln__json_field fields[] = {{"name", &name, true},      {"type", &type, true},
+                                       {"min", &min, false},       {"max", &max, false},
+                                       {"preset", &preset, false}, {"sum", &sum, false}};
     const char *text;
     size_t is_float;
+    kiln_dim terms[KILN_MAX_TERMS];
+    uint32_t n_terms = 0;
     int64_t lowest = 0, highest = 0;
     float start = 0;
-    kiln_status status = kiln__json_members(value, fields, 5, l->error);
+    kiln_status status = kiln__json_members(value, fields, 6, l->error);
     if (status != KILN_OK || (status = get_name(l, &name, &text)) != KILN_OK ||
         (status = kiln__json_get_enum(&type, types, 2, &is_float, l->error)) != KILN_OK)
         return status;
-    if (is_float ? min.item != NULL || max.item != NULL || preset.item == NULL
+    if (is_float ? min.item != NULL || max.item != NULL || sum.item != NULL || preset.item == NULL
                  : min.item == NULL || max.item == NULL || preset.item != NULL)
-        return kiln__json_fail(value, KILN_ERROR_FORMAT, l->error,
-                               is_float ? "a slot of type f32 has \"preset\", and neither \"min\" nor \"max\""
-                                        : "a slot of type i64 has \"min\" and \"max\", and no \"preset\"");
+        return kiln__json_fail(
+            value, KILN_ERROR_FORMAT, l->error,
+            is_float ? "a slot of type f32 has \"preset\", and neither \"min\", \"max\" nor \"sum\""
+                     : "a slot of type i64 has \"min\" and \"max\", and no \"preset\"");
     if (is_float)
         status = kiln__json_get_f32(&preset, &start, l->error);
     else if ((status = kiln__json_get_i64(&min, INT64_MIN, INT64_MAX, &lowest, l->error)) == KILN_OK)
         status = kiln__json_get_i64(&max, INT64_MIN, INT64_MAX, &highest, l->error);
+    if (status == KILN_OK && sum.item != NULL)
+        status = get_terms(l, &sum, terms, &n_terms);
     if (status != KILN_OK)
         return status;
-    return kiln__slot_new(l->g, text, is_float, lowest, highest, start) ? KILN_OK : fail_built(l, value);
+    uint32_t id = n_terms > 0 ? kiln__slot_sum_new(l->g, text, lowest, highest, n_terms, terms)
+                              : kiln__slot_new(l->g, text, is_float, lowest, highest, start);
+    return id ? KILN_OK : fail_built(l, value);
 }
 
 static kiln_status load_storage(loader *l, const kiln__json *value) {
@@ -92,32 +139,6 @@ static kiln_status load_storage(loader *l, const kiln__json *value) {
 
 /* ---- tensors ---------------------------------------------------------------------------------------- */
 
-static kiln_status get_slot(const loader *l, const kiln__json *value, uint32_t *slot) {
-    const char *name;
-    kiln_status status = kiln__json_get_string(value, KILN_NAME_MAX, &name, l->error);
-    if (status != KILN_OK)
-        return status;
-    *slot = kiln__name_find(l->g, KILN_NAME_SLOT, name);
-    char quoted[KILN__JSON_QUOTE_SIZE];
-    return *slot ? KILN_OK
-                 : kiln__json_fail(value, KILN_ERROR_FORMAT, l->error, "no slot is named %s",
-                                   kiln__json_quote(name, quoted));
-}
-
-static kiln_status get_dim(const loader *l, const kiln__json *value, kiln_dim *dim) {
-    *dim = (kiln_dim){1, 0};
-    if (kiln__json_is_string(value))
-        return get_slot(l, value, &dim->slot);
-    if (!kiln__json_is_object(value))
-        return kiln__json_get_i64(value, 0, INT64_MAX, &dim->n, l->error);
-    kiln__json n, slot;
-    const kiln__json_field fields[] = {{"n", &n, true}, {"slot", &slot, false}};
-    kiln_status status = kiln__json_members(value, fields, 2, l->error);
-    if (status == KILN_OK)
-        status = kiln__json_get_i64(&n, 0, INT64_MAX, &dim->n, l->error);
-    return status == KILN_OK && slot.item != NULL ? get_slot(l, &slot, &dim->slot) : status;
-}
-
 static kiln_status get_dtype(const loader *l, const kiln__json *value, kiln_dtype *dtype) {
     const char *names[KILN_DTYPE_COUNT] = {NULL};
     for (int i = 1; i < KILN_DTYPE_COUNT; i++)
@@ -139,7 +160,7 @@ static kiln_status get_desc(const loader *l, const kiln__json *tensor, const kil
         return status;
     desc->ndim = (uint32_t)ndim;
     for (kiln__json v = kiln__json_first(shape); v.item != NULL; kiln__json_next(&v))
-        if ((status = get_dim(l, &v, &desc->dims[v.index])) != KILN_OK)
+        if ((status = get_dim(l, &v, 0, &desc->dims[v.index])) != KILN_OK)
             return status;
     if (strides->item == NULL) {
         kiln_error why;
@@ -522,20 +543,20 @@ kiln__json_caps kiln__json_limits_caps(const kiln_json_limits *resolved) {
 }
 
 kiln_status kiln__json_check_format(const kiln__json *object, const char *const *formats, size_t n,
-                                    size_t *which, kiln_error *error) {
+                                    size_t *which, int64_t *number, kiln_error *error) {
     if (!kiln__json_is_object(object))
         return kiln__json_fail_type(object, "an object", error);
     kiln__json format = kiln__json_member(object, "format"), version = kiln__json_member(object, "version");
     if (format.item == NULL || version.item == NULL)
         return kiln__json_fail(object, KILN_ERROR_FORMAT, error, "key \"%s\" is missing",
                                format.item ? "version" : "format");
-    int64_t number;
     kiln_status status = kiln__json_get_enum(&format, formats, n, which, error);
     if (status == KILN_OK)
-        status = kiln__json_get_i64(&version, 1, INT64_MAX, &number, error);
-    if (status == KILN_OK && number != 1)
+        status = kiln__json_get_i64(&version, 1, INT64_MAX, number, error);
+    if (status == KILN_OK && *number > KILN__JSON_VERSION)
         return kiln__json_fail(&version, KILN_ERROR_UNSUPPORTED, error,
-                               "version %lld; this library reads version 1", (long long)number);
+                               "version %lld; this library reads versions 1 to %d", (long long)*number,
+                               (int)KILN__JSON_VERSION);
     return status;
 }
 
@@ -549,7 +570,7 @@ static kiln_status load_all(loader *l, const kiln__json *value) {
                                                                   load_node};
     const uint32_t caps[4] = {l->limits->slots, l->limits->storages, l->limits->tensors, l->limits->nodes};
     size_t which, count;
-    kiln_status status = kiln__json_check_format(value, formats, 1, &which, l->error);
+    kiln_status status = kiln__json_check_format(value, formats, 1, &which, &l->version, l->error);
     if (status == KILN_OK)
         status = kiln__json_members(value, fields, 6, l->error);
     for (int i = 0; status == KILN_OK && i < 4; i++)
@@ -596,7 +617,8 @@ kiln_status kiln_graph_from_json(const char *text, size_t size, kiln_op_set ops,
         return status;
     kiln__json root = kiln__json_root(&doc), graph = root;
     size_t which = 0;
-    status = kiln__json_check_format(&root, formats, 2, &which, error);
+    int64_t version;
+    status = kiln__json_check_format(&root, formats, 2, &which, &version, error);
     if (status == KILN_OK && which == 1) {
         graph = kiln__json_member(&root, "graph");
         if (graph.item == NULL)

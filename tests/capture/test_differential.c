@@ -49,12 +49,13 @@ static void put_element(outcome *o, kiln_dtype dtype, const unsigned char *at) {
 }
 
 /* The elements that there are at this value of the symbol. */
-static void put_tensor(outcome *o, int run, const kiln_graph *g, kiln_tensor tensor, int64_t n,
+static void put_tensor(outcome *o, int run, const random_graph *r, kiln_tensor tensor, int64_t n,
                        const unsigned char *data) {
+    const kiln_graph *g = r->graph;
     const kiln_desc *d = kiln__desc_of(g, &g->tensors.items[tensor.id]);
     int64_t count[KILN_MAX_DIMS] = {1, 1, 1, 1}, stride[KILN_MAX_DIMS] = {0};
     for (uint32_t i = 0, to = KILN_MAX_DIMS - d->ndim; i < d->ndim; i++, to++) {
-        count[to] = d->dims[i].n * (d->dims[i].slot ? n : 1);
+        count[to] = d->dims[i].n * (d->dims[i].slot == 0 ? 1 : d->dims[i].slot == r->more.id ? n + 2 : n);
         stride[to] = d->strides[i];
     }
     for (int64_t i = 0; i < count[0]; i++)
@@ -116,11 +117,10 @@ static void run_eagerly(const random_graph *g, outcome *out) {
         bad_indices += out->status[run] == KILN_ERROR_INDEX;
         impossible += out->status[run] == KILN_ERROR_LIMIT;
         for (int i = 0; out->status[run] != KILN_ERROR_LIMIT && i < g->n_outputs; i++)
-            put_tensor(out, run, g->graph, g->outputs[i], v.n, eager_data(e, g->outputs[i]));
+            put_tensor(out, run, g, g->outputs[i], v.n, eager_data(e, g->outputs[i]));
         for (int i = 0; i < g->n_leaves; i++)
             if (g->leaves[i].kind == KILN_STORAGE_STATE)
-                put_tensor(out, run, g->graph, g->leaves[i].tensor, g->n_max,
-                           eager_data(e, g->leaves[i].tensor));
+                put_tensor(out, run, g, g->leaves[i].tensor, g->n_max, eager_data(e, g->leaves[i].tensor));
     }
     eager_free(e);
 }
@@ -150,11 +150,10 @@ static void run_plan(const random_graph *g, kiln_plan *plan, kiln_executor *exec
         CHECK_OK(kiln_session_set_f32(s, g->factor, v.factor, error));
         out->status[run] = kiln_run(s, NULL);
         for (int i = 0; out->status[run] != KILN_ERROR_LIMIT && i < g->n_outputs; i++)
-            put_tensor(out, run, g->graph, g->outputs[i], v.n, kiln_session_data(s, g->outputs[i]));
+            put_tensor(out, run, g, g->outputs[i], v.n, kiln_session_data(s, g->outputs[i]));
         for (int i = 0; i < g->n_leaves; i++)
             if (states[i] != NULL)
-                put_tensor(out, run, g->graph, g->leaves[i].tensor, g->n_max,
-                           kiln_state_buffer_data(states[i]));
+                put_tensor(out, run, g, g->leaves[i].tensor, g->n_max, kiln_state_buffer_data(states[i]));
     }
     CHECK_OK(kiln_session_destroy(s, error));
     for (int i = 0; i < g->n_leaves; i++)

@@ -20,6 +20,7 @@ static const old_dump dumps[] = {
     {"tests/data/version1/attributes.graph.json", "3846b07afc695072c1525ba58f02572f", true, false},
     {"tests/data/version1/captured.plan.json", "22893a6ed2cc007e5196180c2bdc53cb", false, true},
     {"tests/data/version1/demo.plan.json", "baaffb54d8d00dd55e9d054d40ab2c49", false, true},
+    {"tests/data/version2/sums.plan.json", "221910c9140a39abdcb475a6494b3210", false, true},
 };
 
 static void check_fingerprint(const old_dump *d, const kiln_graph *g) {

@@ -23,6 +23,18 @@ static void *must(void *p) {
     return p;
 }
 
+/* Those that are sums of others, in the order of their declaration. */
+static void compute_slots(eager *run) {
+    for (size_t i = 1; i < run->graph->slots.count; i++) {
+        const kiln__slot *s = &run->graph->slots.items[i];
+        int64_t sum = 0;
+        for (uint32_t k = 0; k < s->n_terms; k++)
+            sum += s->terms[k].n * (s->terms[k].slot ? run->i64[s->terms[k].slot] : 1);
+        if (s->n_terms > 0)
+            run->i64[i] = sum;
+    }
+}
+
 eager *eager_new(const kiln_graph *g, uint32_t cpu) {
     eager *run = must(calloc(1, sizeof *run));
     run->graph = g;
@@ -34,6 +46,7 @@ eager *eager_new(const kiln_graph *g, uint32_t cpu) {
         run->i64[i] = g->slots.items[i].min;
         run->f32[i] = g->slots.items[i].preset;
     }
+    compute_slots(run);
     for (size_t i = 1; i < g->storages.count; i++) {
         const kiln__storage *s = &g->storages.items[i];
         size_t size = ((size_t)s->size + 64) & ~(size_t)63;
@@ -64,6 +77,7 @@ void *eager_data(eager *run, kiln_tensor tensor) {
 
 void eager_set_i64(eager *run, kiln_slot slot, int64_t value) {
     run->i64[slot.id] = value;
+    compute_slots(run);
 }
 
 void eager_set_f32(eager *run, kiln_slot slot, float value) {
@@ -241,6 +255,11 @@ static bool attention_is_impossible(const eager *run, size_t index) {
 
 eager_result eager_run(eager *run, int64_t split) {
     eager_result result = {KILN_OK, 0, 0, 0, 0};
+    for (size_t i = 1; i < run->graph->slots.count; i++) {
+        const kiln__slot *s = &run->graph->slots.items[i];
+        if (s->n_terms > 0 && (run->i64[i] < s->min || run->i64[i] > s->max))
+            return (eager_result){KILN_ERROR_LIMIT, 0, 0, 0, 0};
+    }
     for (size_t i = 0; i < run->graph->nodes.count; i++)
         if (append_is_impossible(run, &run->graph->nodes.items[i]) || attention_is_impossible(run, i))
             return (eager_result){KILN_ERROR_LIMIT, i, 0, 0, 0};

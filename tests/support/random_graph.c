@@ -248,7 +248,8 @@ static void softmax_step(world *w) {
 }
 
 static kiln_tensor rope(world *w, kiln_tensor x) {
-    kiln_rope_attrs attrs = {.position = position(w), .mode = below(w, 2)};
+    kiln_i64_value first = one_in(w, 4) ? kiln_i64_of(w->out->later) : position(w);
+    kiln_rope_attrs attrs = {.position = first, .mode = below(w, 2)};
     kiln_tensor positions = none;
     if (one_in(w, 4))
         positions = pick(w, (want){.dtypes = I32, .kinds = READ, .ndim = 1, .match = LEADING, .like = x});
@@ -453,6 +454,8 @@ static void make_leaves(world *w) {
     LEAF(STATE, KILN_F32, ten, h);
     LEAF(STATE, FLOAT, kiln_n(12), two, half);
     LEAF(STATE, KILN_F32, n, h);
+    LEAF(INPUT, KILN_F32, kiln_sym(w->out->more), h);
+    LEAF(STATE, KILN_F32, kiln_sym(w->out->more), h);
 #undef FLOAT
 #undef MATRIX
 }
@@ -484,6 +487,9 @@ void random_graph_make(uint64_t seed, random_graph *out) {
     out->n = kiln_slot_i64(w.g, "n", 0, out->n_max);
     out->position = kiln_slot_i64(w.g, "position", 0, 20);
     out->factor = kiln_slot_f32(w.g, "factor", 0.5f);
+    out->more = kiln_slot_sum(w.g, "more", 0, out->n_max + 2, KILN_SHAPE(kiln_sym(out->n), kiln_n(2)));
+    out->later = kiln_slot_sum(w.g, "later", 0, out->n_max + 21,
+                               KILN_SHAPE(kiln_n(1), kiln_sym(out->position), kiln_sym(out->n)));
     make_leaves(&w);
     size_t nodes = 3 + below(&w, 30);
     for (size_t tries = 8 * nodes; tries > 0 && w.g->nodes.count < nodes; tries--)

@@ -21,6 +21,8 @@ typedef struct random_graph {
     kiln_slot n;        /* "n", a symbol: 0 … n_max */
     kiln_slot position; /* "position": 0 … 20 */
     kiln_slot factor;   /* "factor", a float */
+    kiln_slot more;     /* "more", computed: n + 2, a symbol */
+    kiln_slot later;    /* "later", computed: position + n + 1, for attributes */
     int64_t n_max;
     random_leaf leaves[RANDOM_LEAVES];
     int n_leaves;

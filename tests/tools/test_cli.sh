@@ -267,12 +267,12 @@ npy '<i4' '(1,)' '\0000\0000\0000\0000' >row.npy
 echo 1 >tokens
 expect 0 logits $model --tokens tokens --out l.npy -m exact
 no_out
-expect 0 run g.json --weights $model --input tokens=bos.npy --input rows=row.npy --set position=0 --set n_kv=1 \
+expect 0 run g.json --weights $model --input tokens=bos.npy --input rows=row.npy --set position=0 \
     --output logits=r.npy -m exact
 out_has '^logits f32 \[1, [0-9]*\]: from -*[0-9]'
 prefixed
 same l.npy r.npy
-expect 0 run p.json -w $model -i tokens=bos.npy -i rows=row.npy -s n_kv=1 -o logits=r2.npy -m exact -t 2 --no-reuse
+expect 0 run p.json -w $model -i tokens=bos.npy -i rows=row.npy -o logits=r2.npy -m exact -t 2 --no-reuse
 same l.npy r2.npy
 expect 0 run g.json --weights $model --input tokens=random:7:200
 err_has "input 'rows' is not given; it is all zeros"
@@ -427,7 +427,9 @@ failure "no output 'nothing'" run g.json -w $model -o nothing=x.npy
 ! grep -q 'ran once' err || problem "$command: ran all the same"
 usage "gives 'tokens' twice" run g.json -w $model -i tokens=bos.npy -i tokens=random:1
 failure "no slot 'nothing'" run g.json -w $model -s nothing=1
-failure "slot 'n_kv' is '-1'" run g.json -w $model -s n_kv=-1
+failure "slot 'n_logits' is '-1'" run g.json -w $model -s n_logits=-1
+failure "slot 'n_kv' cannot be set: it is computed, as position + n_tokens" run g.json -w $model -s n_kv=1
+failure "slot 'n_kv' is position + n_tokens = " run g.json -w $model -i tokens=bos.npy -s position=1024
 failure "nowhere.npy" run g.json -w $model -i tokens=nowhere.npy
 failure "dimension 0 is 1" run g.json -w $model -i tokens=bos.npy -s n_tokens=0
 failure "out of range\|KILN_ERROR_INDEX\|index" run g.json -w $model -i rows=random:1:2 -i tokens=random:1:2 -s n_tokens=0

@@ -374,7 +374,6 @@ static void test_eager(void **state) {
         memcpy(eager_data(run, kiln_tensor_find(g, "tokens")), tokens, N * sizeof *tokens);
         *(int32_t *)eager_data(run, kiln_tensor_find(g, "rows")) = N - 1;
         eager_set_i64(run, kiln_slot_find(g, "n_tokens"), N);
-        eager_set_i64(run, kiln_slot_find(g, "n_kv"), N);
         eager_set_i64(run, kiln_slot_find(g, "n_logits"), 1);
         assert_int_equal(eager_run(run, 3).status, KILN_OK);
         kiln_llama_decoder *d = decoder_of(

@@ -31,6 +31,8 @@ static int no_such_slot(const runner *r, const char *name) {
         const char *head = at ? ", " : "there are: ";
         if (s.is_float)
             snprintf(names + at, sizeof names - at, "%s%s (a number)", head, s.name);
+        else if (s.n_terms > 0)
+            snprintf(names + at, sizeof names - at, "%s%s (computed)", head, s.name);
         else
             snprintf(names + at, sizeof names - at, "%s%s (%lld to %lld)", head, s.name, (long long)s.min,
                      (long long)s.max);
@@ -48,6 +50,13 @@ static int set_float(const runner *r, const kiln_slot_info *s, const char *value
     return kiln_session_set_f32(r->session, s->slot, f, &error) == KILN_OK ? EXIT_OK : fail(&error, NULL);
 }
 
+/* The session says what it is computed from. */
+static int refuse_computed(const runner *r, const kiln_slot_info *s) {
+    kiln_error error;
+    return kiln_session_set_i64(r->session, s->slot, s->min, &error) == KILN_OK ? EXIT_OK
+                                                                                : fail(&error, NULL);
+}
+
 int run_set_slots(runner *r) {
     int code = EXIT_OK;
     for (size_t i = 0; i < r->opt->slots.count && code == EXIT_OK; i++) {
@@ -62,7 +71,9 @@ int run_set_slots(runner *r) {
         if (slot.id == 0)
             return no_such_slot(r, name);
         const kiln_slot_info *s = &r->slot_infos[slot.id];
-        if (s->is_float)
+        if (s->n_terms > 0)
+            code = refuse_computed(r, s);
+        else if (s->is_float)
             code = set_float(r, s, value);
         else if (!args_int(value, s->min, s->max, &r->slots[slot.id]))
             code = fail_text(NULL, "slot '%s' is '%s'; expected an integer from %lld to %lld", name, value,
@@ -122,23 +133,39 @@ int run_infer_slots(runner *r, const run_part *p) {
     return EXIT_OK;
 }
 
+/* What computed slots come to, once all others are set. An input may have said otherwise. */
+static int take_computed(runner *r) {
+    for (size_t i = 0; i < r->slots_end; i++) {
+        const kiln_slot_info *s = &r->slot_infos[i];
+        if (s->n_terms == 0)
+            continue;
+        int64_t value = kiln_session_get_i64(r->session, s->slot);
+        if (r->slots[i] != RUN_UNSET && r->slots[i] != value)
+            return fail_text("--set SLOT=VALUE sets the slots that it is computed from",
+                             "slot '%s' is computed and comes to %lld, but the inputs are for %lld", s->name,
+                             (long long)value, (long long)r->slots[i]);
+        r->slots[i] = value;
+    }
+    return EXIT_OK;
+}
+
 int run_apply_slots(runner *r) {
     kiln_tensor_info info;
     kiln_error error;
     for (size_t i = 0; kiln_plan_tensor_get(r->plan, kiln_plan_tensor_at(r->plan, i), &info) == KILN_OK; i++)
         for (uint32_t d = 0; d < info.desc.ndim; d++) {
             uint32_t slot = info.desc.dims[d].slot;
-            if (slot != 0 && r->slots[slot] == RUN_UNSET)
+            if (slot != 0 && r->slots[slot] == RUN_UNSET && r->slot_infos[slot].n_terms == 0)
                 r->slots[slot] = r->slot_infos[slot].max;
         }
     for (size_t i = 0; i < r->slots_end; i++) {
         const kiln_slot_info *s = &r->slot_infos[i];
-        if (s->slot.id == 0 || s->is_float)
+        if (s->slot.id == 0 || s->is_float || s->n_terms > 0)
             continue;
         if (r->slots[i] == RUN_UNSET)
             r->slots[i] = s->min;
         if (kiln_session_set_i64(r->session, s->slot, r->slots[i], &error) != KILN_OK)
             return fail(&error, "--set SLOT=VALUE sets a slot");
     }
-    return EXIT_OK;
+    return take_computed(r);
 }

@@ -80,7 +80,7 @@ typedef struct kiln_llama_options {
 
 /* Adds the model to an empty graph.
  *
- *   slots    n_tokens, n_kv (= position + n_tokens), n_logits, position
+ *   slots    n_tokens, position, n_logits; n_kv, computed as position + n_tokens
  *   inputs   tokens [n_tokens] i32; rows [n_logits] i32: which of these tokens' logits are wanted
  *   output   logits [n_logits, n_vocab] f32
  *   states   blk.I.cache_k, blk.I.cache_v [context, kv_heads, dim]

@@ -180,9 +180,10 @@ static void build(builder *b) {
     const kiln_llama_model *m = b->model;
     kiln_graph *g = b->graph;
     b->n_tokens = kiln_slot_i64(g, "n_tokens", 0, b->options.max_tokens);
-    b->n_kv = kiln_slot_i64(g, "n_kv", 0, b->options.context);
     b->n_logits = kiln_slot_i64(g, "n_logits", 0, b->options.max_logits);
     b->position = kiln_slot_i64(g, "position", 0, b->options.context);
+    b->n_kv = kiln_slot_sum(g, "n_kv", 0, b->options.context,
+                            KILN_SHAPE(kiln_sym(b->position), kiln_sym(b->n_tokens)));
     kiln_tensor tokens = kiln_input(g, "tokens", KILN_I32, KILN_SHAPE(kiln_sym(b->n_tokens)));
     kiln_tensor rows = kiln_input(g, "rows", KILN_I32, KILN_SHAPE(kiln_sym(b->n_logits)));
     add_parts(b);

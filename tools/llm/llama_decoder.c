@@ -9,7 +9,7 @@ struct kiln_llama_decoder {
     kiln_session *session;
     kiln_state_buffer **states; /* [n_states] */
     size_t n_states;
-    kiln_slot n_tokens, n_kv, n_logits, position;
+    kiln_slot n_tokens, n_logits, position;
     kiln_tensor tokens, rows, logits;
     int64_t max_tokens, max_logits, context, n_vocab;
     uint64_t replays;
@@ -34,7 +34,6 @@ static kiln_status bake(kiln_llama_decoder *d, const kiln_llama_model *model,
     d->context = o->context ? o->context : model->params.n_context;
     d->n_vocab = model->params.n_vocab;
     d->n_tokens = kiln_plan_slot(d->plan, "n_tokens");
-    d->n_kv = kiln_plan_slot(d->plan, "n_kv");
     d->n_logits = kiln_plan_slot(d->plan, "n_logits");
     d->position = kiln_plan_slot(d->plan, "position");
     d->tokens = kiln_plan_tensor(d->plan, "tokens");
@@ -127,8 +126,6 @@ static kiln_status check_step(const kiln_llama_decoder *d, const int32_t *tokens
 static kiln_status set_slots(kiln_llama_decoder *d, int64_t n, int64_t position, int64_t n_logits,
                              kiln_error *error) {
     kiln_status status = kiln_session_set_i64(d->session, d->n_tokens, n, error);
-    if (status == KILN_OK)
-        status = kiln_session_set_i64(d->session, d->n_kv, position + n, error);
     if (status == KILN_OK)
         status = kiln_session_set_i64(d->session, d->n_logits, n_logits, error);
     if (status == KILN_OK)
