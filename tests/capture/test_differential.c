@@ -112,7 +112,7 @@ static void run_eagerly(const random_graph *g, outcome *out) {
         eager_set_i64(e, g->n, v.n);
         eager_set_i64(e, g->position, v.position);
         eager_set_f32(e, g->factor, v.factor);
-        out->status[run] = eager_run(e, 1 + run).status;
+        out->status[run] = eager_is_impossible(e) ? KILN_ERROR_LIMIT : eager_run(e, 1 + run).status;
         eager_runs++;
         bad_indices += out->status[run] == KILN_ERROR_INDEX;
         impossible += out->status[run] == KILN_ERROR_LIMIT;

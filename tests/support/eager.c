@@ -253,16 +253,20 @@ static bool attention_is_impossible(const eager *run, size_t index) {
                            (a->causal && !a->q_position.slot && moves && first + queries < filled));
 }
 
-eager_result eager_run(eager *run, int64_t split) {
-    eager_result result = {KILN_OK, 0, 0, 0, 0};
+bool eager_is_impossible(const eager *run) {
     for (size_t i = 1; i < run->graph->slots.count; i++) {
         const kiln__slot *s = &run->graph->slots.items[i];
         if (s->n_terms > 0 && (run->i64[i] < s->min || run->i64[i] > s->max))
-            return (eager_result){KILN_ERROR_LIMIT, 0, 0, 0, 0};
+            return true;
     }
     for (size_t i = 0; i < run->graph->nodes.count; i++)
         if (append_is_impossible(run, &run->graph->nodes.items[i]) || attention_is_impossible(run, i))
-            return (eager_result){KILN_ERROR_LIMIT, i, 0, 0, 0};
+            return true;
+    return false;
+}
+
+eager_result eager_run(eager *run, int64_t split) {
+    eager_result result = {KILN_OK, 0, 0, 0, 0};
     for (size_t i = 0; i < run->graph->nodes.count; i++) {
         kiln__tile_sink sink = {0};
         kiln_status status = run_node(run, i, split, &sink);

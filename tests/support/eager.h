@@ -20,12 +20,14 @@ void eager_set_i64(eager *run, kiln_slot slot, int64_t value);
 void eager_set_f32(eager *run, kiln_slot slot, float value);
 
 typedef struct eager_result {
-    /* KILN_OK, KILN_ERROR_INDEX (all nodes ran), a kernel's failure, or KILN_ERROR_LIMIT: the slots show a node to be
-     * impossible, and nothing has run. */
-    kiln_status status;
+    kiln_status status;        /* KILN_OK, KILN_ERROR_INDEX (all nodes ran), or a kernel's failure */
     size_t node;               /* where */
     int64_t row, index, limit; /* the first bad index */
 } eager_result;
+
+/* Do the values of slots show some node to be impossible? Then a session refuses the run. Runs here go on all the
+ * same: kernels must do no harm. */
+bool eager_is_impossible(const eager *run);
 
 /* `split`: how many pieces each node's tiles are cut into, run in reverse order, so that tiles that are not
  * independent are noticed. 1: in one piece. */
