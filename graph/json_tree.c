@@ -205,7 +205,7 @@ static kiln_status find_duplicate(const kiln__json_item *object, const kiln_allo
     }
     if (members == few)
         return KILN_OK;
-    qsort(members, n, sizeof *members, compare_keys);
+    qsort(members, n, sizeof(const kiln__json_item *), compare_keys);
     for (size_t i = 1; i < n; i++)
         if (strcmp(members[i - 1]->key, members[i]->key) == 0 && (*found == NULL || members[i] < *found))
             *found = members[i];

@@ -196,6 +196,12 @@ expect 0 check p.json
 out_has 'p.json: the plan in it is the one that is baked afresh'
 [ "$(grep -c 'no hazard is missed' out)" = 5 ] || problem "check does not check the plan of the dump, and four"
 expect 0 check d/demo-moe.plan.json
+for name in g p; do # with a byte order mark, as some editors write
+    { printf '\357\273\277' && cat $name.json; } >marked-$name.json
+    expect 0 check marked-$name.json
+done
+printf '\377\376{\000' >utf16.json
+failure 'the text is in UTF-16; save it as UTF-8' check utf16.json
 # A plan dump has options of its own; they hold where the command line has none.
 expect 0 dump g.json --plan p2.json -m exact --serial --no-reuse
 expect 0 dump p2.json --plan -

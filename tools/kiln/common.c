@@ -208,6 +208,10 @@ static file_kind kind_of(const char *path, const char *head, size_t n, bool all)
     static const char give[] = "give a .gguf model, or JSON written by 'kiln dump'";
     if (n >= 4 && memcmp(head, "GGUF", 4) == 0)
         return FILE_GGUF;
+    /* Byte order marks of UTF-8, which the parser skips, and of UTF-16, of which it says what to do. */
+    if ((n >= 3 && memcmp(head, "\xef\xbb\xbf", 3) == 0) ||
+        (n >= 2 && (memcmp(head, "\xff\xfe", 2) == 0 || memcmp(head, "\xfe\xff", 2) == 0)))
+        return FILE_JSON;
     for (size_t i = 0; i < n; i++)
         if (strchr(" \t\r\n", head[i]) == NULL || head[i] == '\0') {
             if (head[i] == '{')
