@@ -8,7 +8,7 @@ mkdir -p "$work/tree" && cp -r Makefile graph kernels ops sched capture tests to
 list=$PWD/tests/mutations.txt
 here=$PWD
 cd "$work/tree" || exit 1
-export KILN_ORACLE_DAGS=2000 KILN_TEST_DATA="${KILN_TEST_DATA:-$here/../shared/data}"
+export KILN_ORACLE_DAGS=2000 KILN_INTERLEAVINGS_COUNTS=free KILN_TEST_DATA="${KILN_TEST_DATA:-$here/../shared/data}"
 killed=0 survived=0 line=0
 log=$here/$work/log
 

@@ -42,6 +42,13 @@ bool kiln__thread_has_affinity(void) {
 }
 
 #include "sched/cpu_pool.c"
+#ifdef HOOKED_SIMULATED
+/* The two calls in which a thread computes for a pool: the test notes that they begin and end. */
+static void hooked_live(kiln__cpu_lane *lane);
+static kiln_status hooked_help(kiln__cpu_run *run, uint64_t serial, int64_t deadline);
+#define kiln__cpu_live(lane)                  hooked_live(lane)
+#define kiln__cpu_help(run, serial, deadline) hooked_help(run, serial, deadline)
+#endif
 #include "sched/cpu_run.c"
 #include "sched/cpu_executor.c"
 #include "sched/cpu_threads.c"

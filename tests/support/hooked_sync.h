@@ -18,7 +18,8 @@
 typedef enum hooked_kind {
     HOOKED_LOAD,
     HOOKED_STORE,
-    HOOKED_CHANGE, /* read-modify-write */
+    HOOKED_SWAP,   /* an exchange, whether the value is what was expected or in any case */
+    HOOKED_CHANGE, /* another read-modify-write */
     HOOKED_LOCK,
     HOOKED_UNLOCK,
     HOOKED_WAIT,
@@ -58,7 +59,13 @@ static void hooked(hooked_kind kind, const volatile void *object, size_t bytes, 
 #define HOOKED__CAS(p, e, d, weak, yes, no) __atomic_compare_exchange_n(p, e, d, weak, yes, no)
 #endif
 
-#define HOOKED__AT(kind, p) hooked(kind, (const volatile void *)(p), sizeof *(p), #p, __func__)
+/* Evaluated in the scope of the operation, before it: a test may want to see variables there. */
+#ifndef HOOKED_SCOPE
+#define HOOKED_SCOPE(text) ((void)0)
+#endif
+
+#define HOOKED__AT(kind, p)                                                                                  \
+    (HOOKED_SCOPE(#p), hooked(kind, (const volatile void *)(p), sizeof *(p), #p, __func__))
 
 #undef atomic_init
 #undef atomic_load_explicit
@@ -86,15 +93,15 @@ static void hooked(hooked_kind kind, const volatile void *object, size_t bytes, 
 #define atomic_load_explicit(p, order)         (HOOKED__AT(HOOKED_LOAD, p), HOOKED__LOAD(p, order))
 #define atomic_store_explicit(p, v, order)     (HOOKED__AT(HOOKED_STORE, p), HOOKED__STORE(p, v, order))
 #define HOOKED__DO(name, p, v, order)          (HOOKED__AT(HOOKED_CHANGE, p), HOOKED__RMW(name)(p, v, order))
-#define atomic_exchange_explicit(p, v, order)  HOOKED__DO(exchange, p, v, order)
+#define atomic_exchange_explicit(p, v, order)  (HOOKED__AT(HOOKED_SWAP, p), HOOKED__RMW(exchange)(p, v, order))
 #define atomic_fetch_add_explicit(p, v, order) HOOKED__DO(fetch_add, p, v, order)
 #define atomic_fetch_sub_explicit(p, v, order) HOOKED__DO(fetch_sub, p, v, order)
 #define atomic_fetch_or_explicit(p, v, order)  HOOKED__DO(fetch_or, p, v, order)
 #define atomic_fetch_and_explicit(p, v, order) HOOKED__DO(fetch_and, p, v, order)
 #define atomic_compare_exchange_weak_explicit(p, e, d, yes, no)                                              \
-    (HOOKED__AT(HOOKED_CHANGE, p), HOOKED__CAS(p, e, d, 1, yes, no))
+    (HOOKED__AT(HOOKED_SWAP, p), HOOKED__CAS(p, e, d, 1, yes, no))
 #define atomic_compare_exchange_strong_explicit(p, e, d, yes, no)                                            \
-    (HOOKED__AT(HOOKED_CHANGE, p), HOOKED__CAS(p, e, d, 0, yes, no))
+    (HOOKED__AT(HOOKED_SWAP, p), HOOKED__CAS(p, e, d, 0, yes, no))
 
 #define atomic_load(p)         atomic_load_explicit(p, memory_order_seq_cst)
 #define atomic_store(p, v)     atomic_store_explicit(p, v, memory_order_seq_cst)
@@ -174,16 +181,16 @@ static int hooked_clock(clockid_t id, struct timespec *t) {
 }
 #endif
 
-#define pthread_mutex_lock(m)                       hooked_lock(m)
+#define pthread_mutex_lock(m)                       (HOOKED_SCOPE(#m), hooked_lock(m))
 #define pthread_mutex_unlock(m)                     hooked_unlock(m)
 #define pthread_cond_wait(c, m)                     hooked_wait(c, m)
 #define pthread_cond_timedwait(c, m, t)             hooked_timedwait(c, m, t)
 #define pthread_cond_timedwait_relative_np(c, m, t) hooked_timedwait(c, m, t)
-#define pthread_cond_signal(c)                      hooked_signal(c)
-#define pthread_cond_broadcast(c)                   hooked_broadcast(c)
+#define pthread_cond_signal(c)                      (HOOKED_SCOPE(#c), hooked_signal(c))
+#define pthread_cond_broadcast(c)                   (HOOKED_SCOPE(#c), hooked_broadcast(c))
 #define pthread_create(t, a, body, x)               hooked_create(t, a, body, x)
 #define pthread_join(t, result)                     hooked_join(t, result)
-#define sched_yield()                               hooked_yield()
+#define sched_yield()                               (HOOKED_SCOPE("yield"), hooked_yield())
 #define nanosleep(t, left)                          hooked_sleep(t, left)
 #define clock_gettime(id, t)                        hooked_clock(id, t)
 
