@@ -1,5 +1,7 @@
 #include "kiln_base.h"
 
+#include "json_scan.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,18 +45,58 @@ bool kiln_status_is_transient(kiln_status status) {
            status == KILN_ERROR_MEMORY;
 }
 
+/* Bytes of the character at `text` if a reader may be shown it as it is; 0: it is a control character, or not UTF-8. */
+static size_t plain_length(const char *text, size_t size) {
+    const unsigned char *p = (const unsigned char *)text;
+    const bool control = p[0] < 0x20 || p[0] == 0x7f || (p[0] == 0xc2 && size > 1 && p[1] < 0xa0);
+    return control ? 0 : kiln__utf8_length(text, size);
+}
+
+/* Names, tokens and paths come into texts as others wrote them: what is not plain is shown as \xNN. */
+static void put_escaped(kiln_error *error, const char *text, size_t size, bool cut) {
+    enum { ROOM = KILN_ERROR_TEXT_SIZE - 4 }; /* and "..." */
+    size_t used = 0, whole = 0;               /* bytes; those that "..." may stand behind */
+    for (size_t at = 0; at < size;) {
+        const size_t n = plain_length(text + at, size - at), wide = n > 0 ? n : 4;
+        if (used + wide >= KILN_ERROR_TEXT_SIZE) {
+            cut = true;
+            break;
+        }
+        if (n > 0)
+            memcpy(error->text + used, text + at, n);
+        else
+            snprintf(error->text + used, 5, "\\x%02x", (unsigned)(unsigned char)text[at]);
+        used += wide;
+        at += n > 0 ? n : 1;
+        whole = used <= ROOM ? used : whole;
+    }
+    error->text[used] = '\0';
+    if (cut)
+        memcpy(error->text + whole, "...", 4);
+}
+
+/* A text that was cut may end in the middle of a character. */
+static size_t whole_characters(const char *text, size_t size) {
+    size_t from = size;
+    while (from > 0 && size - from < 3 && ((unsigned char)text[from - 1] & 0xc0) == 0x80)
+        from--;
+    if (from > 0 && (unsigned char)text[from - 1] >= 0xc0 &&
+        kiln__utf8_length(text + from - 1, size - from + 1) == 0)
+        return from - 1;
+    return size;
+}
+
 kiln_status kiln_error_set(kiln_error *error, kiln_status status, const char *format, ...) {
     if (error == NULL)
         return status;
-    error->status = status;
+    char text[KILN_ERROR_TEXT_SIZE];
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(error->text, sizeof error->text, format, args);
+    const int n = vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    if (n < 0)
-        error->text[0] = '\0';
-    else if ((size_t)n >= sizeof error->text)
-        memcpy(error->text + sizeof error->text - 4, "...", 4);
+    const bool cut = n >= (int)sizeof text;
+    error->status = status;
+    put_escaped(error, text, cut ? whole_characters(text, sizeof text - 1) : n > 0 ? (size_t)n : 0, cut);
     return status;
 }
 
