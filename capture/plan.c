@@ -1,6 +1,8 @@
 /* Looking at plans. */
 #include "plan.h"
 
+#include "cost.h"
+
 void kiln_plan_get_summary(const kiln_plan *plan, kiln_plan_summary *out) {
     const kiln__schedule *s = &plan->schedule;
     *out = (kiln_plan_summary){.nodes = (uint32_t)plan->graph->nodes.count,
@@ -17,7 +19,7 @@ void kiln_plan_get_summary(const kiln_plan *plan, kiln_plan_summary *out) {
     for (size_t i = 1; i < plan->program->storages.count; i++) {
         const kiln__storage *storage = &plan->program->storages.items[i];
         if (storage->kind == KILN_STORAGE_INPUT || storage->kind == KILN_STORAGE_OUTPUT)
-            out->io_bytes += storage->size;
+            out->io_bytes = kiln__plus(out->io_bytes, storage->size);
     }
 }
 

@@ -190,6 +190,7 @@ static kiln_box box_of(const kiln_graph *g, const kiln_desc *desc, int64_t offse
                        bool *exact) {
     kiln_box box = {.offset = offset, .count = {1, 1, 1}};
     int64_t count[KILN_MAX_DIMS], stride[KILN_MAX_DIMS];
+    int64_t run;         /* to where the level so far leads */
     uint32_t levels = 0; /* innermost first */
     if (exact != NULL)
         *exact = true;
@@ -205,7 +206,7 @@ static kiln_box box_of(const kiln_graph *g, const kiln_desc *desc, int64_t offse
             continue;
         if (levels == 0 && s == box.length) {
             box.length *= n;
-        } else if (levels > 0 && s == count[levels - 1] * stride[levels - 1]) {
+        } else if (levels > 0 && kiln__mul(count[levels - 1], stride[levels - 1], &run) && s == run) {
             count[levels - 1] *= n;
         } else {
             count[levels] = n;

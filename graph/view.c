@@ -70,7 +70,11 @@ kiln_tensor kiln_slice(kiln_graph *g, kiln_tensor tensor, int32_t axis, int64_t 
         return none;
     }
     desc.dims[a] = length;
-    int64_t offset = want == 0 ? t->offset : t->offset + start / block * desc.strides[a];
+    /* What has no elements lies anywhere. Else the step leads to one of them, so it fits. */
+    int64_t step, offset;
+    if (want == 0 || !kiln__mul(start / block, desc.strides[a], &step) ||
+        !kiln__add(t->offset, step, &offset))
+        offset = t->offset;
     return finish(g, t, offset, &desc);
 }
 
@@ -88,67 +92,91 @@ static bool is_one(kiln_dim d) {
     return d.n == 1 && d.slot == 0;
 }
 
-/* In a merged group only the outermost dimension may be a symbol: inner counts fix the strides. */
-static bool symbol_outermost(const kiln_dim *dims, uint32_t first, uint32_t last) {
-    while (first < last && is_one(dims[first]))
-        first++;
+/* The axes that say where elements lie: those of one element do not, whatever their stride. */
+typedef struct axes {
+    uint32_t n, at[KILN_MAX_DIMS];
+} axes;
+
+static axes axes_of(const kiln_desc *desc) {
+    axes a = {0};
+    for (uint32_t i = 0; i < desc->ndim; i++)
+        if (!is_one(desc->dims[i]))
+            a.at[a.n++] = i;
+    return a;
+}
+
+/* How many steps an axis has: blocks of the innermost one. */
+static int64_t steps_of(const kiln_desc *desc, uint32_t axis) {
+    return desc->dims[axis].n / (axis == desc->ndim - 1 ? kiln_dtype_get(desc->dtype)->block : 1);
+}
+
+/* In a group only the outermost axis may be a symbol: inner counts fix the strides. */
+static bool symbol_outermost(const kiln_desc *desc, const axes *a, uint32_t first, uint32_t last) {
     for (uint32_t i = first + 1; i < last; i++)
-        if (dims[i].slot != 0)
+        if (desc->dims[a->at[i]].slot != 0)
             return false;
     return true;
 }
 
 /* Old axes [i0,i1) hold the same elements as new axes [j0,j1): checks that the old ones are adjacent in
  * memory and gives the new strides. */
-static bool reshape_group(const kiln_desc *old, uint32_t i0, uint32_t i1, kiln_desc *new, uint32_t j0,
-                          uint32_t j1) {
-    int64_t block = kiln_dtype_get(old->dtype)->block, old_block = i1 == old->ndim ? block : 1;
-    if (!symbol_outermost(old->dims, i0, i1) || !symbol_outermost(new->dims, j0, j1))
+static bool reshape_group(const kiln_desc *old, const axes *from, uint32_t i0, uint32_t i1, kiln_desc *new,
+                          const axes *to, uint32_t j0, uint32_t j1) {
+    const bool old_inner = from->at[i1 - 1] == old->ndim - 1, new_inner = to->at[j1 - 1] == new->ndim - 1;
+    if (!symbol_outermost(old, from, i0, i1) || !symbol_outermost(new, to, j0, j1) ||
+        (old_inner != new_inner && kiln_dtype_get(old->dtype)->block > 1))
         return false;
-    int64_t unit = 0, expect = 0; /* stride of one step; stride the next axis outwards must have */
-    for (uint32_t i = i1; i-- > i0;) {
-        if (is_one(old->dims[i]) && i != old->ndim - 1)
-            continue;
-        int64_t steps = i == old->ndim - 1 ? old->dims[i].n / block : old->dims[i].n;
-        if (unit == 0)
-            unit = expect = old->strides[i];
-        if (old->strides[i] != expect)
+    int64_t unit = old->strides[from->at[i1 - 1]], stride = unit;
+    for (uint32_t i = i1 - 1; i-- > i0;)
+        if (!kiln__mul(stride, steps_of(old, from->at[i + 1]), &stride) ||
+            old->strides[from->at[i]] != stride)
             return false;
-        expect = old->strides[i] * steps;
-    }
     for (uint32_t j = j1; j-- > j0;) {
-        bool inner = j == new->ndim - 1;
-        if (inner && (old_block != block || new->dims[j].n % block != 0))
+        new->strides[to->at[j]] = unit;
+        if (j > j0 && !kiln__mul(unit, steps_of(new, to->at[j]), &unit))
             return false;
-        new->strides[j] = unit;
-        unit *= inner ? new->dims[j].n / block : new->dims[j].n;
     }
     return true;
 }
 
+/* a ≤ b at the symbols' maxima; false in *fits when one of them is too large to tell. */
+static bool at_most(const kiln_graph *g, kiln_dim a, kiln_dim b, bool *fits) {
+    int64_t x, y;
+    *fits = kiln__mul(a.n, a.slot ? g->slots.items[a.slot].max : 1, &x) &&
+            kiln__mul(b.n, b.slot ? g->slots.items[b.slot].max : 1, &y);
+    return *fits && x <= y;
+}
+
+/* Strides of axes of one element: as if what lies inside of them were dense. */
+static void stride_ones(const kiln_graph *g, kiln_desc *desc) {
+    for (uint32_t i = desc->ndim; i-- > 0;) {
+        int64_t inner = kiln_dtype_get(desc->dtype)->bytes;
+        if (!is_one(desc->dims[i]))
+            continue;
+        if (i + 1 < desc->ndim &&
+            !kiln__mul(desc->strides[i + 1], kiln__dim_max(g, desc->dims[i + 1]), &inner))
+            inner = desc->strides[i + 1];
+        desc->strides[i] = inner;
+    }
+}
+
 static bool reshape_strides(const kiln_graph *g, const kiln_desc *old, kiln_desc *new) {
+    const axes from = axes_of(old), to = axes_of(new);
     uint32_t i = 0, j = 0;
-    while (i < old->ndim && j < new->ndim) {
-        uint32_t i0 = i, j0 = j;
-        kiln_dim a = old->dims[i++], b = new->dims[j++];
+    while (i < from.n && j < to.n) {
+        const uint32_t i0 = i, j0 = j;
+        kiln_dim a = old->dims[from.at[i++]], b = new->dims[to.at[j++]];
         while (!kiln_dim_equal(a, b)) {
-            bool more_old = kiln__dim_max(g, a) <= kiln__dim_max(g, b);
-            if (more_old ? i == old->ndim || !dim_mul(a, old->dims[i++], &a)
-                         : j == new->ndim || !dim_mul(b, new->dims[j++], &b))
+            bool fits, more_old = at_most(g, a, b, &fits);
+            if (!fits || (more_old ? i == from.n || !dim_mul(a, old->dims[from.at[i++]], &a)
+                                   : j == to.n || !dim_mul(b, new->dims[to.at[j++]], &b)))
                 return false;
         }
-        /* Trailing ones belong to the last group: an innermost axis needs its partner. */
-        bool last = true;
-        for (uint32_t r = i; r < old->ndim; r++)
-            last = last && is_one(old->dims[r]);
-        for (uint32_t r = j; r < new->ndim; r++)
-            last = last && is_one(new->dims[r]);
-        if (last)
-            i = old->ndim, j = new->ndim;
-        if (!reshape_group(old, i0, i, new, j0, j))
+        if (!reshape_group(old, &from, i0, i, new, &to, j0, j))
             return false;
     }
-    return i == old->ndim && j == new->ndim;
+    stride_ones(g, new);
+    return i == from.n && j == to.n;
 }
 
 static bool is_empty(const kiln_desc *desc) {
