@@ -58,31 +58,33 @@ static inline unsigned char *kiln__append_run(const kiln__append *a, const kiln_
     return p;
 }
 
-/* What stands for row t: an index, or a position. False when it does not fit 64 bits. */
-static inline bool kiln__append_index(const kiln__append *a, int64_t t, int64_t *index) {
-    if (a->indices == NULL)
-        return !__builtin_add_overflow(a->position, t, index);
+static inline int64_t kiln__append_index(const kiln__append *a, int64_t t) {
     const unsigned char *p = a->indices->data + t * a->indices->nb[3];
     if (a->indices->dtype == KILN_I64)
-        *index = *(const int64_t *)(const void *)p;
-    else if (a->indices->dtype == KILN_U32)
-        *index = *(const uint32_t *)(const void *)p;
-    else
-        *index = *(const int32_t *)(const void *)p;
-    return true;
+        return *(const int64_t *)(const void *)p;
+    if (a->indices->dtype == KILN_U32)
+        return *(const uint32_t *)(const void *)p;
+    return *(const int32_t *)(const void *)p;
 }
 
 /* The row of dst for row t, or -1: the write is dropped. `report`: an index out of range is to be reported,
  * by one tile only. */
 static inline int64_t kiln__append_row(const kiln__append *a, int64_t t, kiln_tile *tile, bool report) {
-    int64_t index, limit = a->ring && a->capacity > 0 ? INT64_MAX : a->capacity;
-    if (a->ring && a->indices == NULL && a->capacity > 0 && t < a->count - a->capacity)
+    const bool ring = a->ring && a->capacity > 0;
+    if (ring && a->indices == NULL && t < a->count - a->capacity)
         return -1; /* row t + capacity goes to the same place after it */
-    bool fits = kiln__append_index(a, t, &index);
-    if (fits && index >= 0 && index < limit)
-        return a->ring ? index % a->capacity : index;
+    int64_t index = a->indices != NULL ? kiln__append_index(a, t) : a->position;
+    const int64_t on = a->indices != NULL ? 0 : t; /* further than it */
+    if (ring && index >= 0) {
+        /* Taken apart, so that the sum fits wherever the position stands. */
+        const int64_t row = index % a->capacity, left = a->capacity - on % a->capacity;
+        return row < left ? row + on % a->capacity : row - left;
+    }
+    const bool fits = !__builtin_add_overflow(index, on, &index);
+    if (fits && index >= 0 && (ring || index < a->capacity))
+        return ring ? index % a->capacity : index;
     if (report)
-        kiln_tile_bad_index(tile, t, fits ? index : INT64_MAX, limit);
+        kiln_tile_bad_index(tile, t, fits ? index : INT64_MAX, ring ? INT64_MAX : a->capacity);
     return -1;
 }
 

@@ -1,5 +1,6 @@
 /* set_rows and concat. */
 #include "infer_util.h"
+#include "kiln.h"
 #include "tests/support/op_case.h"
 
 #include <math.h>
@@ -32,7 +33,9 @@ static void set_oracle(const op_case *c, const op_values *in, op_values *out) {
         double index = c->n_in > 2 ? in[2].v[t] : (double)base + (double)t;
         if (index < 0 || capacity == 0 || (!a->ring && index >= (double)capacity))
             continue;
-        int64_t to = a->ring ? (int64_t)index % capacity : (int64_t)index;
+        /* Positions go on beyond int64, which half of uint64 has room for. */
+        uint64_t exact = c->n_in > 2 ? (uint64_t)in[2].v[t] : (uint64_t)base + (uint64_t)t;
+        int64_t to = (int64_t)(a->ring ? exact % (uint64_t)capacity : exact);
         for (int64_t j = 0; j < n; j++) {
             uint64_t bits = 0;
             op_encode(out->dtype, &bits, 0, in[1].v[t * n + j]);
@@ -56,8 +59,8 @@ static void set_oracle(const op_case *c, const op_values *in, op_values *out) {
 
 static const kiln_set_rows_attrs at3 = {{3, 0, 0}, 0}, at6 = {{6, 0, 0}, 0}, minus2 = {{-2, 0, 0}, 0},
                                  far = {{INT64_MAX, 0, 0}, 0}, ring13 = {{13, 0, 0}, 1},
-                                 ring_minus1 = {{-1, 0, 0}, 1}, by_slot = {{0, 1, 0}, 0},
-                                 ring_by_slot = {{0, 1, 0}, 1};
+                                 ring_far = {{INT64_MAX, 0, 0}, 1}, ring_minus1 = {{-1, 0, 0}, 1},
+                                 by_slot = {{0, 1, 0}, 0}, ring_by_slot = {{0, 1, 0}, 1};
 
 static void test_set_rows(void **state) {
     (void)state;
@@ -75,6 +78,9 @@ static void test_set_rows(void **state) {
         SET("no rows", NULL, 2, DST(F32, 8, 4), F32(0, 4)),
         SET("all rows", NULL, 2, DST(F32, 8, 4), F32(8, 4)),
         SET("ring", &ring13, 2, DST(F32, 8, 4), F32(5, 4)),
+        SET("ring at the end of all positions", &ring_far, 2, DST(F32, 8, 4), F32(1, 4)),
+        SET("ring beyond the end of all positions", &ring_far, 2, DST(F32, 7, 4), F32(6, 4)),
+        SET("ring beyond the end, lapped", &ring_far, 2, DST(F32, 7, 4), F32(21, 4)),
         SET("ring lapped: the last ones stay", &ring13, 2, DST(F32, 8, 4), F32(21, 4)),
         SET("ring lapped, a tile to a row", &ring13, 2, DST(F16, 3, 5000), F32(8, 5000)),
         SET("indices i32", NULL, 3, DST(F32, 8, 33), F32(3, 33),
@@ -108,6 +114,12 @@ static void test_set_rows_bad(void **state) {
     OP_CASES_RUN(cases);
 }
 
+static void unchanged_oracle(const op_case *c, const op_values *in, op_values *out) {
+    (void)c;
+    for (int64_t i = 0; i < out->n; i++)
+        out->v[i] = in[0].v[i];
+}
+
 static void test_set_rows_slots(void **state) {
     (void)state;
     op_case c = SET("slot", &by_slot, 2, DST(F32, 8, 4), {.dtype = KILN_F32, OP_DIMS(1, 4), .slots = {0}});
@@ -125,10 +137,54 @@ static void test_set_rows_slots(void **state) {
     c.attrs = &by_slot;
     c.slots[0].value = 7;
     c.slots[1].value = 2;
-    c.expect = KILN_ERROR_INDEX;
-    c.bad_row = 1;
-    c.bad_index = c.bad_limit = 8;
+    c.expect = KILN_ERROR_LIMIT; /* what slots alone say is refused before the run */
+    c.oracle = unchanged_oracle;
     op_case_run(&c);
+}
+
+/* Each index of a ring is taken modulo its capacity, the last one of int64 too; a slot may stand there as well. */
+static void test_ring_ends(void **state) {
+    (void)state;
+    enum { CAPACITY = 7, ROWS = 5 };
+    const int64_t at[ROWS] = {INT64_MAX, INT64_MAX - 1, INT64_MAX - 4, 0, 12};
+    const float values[ROWS] = {1, 2, 3, 4, 5};
+    kiln_graph *g;
+    kiln_plan *plan;
+    kiln_executor *cpu;
+    kiln_session *session;
+    assert_int_equal(kiln_graph_create(NULL, &g, NULL), KILN_OK);
+    const kiln_slot slot = kiln_slot_i64(g, "position", 0, INT64_MAX);
+    kiln_dim ring[] = {kiln_n(CAPACITY), kiln_n(1)}, some[] = {kiln_n(ROWS), kiln_n(1)};
+    const kiln_tensor dst = kiln_input(g, "dst", KILN_F32, 2, ring),
+                      rows = kiln_input(g, "rows", KILN_F32, 2, some),
+                      indices = kiln_input(g, "indices", KILN_I64, 1, some);
+    const kiln_tensor by_index =
+        kiln_set_rows(g, kiln_copy(g, dst, KILN_F32), rows, indices, (kiln_set_rows_attrs){.ring = 1});
+    const kiln_tensor by_position =
+        kiln_set_rows(g, kiln_copy(g, dst, KILN_F32), rows, (kiln_tensor){0, 0},
+                      (kiln_set_rows_attrs){.position = kiln_i64_of(slot), .ring = 1});
+    const kiln_tensor a = kiln_output(g, by_index, "by_index"),
+                      b = kiln_output(g, by_position, "by_position");
+    assert_int_equal(kiln_bake(g, NULL, &plan, NULL), KILN_OK);
+    assert_int_equal(kiln_cpu_executor_create(NULL, &(kiln_cpu_options){.threads = 1}, &cpu, NULL), KILN_OK);
+    assert_int_equal(kiln_session_create(plan, cpu, NULL, &session, NULL), KILN_OK);
+    memset(kiln_session_data(session, dst), 0, CAPACITY * sizeof(float));
+    memcpy(kiln_session_data(session, rows), values, sizeof values);
+    memcpy(kiln_session_data(session, indices), at, sizeof at);
+    const int64_t position = INT64_MAX - 1;
+    assert_int_equal(kiln_session_set_i64(session, slot, position, NULL), KILN_OK);
+    assert_int_equal(kiln_run(session, NULL), KILN_OK);
+    float want[2][CAPACITY] = {{0}};
+    for (int t = 0; t < ROWS; t++) {
+        want[0][at[t] % CAPACITY] = values[t];
+        want[1][((uint64_t)position + (uint64_t)t) % CAPACITY] = values[t];
+    }
+    assert_memory_equal(kiln_session_data(session, a), want[0], sizeof want[0]);
+    assert_memory_equal(kiln_session_data(session, b), want[1], sizeof want[1]);
+    assert_int_equal(kiln_session_destroy(session, NULL), KILN_OK);
+    kiln_plan_release(plan);
+    assert_int_equal(kiln_executor_destroy(cpu, NULL), KILN_OK);
+    kiln_graph_destroy(g);
 }
 
 /* ---- concat ----------------------------------------------------------------------------------------- */
@@ -236,8 +292,8 @@ static void test_refusals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_set_rows),       cmocka_unit_test(test_set_rows_bad),
-        cmocka_unit_test(test_set_rows_slots), cmocka_unit_test(test_concat),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_set_rows_slots), cmocka_unit_test(test_ring_ends),
+        cmocka_unit_test(test_concat),         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
