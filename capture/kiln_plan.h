@@ -241,8 +241,10 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_session_bind_state(kiln_session *sessi
                                                              kiln_state_buffer *state, kiln_error *error);
 
 /* The first byte of a tensor of the graph, for inputs to be filled before a run and outputs to be read after
- * it; NULL for intermediates (watch them instead), unbound storages and handles that are not the plan's. Good
- * until its storage is bound anew or the session goes. Not to be touched while a submission runs. */
+ * it; NULL for intermediates (watch them instead), unbound storages and handles that are not the plan's. Rows lie at
+ * the strides of the symbols' maxima, whatever the slots hold (kiln_tensor_get: desc.strides): of f32 [2, n], where n
+ * is at most 100, row 1 begins 400 bytes after row 0. Good until its storage is bound again or the session goes. Not to
+ * be touched while a submission runs. */
 KILN_API void *kiln_session_data(kiln_session *session, kiln_tensor tensor);
 
 /* ---- running ---------------------------------------------------------------------------------------- */

@@ -101,8 +101,11 @@ typedef struct kiln_gguf_string {
 /* ---- Opening ---------------------------------------------------------------------------------------- */
 
 typedef enum kiln_gguf_access {
-    KILN_GGUF_MMAP = 0, /* map the file, pages are read when touched; do not shorten the file while mapped */
-    KILN_GGUF_READ      /* read the whole file into memory from the allocator */
+    /* Map the file: pages are read when they are touched. While it is open, or a session computes with its tensors, no
+     * program may shorten it: touching a page beyond the new end ends the process with SIGBUS, in the middle of
+     * a run too. Replacing it (rename) does no harm. */
+    KILN_GGUF_MMAP = 0,
+    KILN_GGUF_READ /* read the whole file into memory from the allocator */
 } kiln_gguf_access;
 
 typedef struct kiln_gguf_options {
