@@ -5,6 +5,7 @@
 #include "tools/npy/npy.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <sys/stat.h>
 
 static const unsigned char magic[8] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
@@ -27,11 +28,15 @@ static kiln_status parse_copy(const unsigned char *bytes, size_t size, kiln_npy 
     unsigned char *copy = malloc(size > 0 ? size : 1);
     assert_non_null(copy);
     memcpy(copy, bytes, size);
-    kiln_status status = kiln_npy_parse(copy, size, "copy.npy", out, error);
+    kiln_status status = kiln_npy_parse(copy, size, "copy.npy", (kiln_allocator){0}, out, error);
     if (status == KILN_OK) { /* all of it can be read */
         unsigned char sum = 0;
         for (int64_t i = 0; i < out->bytes; i++)
             sum = (unsigned char)(sum + ((const unsigned char *)out->data)[i]);
+        const kiln_npy kept = *out;
+        kiln_npy_release(out);
+        *out = kept;
+        out->file = NULL;
         out->data = sum != 0 ? "sum" : NULL;
     }
     free(copy);
@@ -84,13 +89,14 @@ static void version_2_parses(void **state) {
     memcpy(bytes, first, 10); /* two more bytes of length */
     memcpy(bytes + 12, first + 10, length + 3);
     bytes[6] = 2;
-    assert_int_equal(kiln_npy_parse(bytes, 15 + length, NULL, &npy, NULL), KILN_OK);
+    assert_int_equal(kiln_npy_parse(bytes, 15 + length, NULL, (kiln_allocator){0}, &npy, NULL), KILN_OK);
     assert_ptr_equal(npy.data, bytes + 12 + length);
     assert_int_equal(npy.bytes, 3);
     for (size_t cut = 0; cut < 15 + length; cut++)
         assert_int_not_equal(parse_copy(bytes, cut, &npy, NULL), KILN_OK);
     bytes[10] = 1; /* a header of 64 KiB and more */
-    assert_int_equal(kiln_npy_parse(bytes, 15 + length, NULL, &npy, NULL), KILN_ERROR_LIMIT);
+    assert_int_equal(kiln_npy_parse(bytes, 15 + length, NULL, (kiln_allocator){0}, &npy, NULL),
+                     KILN_ERROR_LIMIT);
 }
 
 static void other_headers_are_refused(void **state) {
@@ -100,11 +106,15 @@ static void other_headers_are_refused(void **state) {
         kiln_status status;
         const char *text;
     } cases[] = {
-        {"{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }", KILN_ERROR_UNSUPPORTED,
-         "Fortran order; save it with numpy.ascontiguousarray(array)"},
-        {"{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }", KILN_ERROR_DTYPE, "dtype '<f8'"},
-        {"{'descr': '>f4', 'fortran_order': False, 'shape': (2, 3), }", KILN_ERROR_UNSUPPORTED,
-         "big-endian dtype '>f4'; save it with array.astype('<f4')"},
+        {"{'descr': '<f1', 'fortran_order': False, 'shape': (2, 3), }", KILN_ERROR_DTYPE, "dtype '<f1'"},
+        {"{'descr': '=f4', 'fortran_order': False, 'shape': (2, 3), }", KILN_ERROR_DTYPE, "dtype '=f4'"},
+        {"{'descr': '|f4', 'fortran_order': False, 'shape': (2, 3), }", KILN_ERROR_DTYPE, "dtype '|f4'"},
+        {"{'descr': 'f4', 'fortran_order': False, 'shape': (2, 3), }", KILN_ERROR_DTYPE, "dtype 'f4'"},
+        {"{'descr': '', 'fortran_order': False, 'shape': (2, 3), }", KILN_ERROR_DTYPE, "dtype ''"},
+        {"{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }", KILN_ERROR_FORMAT,
+         "take 48 bytes, 24 follow"},
+        {"{'descr': '>f8', 'fortran_order': True, 'shape': (2305843009213693952,), }", KILN_ERROR_OVERFLOW,
+         "63 bits"},
         {"{'descr': '|b1', 'fortran_order': False, 'shape': (2, 3), }", KILN_ERROR_DTYPE, "dtype '|b1'"},
         {"{'descr': '|O', 'fortran_order': False, 'shape': (2, 3), }", KILN_ERROR_DTYPE, "dtype '|O'"},
         {"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", KILN_ERROR_DTYPE,
@@ -151,6 +161,92 @@ static void other_headers_are_refused(void **state) {
     }
 }
 
+/* ---- Conversions ------------------------------------------------------------------------------------ */
+
+static const int64_t shape4[4] = {2, 3, 4, 5};
+enum { ELEMENTS4 = 120 };
+
+/* Element i as bytes of the dtype, little-endian; f64 for "f8". */
+static void element_of(const char *descr, int i, unsigned char *to) {
+    const double d = i * 0.25 - 7;
+    const float f = (float)d;
+    const int64_t n = (int64_t)i * 0x0123456789 - 5;
+    if (strcmp(descr, "f8") == 0)
+        memcpy(to, &d, 8);
+    else if (strcmp(descr, "f4") == 0)
+        memcpy(to, &f, 4);
+    else
+        memcpy(to, &n, (size_t)(descr[1] - '0'));
+}
+
+/* Every dtype in both byte orders and both orders of dimensions is read as the same array. */
+static void other_orders_are_converted(void **state) {
+    (void)state;
+    static const char *const descrs[] = {"f4", "f2", "i4", "u4", "i8", "u1", "f8"};
+    for (size_t d = 0; d < COUNT(descrs); d++)
+        for (int how = 0; how < 4; how++) {
+            const bool big = how & 1, fortran = how & 2;
+            const size_t size = (size_t)(descrs[d][1] - '0');
+            unsigned char bytes[256 + ELEMENTS4 * 8], element[8];
+            char header[120];
+            kiln_npy npy = {0};
+            snprintf(header, sizeof header, "{'descr': '%c%s', 'fortran_order': %s, 'shape': (2, 3, 4, 5), }",
+                     big ? '>' : '<', descrs[d], fortran ? "True" : "False");
+            size_t all = make_file(header, ELEMENTS4 * size, bytes), start = all - ELEMENTS4 * size;
+            for (int i = 0; i < ELEMENTS4; i++) {
+                int at[4] = {i / 60, i / 20 % 3, i / 5 % 4, i % 5}, place = i;
+                if (fortran)
+                    place = at[0] + 2 * (at[1] + 3 * (at[2] + 4 * at[3]));
+                element_of(descrs[d], i, element);
+                for (size_t b = 0; b < size; b++)
+                    bytes[start + (size_t)place * size + b] = element[big ? size - 1 - b : b];
+            }
+            kiln_error error = {0};
+            if (kiln_npy_parse(bytes, all, NULL, (kiln_allocator){0}, &npy, &error) != KILN_OK)
+                fail_msg("%s: %s", header, error.text);
+            const char *read_as = size == 8 && descrs[d][0] == 'f' ? "f4" : descrs[d];
+            const size_t out = (size_t)(read_as[1] - '0');
+            assert_int_equal(npy.bytes, ELEMENTS4 * out);
+            assert_memory_equal(npy.dims, shape4, sizeof shape4);
+            for (int i = 0; i < ELEMENTS4; i++) {
+                element_of(read_as, i, element);
+                assert_memory_equal((const unsigned char *)npy.data + (size_t)i * out, element, out);
+            }
+            const bool same = !fortran && read_as == descrs[d] && (!big || size == 1);
+            assert_true((npy.file == NULL) == same && (npy.converted[0] == '\0') == same);
+            if (same)
+                assert_ptr_equal(npy.data, bytes + start);
+            assert_true((strstr(npy.converted, "Fortran") != NULL) == fortran);
+            assert_true((strstr(npy.converted, "big-endian") != NULL) == (big && size > 1));
+            assert_true((strstr(npy.converted, "f64") != NULL) == (read_as != descrs[d]));
+            kiln_npy_release(&npy);
+        }
+}
+
+/* What f32 cannot hold becomes infinite, and is counted; NaN, infinity and what is too small stay what they are. */
+static void doubles_are_rounded(void **state) {
+    (void)state;
+    const double values[] = {0.1, 1e300, -1e39, 1e-320, 3.4028234e38, (double)INFINITY, (double)NAN, -0.0};
+    unsigned char bytes[256];
+    kiln_npy npy = {0};
+    size_t all = make_file("{'descr': '<f8', 'fortran_order': True, 'shape': (8,), }", sizeof values, bytes);
+    memcpy(bytes + all - sizeof values, values, sizeof values);
+    assert_int_equal(KILN_OK, kiln_npy_parse(bytes, all, NULL, (kiln_allocator){0}, &npy, NULL));
+    assert_string_equal(npy.converted, "f64, converted to f32; 2 too large became infinite");
+    const float *f = npy.data;
+    assert_true(f[0] == 0.1f && isinf(f[1]) && f[1] > 0 && isinf(f[2]) && f[2] < 0 && f[3] == 0);
+    assert_true(f[4] == 3.4028234e38f && isinf(f[5]) && isnan(f[6]) && f[7] == 0 && signbit(f[7]));
+    kiln_npy_release(&npy);
+    /* One dimension has one order, and nothing to convert where there is no element. */
+    all = make_file("{'descr': '<f4', 'fortran_order': True, 'shape': (3,), }", 12, bytes);
+    assert_int_equal(KILN_OK, kiln_npy_parse(bytes, all, NULL, (kiln_allocator){0}, &npy, NULL));
+    assert_string_equal(npy.converted, "");
+    all = make_file("{'descr': '>f8', 'fortran_order': True, 'shape': (3, 0), }", 0, bytes);
+    assert_int_equal(KILN_OK, kiln_npy_parse(bytes, all, NULL, (kiln_allocator){0}, &npy, NULL));
+    assert_int_equal(npy.bytes, 0);
+    kiln_npy_release(&npy);
+}
+
 static void other_files_are_refused(void **state) {
     (void)state;
     unsigned char bytes[256];
@@ -168,8 +264,9 @@ static void other_files_are_refused(void **state) {
     assert_int_equal(parse_copy(bytes, size, &npy, &error), KILN_ERROR_FORMAT);
     expect_text(&error, "not a .npy file");
     expect_text(&error, ".npz");
-    assert_int_equal(kiln_npy_parse(NULL, 1, NULL, &npy, &error), KILN_ERROR_ARGUMENT);
-    assert_int_equal(kiln_npy_parse(bytes, size, NULL, NULL, &error), KILN_ERROR_ARGUMENT);
+    assert_int_equal(kiln_npy_parse(NULL, 1, NULL, (kiln_allocator){0}, &npy, &error), KILN_ERROR_ARGUMENT);
+    assert_int_equal(kiln_npy_parse(bytes, size, NULL, (kiln_allocator){0}, NULL, &error),
+                     KILN_ERROR_ARGUMENT);
 }
 
 /* Every byte of a header set to every value: refused or parsed, never a read outside. */
@@ -351,6 +448,14 @@ static void every_allocation_of_the_reader_may_fail(void **state) {
     snprintf(path, sizeof path, "%s/a.npy", folder);
     assert_int_equal(kiln_npy_write(path, KILN_U8, 1, (int64_t[]){4}, "abcd", NULL), KILN_OK);
     assert_int_equal(fault_alloc_every("npy", read_with, path), 1);
+    /* One that is converted takes another. */
+    unsigned char bytes[256];
+    FILE *f = fopen(path, "wb");
+    size_t size = make_file("{'descr': '>f8', 'fortran_order': True, 'shape': (2, 2), }", 32, bytes);
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, size, f), size);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(fault_alloc_every("npy, converted", read_with, path), 2);
     unlink(path);
     rmdir(folder);
 }
@@ -360,6 +465,8 @@ int main(void) {
         cmocka_unit_test(headers_of_other_writers_parse),
         cmocka_unit_test(version_2_parses),
         cmocka_unit_test(other_headers_are_refused),
+        cmocka_unit_test(other_orders_are_converted),
+        cmocka_unit_test(doubles_are_rounded),
         cmocka_unit_test(other_files_are_refused),
         cmocka_unit_test(damage_to_a_header_is_survived),
         cmocka_unit_test(arrays_round_trip_through_files),

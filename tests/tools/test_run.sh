@@ -133,6 +133,26 @@ expect 0 run named.json -i x=low.npy -o y=y.npy
 err_has "'high' of input 'x' is not given"
 same y.npy low.npy
 
+# ---- arrays of other writers ---------------------------------------------------------------------------------
+
+# 1, 2, 3, 4 as f64, as big-endian f32, and as a column-major 2 x 2.
+graph x h y >names.json
+npy '<f8' '(4,)' '\0000\0000\0000\0000\0000\0000\0360\0077\0000\0000\0000\0000\0000\0000\0000\0100\0000\0000\0000\0000\0000\0000\0010\0100\0000\0000\0000\0000\0000\0000\0020\0100' >f8.npy
+npy '>f4' '(4,)' '\0077\0200\0000\0000\0100\0000\0000\0000\0100\0100\0000\0000\0100\0200\0000\0000' >big.npy
+for file in f8.npy:'f64, converted to f32' big.npy:'f32, big-endian, converted'; do
+    expect 0 run names.json -i "x=${file%%:*}" -o y=y.npy
+    out_has '^y f32 \[4\]: from 5 to 11, mean 8$'
+    err_has "^kiln: ${file%%:*}: ${file#*:}$"
+    prefixed
+done
+sed 's/\[4\]/[2, 2]/g' names.json | sed 's/"scale": 2, "shift": 1/"scale": 1, "shift": -1/' >square.json
+npy '<f4' '(2, 2)' '\0000\0000\0200\0077\0000\0000\0100\0100\0000\0000\0000\0100\0000\0000\0200\0100' True >fortran.npy
+expect 0 run square.json -i x=fortran.npy -o y=y.npy
+err_has '^kiln: fortran.npy: f32 in Fortran order, converted, in C order$'
+tail -c 16 y.npy >got
+tail -c 16 low.npy >want
+same got want
+
 # ---- weights -------------------------------------------------------------------------------------------------
 
 # weights DTYPE BYTES: x [1, 256] times two weights of 64 rows that lie side by side, and a norm's.

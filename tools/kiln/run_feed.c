@@ -50,6 +50,8 @@ static int read_source(runner *r, run_part *p, const char *source) {
         return read_random(p);
     if (kiln_npy_read(source, 0, (kiln_allocator){0}, &p->npy, &error) != KILN_OK)
         return fail(&error, "inputs are .npy files, as numpy.save writes them, or random:SEED");
+    if (p->npy.converted[0] != '\0')
+        print_line(stderr, "kiln: %s: %s", source, p->npy.converted);
     return run_infer_slots(r, p);
 }
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,12 +19,17 @@
 
 static const unsigned char magic[8] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0}; /* and version 1.0 */
 
+/* What elements are in the file, and what they are read as; f8 is converted. Written under the first row's
+ * name. */
 static const struct {
-    const char *descr;
+    const char *descr; /* without the byte order */
     kiln_dtype dtype;
+    uint32_t bytes;   /* of an element in the file */
+    const char *text; /* for the notice about a conversion */
 } descrs[] = {
-    {"<f4", KILN_F32}, {"<f2", KILN_F16}, {"<i4", KILN_I32},
-    {"<u4", KILN_U32}, {"<i8", KILN_I64}, {"|u1", KILN_U8},
+    {"f4", KILN_F32, 4, "f32"}, {"f2", KILN_F16, 2, "f16"}, {"i4", KILN_I32, 4, "i32"},
+    {"u4", KILN_U32, 4, "u32"}, {"i8", KILN_I64, 8, "i64"}, {"u1", KILN_U8, 1, "u8"},
+    {"f8", KILN_F32, 8, "f64"},
 };
 
 #define DESCR_COUNT (sizeof descrs / sizeof descrs[0])
@@ -42,6 +48,9 @@ typedef struct reader {
     const char *start, *at, *end;
     const char *name;
     kiln_error *error;
+    size_t descr; /* row of descrs */
+    bool swapped; /* big-endian */
+    bool fortran; /* innermost dimension first */
 } reader;
 
 static kiln_status malformed(const reader *r, const char *expected) {
@@ -86,36 +95,32 @@ static kiln_status read_descr(reader *r, kiln_npy *out) {
     skip_space(r);
     if (r->at < r->end && *r->at == '[')
         return kiln_error_set(r->error, KILN_ERROR_DTYPE,
-                              "%s: a structured dtype; one of <f4 <f2 <i4 <u4 <i8 |u1 is read", r->name);
+                              "%s: a structured dtype; one of f4 f8 f2 i4 u4 i8 u1 is read", r->name);
     kiln_status status = read_string(r, descr, sizeof descr);
     if (status != KILN_OK)
         return status;
     for (size_t i = 0; i < DESCR_COUNT; i++)
-        if (strcmp(descr, descrs[i].descr) == 0) {
+        if (descr[0] != '\0' && strchr(descrs[i].bytes == 1 ? "|<>" : "<>", descr[0]) != NULL &&
+            strcmp(descr + 1, descrs[i].descr) == 0) {
             out->dtype = descrs[i].dtype;
+            r->descr = i;
+            r->swapped = descr[0] == '>' && descrs[i].bytes > 1;
             return KILN_OK;
         }
-    if (descr[0] == '>')
-        return kiln_error_set(r->error, KILN_ERROR_UNSUPPORTED,
-                              "%s: big-endian dtype '%s'; save it with array.astype('<%s')", r->name, descr,
-                              descr + 1);
     return kiln_error_set(r->error, KILN_ERROR_DTYPE,
-                          "%s: dtype '%s'; one of <f4 <f2 <i4 <u4 <i8 |u1 is read: save it with "
+                          "%s: dtype '%s'; one of f4 f8 f2 i4 u4 i8 u1 is read: save it with "
                           "array.astype('<f4') or the like",
                           r->name, descr);
 }
 
 static kiln_status read_order(reader *r) {
     skip_space(r);
-    if (r->end - r->at >= 5 && memcmp(r->at, "False", 5) == 0) {
-        r->at += 5;
-        return KILN_OK;
-    }
-    if (r->end - r->at >= 4 && memcmp(r->at, "True", 4) == 0)
-        return kiln_error_set(
-            r->error, KILN_ERROR_UNSUPPORTED,
-            "%s: the array is in Fortran order; save it with numpy.ascontiguousarray(array)", r->name);
-    return malformed(r, "True or False");
+    const bool is_false = r->end - r->at >= 5 && memcmp(r->at, "False", 5) == 0;
+    r->fortran = r->end - r->at >= 4 && memcmp(r->at, "True", 4) == 0;
+    if (!is_false && !r->fortran)
+        return malformed(r, "True or False");
+    r->at += is_false ? 5 : 4;
+    return KILN_OK;
 }
 
 static kiln_status read_number(reader *r, int64_t *out) {
@@ -188,22 +193,87 @@ static kiln_status read_dict(reader *r, kiln_npy *out) {
     return r->at == r->end ? KILN_OK : malformed(r, "nothing after '}'");
 }
 
-/* ---- Parsing ---------------------------------------------------------------------------------------- */
-
-/* Bytes of all elements. */
-static kiln_status size_of(const char *name, kiln_npy *npy, kiln_error *error) {
-    int64_t elements = 1, total;
-    bool empty = false;
+/* Bytes of all elements, of so many bytes each. */
+static kiln_status size_of(const char *name, const kiln_npy *npy, uint32_t element, int64_t *bytes,
+                           kiln_error *error) {
+    int64_t total = element;
+    bool empty = false, fits = true;
     for (int32_t i = 0; i < npy->ndim; i++) {
         empty = empty || npy->dims[i] == 0;
-        if (npy->dims[i] != 0 && !kiln__mul(elements, npy->dims[i], &elements))
-            return kiln_error_set(error, KILN_ERROR_OVERFLOW, "%s: the array does not fit 63 bits", name);
+        fits = fits && (npy->dims[i] == 0 || kiln__mul(total, npy->dims[i], &total));
     }
-    if (kiln_dtype_row_bytes(npy->dtype, elements, &total) != KILN_OK)
+    if (!fits)
         return kiln_error_set(error, KILN_ERROR_OVERFLOW, "%s: the array does not fit 63 bits", name);
-    npy->bytes = empty ? 0 : total;
+    *bytes = empty ? 0 : total;
     return KILN_OK;
 }
+
+/* ---- Converting ------------------------------------------------------------------------------------- */
+
+/* One element, little-endian and as its dtype. True when a finite f64 has become infinite. */
+static bool convert_element(const reader *r, const unsigned char *from, unsigned char *to) {
+    const uint32_t bytes = descrs[r->descr].bytes;
+    unsigned char element[8];
+    for (uint32_t i = 0; i < bytes; i++)
+        element[i] = from[r->swapped ? bytes - 1 - i : i];
+    if (bytes == (uint32_t)kiln_dtype_get(descrs[r->descr].dtype)->bytes) {
+        memcpy(to, element, bytes);
+        return false;
+    }
+    double d;
+    memcpy(&d, element, sizeof d);
+    const float f = (float)d;
+    memcpy(to, &f, sizeof f);
+    return isinf(f) && !isinf(d);
+}
+
+/* All elements in C order; how many have become infinite. */
+static int64_t convert_all(const reader *r, const kiln_npy *npy, const unsigned char *from,
+                           unsigned char *to) {
+    const int64_t in = descrs[r->descr].bytes, out = kiln_dtype_get(npy->dtype)->bytes;
+    int64_t at[KILN_NPY_MAX_DIMS] = {0}, stride[KILN_NPY_MAX_DIMS], infinite = 0, next = in;
+    for (int32_t i = 0; i < npy->ndim; i++) {
+        const int32_t d = r->fortran ? i : npy->ndim - 1 - i;
+        stride[d] = next;
+        next *= npy->dims[d];
+    }
+    for (int64_t done = 0, offset = 0; done < npy->bytes; done += out) {
+        infinite += convert_element(r, from + offset, to + done);
+        for (int32_t d = npy->ndim; d-- > 0;) {
+            offset += stride[d];
+            if (++at[d] < npy->dims[d])
+                break;
+            offset -= at[d] * stride[d];
+            at[d] = 0;
+        }
+    }
+    return infinite;
+}
+
+/* Into memory of its own, if something has to be; *npy has data already, as the file has it. */
+static kiln_status convert(const reader *r, kiln_allocator a, kiln_npy *npy) {
+    const bool narrowed = descrs[r->descr].bytes != (uint32_t)kiln_dtype_get(npy->dtype)->bytes;
+    const bool reordered = r->fortran && npy->ndim > 1;
+    if (!narrowed && !r->swapped && !reordered)
+        return KILN_OK;
+    const size_t room = npy->bytes > 0 ? (size_t)npy->bytes : 1;
+    void *file = a.alloc(a.context, room, 64);
+    if (file == NULL)
+        return kiln_error_set(r->error, KILN_ERROR_MEMORY, "%s: no memory (%zu bytes)", r->name, room);
+    int64_t infinite = convert_all(r, npy, npy->data, file);
+    int n = snprintf(npy->converted, sizeof npy->converted, "%s%s%s, converted%s%s", descrs[r->descr].text,
+                     r->swapped ? ", big-endian" : "", reordered ? " in Fortran order" : "",
+                     narrowed ? " to f32" : "", reordered ? ", in C order" : "");
+    if (infinite > 0 && n > 0 && (size_t)n < sizeof npy->converted)
+        snprintf(npy->converted + n, sizeof npy->converted - (size_t)n,
+                 "; %" PRId64 " too large became infinite", infinite);
+    npy->data = npy->file = file;
+    npy->file_size = room;
+    npy->allocator = a;
+    return KILN_OK;
+}
+
+/* ---- Parsing ---------------------------------------------------------------------------------------- */
 
 /* The header's place. */
 static kiln_status find_header(const unsigned char *b, size_t size, const char *name, size_t *start,
@@ -231,8 +301,8 @@ static kiln_status find_header(const unsigned char *b, size_t size, const char *
     return KILN_OK;
 }
 
-kiln_status kiln_npy_parse(const void *bytes, size_t size, const char *name, kiln_npy *out,
-                           kiln_error *error) {
+kiln_status kiln_npy_parse(const void *bytes, size_t size, const char *name, kiln_allocator allocator,
+                           kiln_npy *out, kiln_error *error) {
     name = short_name(name);
     if (bytes == NULL || out == NULL)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "%s: reading .npy: bytes or out is NULL", name);
@@ -241,16 +311,21 @@ kiln_status kiln_npy_parse(const void *bytes, size_t size, const char *name, kil
     if (status != KILN_OK)
         return status;
     kiln_npy npy = {.dims = {1, 1, 1, 1}};
+    int64_t in_file = 0;
     const char *text = (const char *)bytes + start;
-    reader r = {text, text, text + length, name, error};
-    if ((status = read_dict(&r, &npy)) != KILN_OK || (status = size_of(name, &npy, error)) != KILN_OK)
+    reader r = {.start = text, .at = text, .end = text + length, .name = name, .error = error};
+    if ((status = read_dict(&r, &npy)) != KILN_OK ||
+        (status = size_of(name, &npy, descrs[r.descr].bytes, &in_file, error)) != KILN_OK ||
+        (status = size_of(name, &npy, kiln_dtype_get(npy.dtype)->bytes, &npy.bytes, error)) != KILN_OK)
         return status;
     size_t left = size - start - length;
-    if ((uint64_t)npy.bytes != left)
-        return kiln_error_set(
-            error, KILN_ERROR_FORMAT, "%s: %s: shape and dtype take %" PRId64 " bytes, %zu follow", name,
-            left < (uint64_t)npy.bytes ? "truncated" : "bytes after the end", npy.bytes, left);
+    if ((uint64_t)in_file != left)
+        return kiln_error_set(error, KILN_ERROR_FORMAT,
+                              "%s: %s: shape and dtype take %" PRId64 " bytes, %zu follow", name,
+                              left < (uint64_t)in_file ? "truncated" : "bytes after the end", in_file, left);
     npy.data = (const unsigned char *)bytes + start + length;
+    if ((status = convert(&r, kiln__allocator_or_default(&allocator), &npy)) != KILN_OK)
+        return status;
     *out = npy;
     return KILN_OK;
 }
@@ -295,16 +370,17 @@ static kiln_status read_open(int fd, const char *path, int64_t most, kiln_alloca
     kiln_npy npy = {0};
     kiln_status status = read_all(fd, path, file, size, error);
     if (status == KILN_OK)
-        status = kiln_npy_parse(file, size, path, &npy, error);
-    if (status != KILN_OK) {
+        status = kiln_npy_parse(file, size, path, a, &npy, error);
+    if (status != KILN_OK || npy.file != NULL) { /* what was converted lies elsewhere */
         a.free(a.context, file, room);
-        return status;
+    } else {
+        npy.file = file;
+        npy.file_size = room;
+        npy.allocator = a;
     }
-    npy.file = file;
-    npy.file_size = room;
-    npy.allocator = a;
-    *out = npy;
-    return KILN_OK;
+    if (status == KILN_OK)
+        *out = npy;
+    return status;
 }
 
 kiln_status kiln_npy_read(const char *path, int64_t max_bytes, kiln_allocator allocator, kiln_npy *out,
@@ -353,12 +429,12 @@ kiln_status kiln_npy_write(const char *path, kiln_dtype dtype, int32_t ndim, con
     if (path == NULL || (dims == NULL && ndim != 0))
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "writing .npy: path or dims is NULL");
     kiln_npy npy = {.dtype = dtype, .ndim = ndim, .data = data};
-    const char *descr = NULL, *name = short_name(path);
+    const char *name = short_name(path);
     const kiln_dtype_info *info = kiln_dtype_get(dtype);
-    for (size_t i = 0; i < DESCR_COUNT; i++)
-        if (descrs[i].dtype == dtype)
-            descr = descrs[i].descr;
-    if (descr == NULL)
+    size_t row = 0;
+    while (row < DESCR_COUNT && descrs[row].dtype != dtype)
+        row++;
+    if (row == DESCR_COUNT)
         return kiln_error_set(error, KILN_ERROR_DTYPE, "%s: .npy has no dtype for %s: convert to f32 first",
                               name, info != NULL ? info->name : "an unknown dtype");
     if (ndim < 0 || ndim > KILN_NPY_MAX_DIMS)
@@ -370,13 +446,15 @@ kiln_status kiln_npy_write(const char *path, kiln_dtype dtype, int32_t ndim, con
                                   dims[i]);
         npy.dims[i] = dims[i];
     }
-    kiln_status status = size_of(name, &npy, error);
+    kiln_status status = size_of(name, &npy, descrs[row].bytes, &npy.bytes, error);
     if (status != KILN_OK)
         return status;
     if (data == NULL && npy.bytes != 0)
         return kiln_error_set(error, KILN_ERROR_ARGUMENT, "%s: data is NULL, with %" PRId64 " bytes", name,
                               npy.bytes);
     char header[256]; /* 10 + 47 + 4 numbers of at most 19 digits + separators, to a multiple of 64 */
+    char descr[8];
+    snprintf(descr, sizeof descr, "%c%s", descrs[row].bytes == 1 ? '|' : '<', descrs[row].descr);
     size_t header_size = make_header(descr, ndim, npy.dims, header, sizeof header), bytes = (size_t)npy.bytes;
     kiln__out_file out;
     int code = kiln__out_open(&out, path);

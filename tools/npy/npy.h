@@ -1,7 +1,8 @@
 /* Reads and writes NumPy's .npy files: one array, for `kiln run --input NAME=FILE.npy` and its outputs.
  *
- * Read: format versions 1.0 and 2.0; dtypes <f4, <f2, <i4, <u4, <i8 and |u1; C order; at most 4 dimensions (a
- * Kiln tensor has no more). Parsing is strict: the header has exactly the three known keys, and the file ends
+ * Read: format versions 1.0 and 2.0; dtypes f4, f2, i4, u4, i8 and u1; at most 4 dimensions (a Kiln tensor
+ * has no more). What is big-endian, in Fortran order or f8 is converted, to little-endian, C order and f32,
+ * and `converted` says so. Parsing is strict: the header has exactly the three known keys, and the file ends
  * with the last element. Written: version 1.0, the header padded so that data begins at a multiple of 64.
  * Little-endian machines only. Every function may be called from any thread. */
 #ifndef KILN_NPY_H
@@ -20,18 +21,20 @@ typedef struct kiln_npy {
     int64_t dims[KILN_NPY_MAX_DIMS]; /* outermost first; 1 from ndim on */
     int64_t bytes;                   /* of data */
     const void *data;                /* aligned for dtype when the parsed bytes begin at a multiple of 64 */
-    void *file;                      /* what kiln_npy_read allocated; NULL when parsed from memory */
-    size_t file_size;                /* bytes of `file` */
-    kiln_allocator allocator;        /* of `file` */
+    char converted[120];      /* what was, for a notice: "f64 in Fortran order, converted to f32"; or "" */
+    void *file;               /* what was allocated; NULL when parsed in place */
+    size_t file_size;         /* bytes of `file` */
+    kiln_allocator allocator; /* of `file` */
 } kiln_npy;
 
 /* Parses `size` bytes, which stay the caller's and must outlive `out`. `name` stands for the file in messages
- * (NULL: "memory"). `*out` is written on success only and needs no release.
- * Errors: ARGUMENT (bytes or out is NULL); FORMAT (not .npy, malformed, truncated, or bytes after the end);
- * DTYPE (another dtype; the text says what to convert to); UNSUPPORTED (Fortran order, big-endian, version
- * 3); LIMIT (more than 4 dimensions, a header beyond 64 KiB); OVERFLOW (a size beyond 63 bits). */
-KILN_MUST_CHECK kiln_status kiln_npy_parse(const void *bytes, size_t size, const char *name, kiln_npy *out,
-                                           kiln_error *error);
+ * (NULL: "memory"). What has to be converted is in memory from `allocator` (zeroed: the default). `*out` is
+ * written on success only; release it with kiln_npy_release. An f8 beyond the range of f32 becomes infinite,
+ * which `converted` counts. Errors: ARGUMENT (bytes or out is NULL); FORMAT (not .npy, malformed, truncated,
+ * or bytes after the end); DTYPE (another dtype; the text says what to convert to); UNSUPPORTED (version 3);
+ * LIMIT (more than 4 dimensions, a header beyond 64 KiB); OVERFLOW (a size beyond 63 bits); MEMORY. */
+KILN_MUST_CHECK kiln_status kiln_npy_parse(const void *bytes, size_t size, const char *name,
+                                           kiln_allocator allocator, kiln_npy *out, kiln_error *error);
 
 /* Reads the file at `path` into memory from `allocator` (zeroed: the default) and parses it. A file beyond
  * `max_bytes` (0: KILN_NPY_MAX_BYTES) is refused. On success release `out` with kiln_npy_release; on failure
@@ -41,7 +44,7 @@ KILN_MUST_CHECK kiln_status kiln_npy_parse(const void *bytes, size_t size, const
 KILN_MUST_CHECK kiln_status kiln_npy_read(const char *path, int64_t max_bytes, kiln_allocator allocator,
                                           kiln_npy *out, kiln_error *error);
 
-/* Frees what kiln_npy_read allocated and clears `npy`. NULL and a cleared one are allowed. */
+/* Frees what reading allocated and clears `npy`. NULL and a cleared one are allowed. */
 void kiln_npy_release(kiln_npy *npy);
 
 /* Writes an array of `ndim` dimensions (outermost first; NULL allowed when 0) in C order to `path`. A regular
