@@ -142,6 +142,21 @@ failure 'the prompt has .* tokens, which leaves no room in 3 positions' generate
 if [ -s err ] || [ "$(cat code)" != 1 ]; then problem 'generate does not end quietly when nobody reads'; fi
 failure 'context is 5000, but the model was trained for 1024' generate $model --context 5000
 failure 'max_arena\|arena' generate $model --max-arena 16
+# Bytes may have a unit, in every command that takes some.
+printf '%s\n' "$sentence" >want
+for size in 1048576 1024K 1M 1MiB 1G 8388607T; do
+    expect 0 generate $model -n 32 -q --max-arena $size
+    same out want
+    expect 0 check $model -q --max-arena $size
+    expect 0 dump $model --max-arena=$size
+done
+failure 'arena' check $model --max-arena 1K
+for size in 1m 1KB K 1Mi 1.5M -1M 8388608T 9223372036854775808 1M1 ''; do
+    for name in generate check dump run; do
+        usage "--max-arena is '$size'; expected bytes from 0 to 9223372036854775807, as 4096, 64K, 1M or 2G" $name $model \
+            --max-arena="$size"
+    done
+done
 if [ -w /dev/full ]; then
     "$KILN" generate $model -q -n 8 >/dev/full 2>err
     [ $? = 1 ] || problem 'generate to a full disk does not exit with 1'
@@ -173,7 +188,17 @@ no_err
 grep -q '^digraph plan {' p.dot || problem 'the picture is none'
 grep -q 'barrier 0: hazard, raw' p.dot || problem 'the picture lacks its barriers'
 [ "$(grep -c 'subgraph cluster' p.dot)" -gt 10 ] || problem 'the picture lacks its regions'
-if command -v dot >/dev/null; then dot -Tsvg p.dot >/dev/null || problem 'Graphviz refuses the picture'; fi
+# frames FILE: readers may put a node into the frame in which it is first named, so no edge comes before a frame.
+frames() {
+    awk '/->/ { edges++ } /subgraph|\[label=|shape=box, style=filled/ { late += edges > 0 } END { exit !(edges > 0 && !late) }' "$1" ||
+        problem "$1: an edge comes before a frame or a node"
+}
+frames p.dot
+if command -v dot >/dev/null; then
+    dot -Tsvg p.dot >/dev/null || problem 'Graphviz refuses the picture'
+else
+    echo "skipped: no Graphviz to try the picture with; its order was checked"
+fi
 expect 0 dump $model --graph - -m exact
 same out g.json
 expect 0 dump g.json --plan - -m exact
@@ -187,6 +212,7 @@ failure "cannot create 'nowhere/g.json'" dump $model --graph nowhere/g.json
 expect 0 check $model
 no_err
 [ "$(grep -c 'no hazard is missed' out)" = 4 ] || problem "check does not check four plans"
+[ "$(tail -n 1 out)" = 'right: 4 plans' ] || problem "$command: no verdict in the last line"
 expect 0 check g.json --mode exact --no-fuse
 [ "$(grep -c 'no hazard is missed' out)" = 1 ] || problem "check --mode exact --no-fuse does not check one plan"
 expect 0 check $model -q --chunk 16 --no-reuse
@@ -195,6 +221,7 @@ expect 0 check g.json --serial -q
 expect 0 check p.json
 out_has 'p.json: the plan in it is the one that is baked afresh'
 [ "$(grep -c 'no hazard is missed' out)" = 5 ] || problem "check does not check the plan of the dump, and four"
+[ "$(tail -n 1 out)" = 'right: 5 plans' ] || problem "$command: no verdict in the last line"
 expect 0 check d/demo-moe.plan.json
 for name in g p; do # with a byte order mark, as some editors write
     { printf '\357\273\277' && cat $name.json; } >marked-$name.json
@@ -240,6 +267,7 @@ cat >odd.json <<'EOF'
 EOF
 expect 0 check odd.json --mode exact --no-fuse
 out_has 'undecided: 1 pairs'
+out_has '^right: 1 plan, as far as that was decided: 1 pairs of accesses were not$'
 # What comes through a pipe is read once.
 checks=$((checks + 3))
 command='dump and check of a pipe'
@@ -397,6 +425,7 @@ sed '/^  "session": {/,$d' session.json | sed '$s/,$//' >before
 sed '$d' bare.json | cmp - before || problem 'the plan depends on the executor'
 grep -q 'cluster_serial_0 {' session.dot || problem 'no frame around a serial run'
 grep -q 'label="serial run of [0-9]* record' session.dot || problem 'the frame has no label'
+frames session.dot
 [ "$(grep -o '{' session.dot | wc -l)" = "$(grep -o '}' session.dot | wc -l)" ] || problem 'frames are left open'
 if command -v dot >/dev/null; then dot -Tsvg session.dot >/dev/null || problem 'Graphviz refuses the frames'; fi
 usage 'threads' dump g.json --threads 0

@@ -51,6 +51,27 @@ bool args_int(const char *text, int64_t min, int64_t max, int64_t *out) {
     return true;
 }
 
+bool args_bytes(const char *text, int64_t min, int64_t max, int64_t *out) {
+    static const char units[] = "KMGT";
+    char number[24];
+    size_t digits = strspn(text, "0123456789");
+    const char *unit = text[digits] != '\0' ? strchr(units, text[digits]) : NULL;
+    int64_t value, scale = 1;
+    if (unit == NULL)
+        return args_int(text, min, max, out);
+    if (digits == 0 || digits >= sizeof number ||
+        (text[digits + 1] != '\0' && strcmp(text + digits + 1, "iB") != 0))
+        return false;
+    for (const char *u = units; u <= unit; u++)
+        scale *= 1024;
+    memcpy(number, text, digits);
+    number[digits] = '\0';
+    if (!args_int(number, 0, max / scale, &value) || value * scale < min)
+        return false;
+    *out = value * scale;
+    return true;
+}
+
 enum { WORD = 32 };
 
 /* Edits (a letter more, less or other) from one word to another; words longer than WORD are cut. */
@@ -152,6 +173,12 @@ static int store(const arg_spec *spec, const arg_option *o, const char *value) {
         if (args_int(value, o->min, o->max, (int64_t *)o->to))
             return ARGS_GO_ON;
         return args_usage(spec->command, "--%s is '%s'; expected an integer from %lld to %lld", o->name,
+                          value, (long long)o->min, (long long)o->max);
+    case ARG_BYTES:
+        if (args_bytes(value, o->min, o->max, (int64_t *)o->to))
+            return ARGS_GO_ON;
+        return args_usage(spec->command,
+                          "--%s is '%s'; expected bytes from %lld to %lld, as 4096, 64K, 1M or 2G", o->name,
                           value, (long long)o->min, (long long)o->max);
     case ARG_CHOICE:
         return choose(spec, o, value);

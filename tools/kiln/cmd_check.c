@@ -13,6 +13,9 @@ typedef struct options {
     int mode; /* 0: both, else 1 + position in mode_names */
     bool quiet;
     plan_args plan;
+    /* Of all plans that were checked. */
+    unsigned plans;
+    uint64_t undecided;
 } options;
 
 static const char *const modes[] = {"both", "fast", "exact", NULL};
@@ -38,7 +41,7 @@ static void print_report(const char *what, const brute_report *r) {
 }
 
 /* Takes the plan. */
-static int check_plan(const options *o, kiln_plan *plan, size_t nodes, const char *what) {
+static int check_plan(options *o, kiln_plan *plan, size_t nodes, const char *what) {
     kiln_error error;
     brute_report report;
     progress p = progress_start(what, (int64_t)nodes);
@@ -53,10 +56,21 @@ static int check_plan(const options *o, kiln_plan *plan, size_t nodes, const cha
             "%s: the plan is wrong: %s", what, report.problem);
     if (!o->quiet)
         print_report(what, &report);
+    o->plans++;
+    o->undecided += report.undecided;
     return EXIT_OK;
 }
 
-static int bake_and_check(const options *o, const kiln_graph *graph, const plan_args *args) {
+/* The last line: what a user wants to know. */
+static void print_verdict(const options *o) {
+    printf("right: %u plan%s", o->plans, o->plans == 1 ? "" : "s");
+    if (o->undecided > 0)
+        printf(", as far as that was decided: %llu pairs of accesses were not",
+               (unsigned long long)o->undecided);
+    putchar('\n');
+}
+
+static int bake_and_check(options *o, const kiln_graph *graph, const plan_args *args) {
     kiln_error error;
     kiln_plan *plan;
     char what[80];
@@ -69,7 +83,7 @@ static int bake_and_check(const options *o, const kiln_graph *graph, const plan_
 
 /* The plans that a graph can become: both modes, fused and not,
  * as far as the command line leaves them open. */
-static int check_graph(const options *o, const kiln_graph *graph) {
+static int check_graph(options *o, const kiln_graph *graph) {
     int code = EXIT_OK;
     for (int exact = 0; exact < 2; exact++)
         for (int no_fuse = 0; no_fuse < 2; no_fuse++) {
@@ -84,7 +98,7 @@ static int check_graph(const options *o, const kiln_graph *graph) {
     return code;
 }
 
-static int check_model(const options *o, const char *path) {
+static int check_model(options *o, const char *path) {
     model_file m = {NULL, NULL};
     kiln_graph *graph = NULL;
     kiln_error error;
@@ -101,7 +115,7 @@ static int check_model(const options *o, const char *path) {
 }
 
 /* A plan dump is held against a plan baked afresh, and that plan, with the dump's own options, is checked. */
-static int check_dump(const options *o, const char *path, const char *text, size_t size, size_t nodes) {
+static int check_dump(options *o, const char *path, const char *text, size_t size, size_t nodes) {
     kiln_error error;
     kiln_plan *plan;
     if (kiln_plan_check_json(text, size, kiln_ops_builtin(), NULL, NULL, &error) != KILN_OK)
@@ -116,7 +130,7 @@ static int check_dump(const options *o, const char *path, const char *text, size
 }
 
 /* Then, as for every graph, what it can be baked into is checked. */
-static int check_json(const options *o, const char *path, const char *text, size_t size) {
+static int check_json(options *o, const char *path, const char *text, size_t size) {
     kiln_graph *graph = NULL;
     int code = graph_open(path, text, size, &graph);
     if (code == EXIT_OK && is_plan_dump(text, size))
@@ -137,7 +151,8 @@ int cmd_check(int argc, char **argv) {
         {"no-reuse", 0, ARG_FLAG, NULL, "every intermediate with bytes of its own", &o.plan.no_reuse, 0, 0,
          NULL},
         {"serial", 0, ARG_FLAG, NULL, "one op per region", &o.plan.serial, 0, 0, NULL},
-        {"max-arena", 0, ARG_INT, "BYTES", "cap on intermediates", &o.plan.max_arena, 0, INT64_MAX, NULL},
+        {"max-arena", 0, ARG_BYTES, "BYTES", "cap on intermediates (65536, 64K, 1M, 2G)", &o.plan.max_arena,
+         0, INT64_MAX, NULL},
         {"chunk", 0, ARG_INT, "N", "models: most tokens of one run (default: 1)", &o.chunk, 1, INT32_MAX,
          NULL},
         {"context", 0, ARG_INT, "N", "models: positions in the KV caches (default: the\nmodel's)", &o.context,
@@ -167,5 +182,7 @@ int cmd_check(int argc, char **argv) {
         return EXIT_FAILED;
     code = kind == FILE_GGUF ? check_model(&o, path) : check_json(&o, path, text, size);
     free(text);
+    if (code == EXIT_OK && !o.quiet)
+        print_verdict(&o);
     return code;
 }

@@ -81,8 +81,9 @@ extern const char *const mode_names[]; /* "fast", "exact" */
         {"no-reuse",    0, ARG_FLAG, NULL, "give every intermediate bytes of its own",                       \
          &(p).no_reuse, 0, 0,        NULL},                                                                  \
         {"serial", 0, ARG_FLAG, NULL, "one op per region, in program order", &(p).serial, 0, 0, NULL}, {     \
-        "max-arena", 0, ARG_INT, "BYTES", "cap on intermediates; regions are added where it needs",          \
-            &(p).max_arena, 0, INT64_MAX, NULL                                                               \
+        "max-arena", 0, ARG_BYTES, "BYTES",                                                                  \
+            "cap on intermediates (65536, 64K, 1M, 2G); regions are\nadded where it needs", &(p).max_arena,  \
+            0, INT64_MAX, NULL                                                                               \
     }
 #define THREADS_OPTION(to)                                                                                   \
     {                                                                                                        \

@@ -50,7 +50,7 @@ static void put_region(FILE *file, const kiln_plan *plan, uint32_t r) {
     fputs("  }\n", file);
 }
 
-/* The barrier behind region r, and why it is there; pale when one thread computes on both sides of it. */
+/* The barrier after region r, and why it is there; pale when one thread computes on both sides of it. */
 static void put_barrier(FILE *file, const kiln_plan *plan, uint32_t r, bool pale) {
     const kiln__schedule *s = &plan->schedule;
     const kiln__barrier *b = &s->barriers[r];
@@ -71,14 +71,19 @@ static void put_barrier(FILE *file, const kiln_plan *plan, uint32_t r, bool pale
         }
     }
     fputs("\"];\n", file);
-    /* Invisible edges keep the bar between the two boxes. */
+}
+
+/* Invisible edges keep a barrier's bar between the boxes of the two regions. */
+static void put_barrier_edges(FILE *file, const kiln_plan *plan, uint32_t r) {
+    const kiln__schedule *s = &plan->schedule;
     for (uint32_t i = s->region_first[r]; i < s->region_first[r + 1]; i++)
         fprintf(file, "  n%u -> b%u [style=invis, weight=10];\n", s->order[i], r);
     for (uint32_t i = s->region_first[r + 1]; i < s->region_first[r + 2]; i++)
         fprintf(file, "  b%u -> n%u [style=invis, weight=10];\n", r, s->order[i]);
 }
 
-/* Regions and the barriers behind them, from top to bottom, those of a serial run in its frame. */
+/* Regions and the barriers after them, from top to bottom, those of a serial run in its frame. No edges: readers may
+ * put a node into the frame in which it is first named, so all frames come before the first edge. */
 static void put_regions(FILE *file, const kiln_plan *plan, const kiln_session *session) {
     const kiln__schedule *s = &plan->schedule;
     uint32_t last = 0; /* of the serial run that r is in */
@@ -117,6 +122,8 @@ void dot_write(FILE *file, const kiln_plan *plan, const kiln_session *session) {
             "  edge [color=\"#606060\"];\n  rankdir=TB; newrank=true;\n",
             s->n_nodes, s->n_regions, s->n_barriers, s->barriers_avoided);
     put_regions(file, plan, session);
+    for (uint32_t r = 0; r < s->n_barriers; r++)
+        put_barrier_edges(file, plan, r);
     for (size_t i = 0; i < h->count; i++)
         fprintf(file, "  n%u -> n%u%s;\n", h->items[i].from, h->items[i].to,
                 h->items[i].kind == KILN__RAW ? "" : " [style=dashed, color=\"#a0a0a0\"]");
