@@ -14,11 +14,12 @@ typedef struct run_options {
 } run_options;
 
 /* A tensor of an input, weight or output storage that no other tensor of that storage holds: what is filled,
- * or shown. Most storages have one. The names of tensors play no role in finding it. */
+ * or shown. Most storages have one. The names of tensors only decide between dense ones of the same bytes. */
 typedef struct run_part {
     kiln_storage_info storage;
     kiln_tensor tensor;
     kiln_tensor_info info;
+    bool dense;         /* its elements lie in row-major order, without gaps */
     bool only;          /* of its storage, for which it then stands */
     const char *source; /* what --input says of it; NULL: it is not given */
     kiln_npy npy;       /* data NULL when it is not from a file */
@@ -56,9 +57,9 @@ typedef struct runner {
 int run_find_parts(runner *r);
 
 /* Finds what NAME, `length` bytes at `name`, stands for: with `output` an output, else an input or weight.
- * That is a storage with one part, the part of a storage that has the storage's name too, or a part by its
- * own name where no storage is called so. A storage with several parts gives the first with *all set when
- * `all` is not NULL, else an error. */
+ * That is a storage with one part; of a storage with several parts the one that has its name too; where no
+ * storage is called so, a part by its own name. With `all` not NULL a storage with several parts gives the
+ * first of them, and *all is set. */
 int run_part_named(runner *r, const char *name, size_t length, bool output, run_part **out, bool *all);
 
 /* "NAME=REST": the length of NAME, and REST or NULL. Names may hold '=' but the last part does not. */

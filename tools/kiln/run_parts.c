@@ -44,8 +44,9 @@ static bool holds(const kiln_graph *g, const run_part *a, const run_part *b) {
     return true;
 }
 
-/* Of one storage, what may hold others first: those with bytes, from the front, the longest, and of equal
- * ones that with the storage's name, then one with a name, then that made first. */
+/* Of one storage, what may hold others first: those with bytes, from the front, the longest. Of equal ones:
+ * dense ones, as only then the order of elements is that of bytes, then that with the storage's name, one
+ * with a name, that made first. */
 static int by_place(const void *a, const void *b) {
     const run_part *x = a, *y = b;
     if (x->storage.storage.id != y->storage.storage.id)
@@ -56,6 +57,8 @@ static int by_place(const void *a, const void *b) {
         return x->info.offset < y->info.offset ? -1 : 1;
     if (x->info.bytes != y->info.bytes)
         return x->info.bytes > y->info.bytes ? -1 : 1;
+    if (x->dense != y->dense)
+        return x->dense ? -1 : 1;
     bool own = strcmp(x->info.name, x->storage.name) == 0;
     if (own != (strcmp(y->info.name, y->storage.name) == 0))
         return own ? -1 : 1;
@@ -75,7 +78,10 @@ static size_t list_tensors(const kiln_plan *plan, run_part *out) {
         kiln_tensor t;
         for (size_t k = 0; (t = kiln_plan_tensor_at(plan, k)).id != 0; k++)
             if (kiln_plan_tensor_get(plan, t, &info) == KILN_OK && info.storage.id == s.storage.id)
-                out[n++] = (run_part){.storage = s, .tensor = t, .info = info};
+                out[n++] = (run_part){.storage = s,
+                                      .tensor = t,
+                                      .info = info,
+                                      .dense = kiln__desc_is_dense(plan->graph, &info.desc)};
     }
     return n;
 }
@@ -172,6 +178,10 @@ static int part_of_storage(const runner *r, const kiln_storage_info *s, run_part
     if (n == 0)
         return fail_text("no node can read or write it", "%s '%s' holds no tensor", kind, s->name);
     *out = first;
+    if (n > 1 && all != NULL) {
+        *all = true;
+        return EXIT_OK;
+    }
     for (size_t i = 0; i < n; i++) {
         if (n > 1 && strcmp(first[i].info.name, s->name) == 0) {
             *out = &first[i];
@@ -182,9 +192,7 @@ static int part_of_storage(const runner *r, const kiln_storage_info *s, run_part
         else
             unnamed++;
     }
-    if (n > 1 && all != NULL)
-        *all = true;
-    if (n == 1 || all != NULL)
+    if (n == 1)
         return EXIT_OK;
     if (unnamed > 0) {
         snprintf(label, sizeof label, "%zu have no name", unnamed);
