@@ -105,7 +105,7 @@ ifneq ($(filter deps,$(MAKECMDGOALS)),)
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential bench-executor bench-static bench-tuning mutate fuzz schedules interleavings json-libraries \
+.PHONY: all help deps demo examples check check-run check-arm64-run check-subset check-asan-subset check-tsan-subset check-asan check-tsan check-arm64 check-full oracle differential bench-executor bench-static bench-tuning mutate fuzz fuzz-commands schedules interleavings json-libraries \
         lint format format-check includes install uninstall clean
 
 help:  ## this list
@@ -158,6 +158,8 @@ $(KILN): $(COMMAND_SRC:%.c=$(BUILD)/%.o) $(LLM_LIB) $(GGUF_LIB) $(LIB)
 	$(call say,LD,$@) $(call link)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(SUP_LIB) $(LLM_LIB) $(GGUF_LIB) $(LIB)
 	$(call say,LD,$@) $(call link,$(TEST_LIBS))
+# This one calls the commands themselves.
+$(BUILD)/tests/tools/test_commands: $(filter-out %/main.o,$(COMMAND_SRC:%.c=$(BUILD)/%.o))
 
 BENCH_OBJ = $(BENCH_SRC:%.c=$(BUILD)/%.o)
 $(BUILD)/tests/bench/bench_executor: $(BENCH_OBJ) $(SUP_LIB) $(LLM_LIB) $(GGUF_LIB) $(LIB)
@@ -266,10 +268,15 @@ bench-tuning: $(BUILD)/tuning/sweep  ## what the numbers in kernels/tuning.h sta
 mutate: deps  ## break sched/ and capture/ on purpose, one line at a time: tests must notice each
 	@sh tests/mutate.sh
 
+fuzz-commands: deps  ## edited graphs and plans through run, dump and check under ASan and UBSan, 5 minutes (KILN_COMMANDS, KILN_COMMANDS_SEED)
+	@$(MAKE) --no-print-directory STRICT=1 build/asan/tests/tools/test_commands SAN=address BUILD=build/asan OPT=-O1
+	KILN_COMMANDS=$${KILN_COMMANDS:-20000} KILN_COMMANDS_SEED=$${KILN_COMMANDS_SEED:-1000} \
+	    KILN_COMMANDS_SECONDS=$${KILN_COMMANDS_SECONDS:-300} build/asan/tests/tools/test_commands
+
 fuzz: deps  ## libFuzzer, 60 s a target (needs clang)
 	@sh tools/fuzz.sh $(FUZZ_SRC)
 
-check-full: check lint format-check check-asan check-tsan check-arm64 oracle differential schedules interleavings mutate fuzz  ## everything, before a release
+check-full: check lint format-check check-asan check-tsan check-arm64 oracle differential schedules interleavings mutate fuzz fuzz-commands  ## everything, before a release
 
 lint: deps includes  ## clang-tidy over all sources, C++ over the public headers
 	@CC='$(CC)' sh tools/lint.sh $(CORE_SRC) $(KERNEL_SRC) $(GGUF_SRC) $(LLM_SRC) $(COMMAND_SRC)
