@@ -45,7 +45,8 @@ bool kiln_status_is_transient(kiln_status status) {
            status == KILN_ERROR_MEMORY;
 }
 
-/* Bytes of the character at `text` if a reader may be shown it as it is; 0: it is a control character, or not UTF-8. */
+/* Bytes of the character at `text` if a reader may be shown it as it is; 0: it is a control character, or not
+ * UTF-8. */
 static size_t plain_length(const char *text, size_t size) {
     const unsigned char *p = (const unsigned char *)text;
     const bool control = p[0] < 0x20 || p[0] == 0x7f || (p[0] == 0xc2 && size > 1 && p[1] < 0xa0);

@@ -1,5 +1,5 @@
-/* libFuzzer target: bytes as a program of builder calls (builder_calls.h). Nothing may crash, overflow, leak or read
- * outside. The first byte says whether counts and places are extreme. */
+/* libFuzzer target: bytes as a program of builder calls (builder_calls.h). Nothing may crash, overflow, leak
+ * or read outside. The first byte says whether counts and places are extreme. */
 #include "builder_calls.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,5 +1,6 @@
-/* Builder calls whose counts, strides and places are near the ends of int64: right or refused, and no sum or product
- * overflows on the way. That the latter holds is for the undefined behaviour sanitizer to say (make check-asan-subset). */
+/* Builder calls whose counts, strides and places are near the ends of int64: right or refused, and no sum or
+ * product overflows on the way. That the latter holds is for the undefined behaviour sanitizer to say (make
+ * check-asan-subset). */
 #include "kiln.h"
 
 #include "builder_calls.h"
@@ -57,11 +58,11 @@ static void slice_of_nothing(void **unused) {
     (void)unused;
     kiln_graph *g = graph_new();
     const kiln_storage s = kiln_storage_add(g, KILN_STORAGE_INPUT, "s", 64);
-    const kiln_dim dims[] = {kiln_n(5), kiln_n(0)};
-    const int64_t strides[] = {INT64_C(1) << 60, 4};
+    const kiln_dim dims[] = {kiln_n(2), kiln_n(0)};
+    const int64_t strides[] = {INT64_MAX - 7, 4}; /* one step from offset 16 does not fit */
     const kiln_tensor x = kiln_tensor_at(g, s, 16, KILN_F32, 2, dims, strides);
     kiln_tensor_info info;
-    assert_int_equal(kiln_tensor_get(g, kiln_slice(g, x, 0, 4, kiln_n(1)), &info), KILN_OK);
+    assert_int_equal(kiln_tensor_get(g, kiln_slice(g, x, 0, 1, kiln_n(1)), &info), KILN_OK);
     assert_int_equal(info.desc.ndim, 2);
     CHECK_OK(kiln_graph_check(g, error));
     /* Dense, and empty too: its first stride is near 2^63. */
@@ -95,7 +96,8 @@ static int offsets(const layout *l, int64_t out[COUNT_MAX]) {
     return n;
 }
 
-/* Is there a tensor of these counts whose elements lie at these places? The first step along each axis says its stride. */
+/* Is there a tensor of these counts whose elements lie at these places? The first step along each axis says
+ * its stride. */
 static bool lies_so(const int64_t *at, int n, layout *l) {
     int64_t found[COUNT_MAX];
     int step = n;

@@ -1,12 +1,14 @@
-/* All interleavings of small cases of the CPU executor's protocol: claiming, finishing, publishing, sleeping, waking,
- * leaving. The executor's own sources are compiled in behind hooks that hand every atomic operation, lock and wait to the
- * explorer (explore.h says what is and what is not covered); a kernel has a point in the middle of each tile. A thread
- * without work gives up at its second look at the clock; waiting longer is standing still before that look.
+/* All interleavings of small cases of the CPU executor's protocol: claiming, finishing, publishing, sleeping,
+ * waking, leaving. The executor's own sources are compiled in behind hooks that hand every atomic operation,
+ * lock and wait to the explorer (explore.h says what is and what is not covered); a kernel has a point in the
+ * middle of each tile. A thread without work gives up at its second look at the clock; waiting longer is
+ * standing still before that look.
  *
- * Each case creates an executor, whose workers may be as late as they like, submits, waits, checks, and destroys all;
- * a guest comes whenever it likes.
- * KILN_INTERLEAVINGS=all: the large cases too (make interleavings); few: the small ones only. KILN_INTERLEAVING=name: that
- * case only. KILN_INTERLEAVINGS_COUNTS=free: any number of states is right. */
+ * Each case creates an executor, whose workers may be as late as they like, submits, waits, checks, and
+ * destroys all; a guest comes whenever it likes.
+ *
+ * KILN_INTERLEAVINGS=all: the large cases too (make interleavings); few: the small ones only.
+ * KILN_INTERLEAVING=name: that case only. KILN_INTERLEAVINGS_COUNTS=free: any number of states is right. */
 #define _DEFAULT_SOURCE   /* the executor's sources want it */
 #define KILN__CPU_POLLS   1
 #define KILN__CPU_QUANTUM quantum
@@ -26,8 +28,8 @@ enum { MAX_REGIONS = 4, MAX_TILES = 4, MAX_JOBS = 2, MAX_BESIDE = 2, NEVER = 255
 /* Some hundred to a million states; a few million; many millions. */
 typedef enum size { SMALL, MEDIUM, LARGE } size;
 
-/* When a guest leaves: when it is dismissed, behind the last submission or at any moment; when there is nothing to do;
- * when its time is over, which may be at any moment. */
+/* When a guest leaves: when it is dismissed, behind the last submission or at any moment; when there is
+ * nothing to do; when its time is over, which may be at any moment. */
 typedef enum guest { NO_GUEST, STAYS, DISMISSED, BRIEF, GETS_LATE } guest;
 
 typedef struct example {
@@ -521,7 +523,8 @@ static bool chosen(const example *x) {
     return x->size <= most;
 }
 
-/* Sources that were changed on purpose (tests/mutate.sh) must fail for a fault, not for its number of states. */
+/* Sources that were changed on purpose (tests/mutate.sh) must fail for a fault, not for its number of
+ * states. */
 static bool counts_are_free(void) {
     const char *counts = getenv("KILN_INTERLEAVINGS_COUNTS");
     return counts != NULL && strcmp(counts, "free") == 0;

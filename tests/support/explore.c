@@ -47,8 +47,8 @@ typedef struct thread {
     bool timed, timed_out;
     uint32_t target; /* to be joined */
     uint32_t clock;
-    /* What the thread knows (explore.h): now; in front of the operation that comes next; where the call in which it is
-     * began; where it was named last. */
+    /* What the thread knows (explore.h): now; in front of the operation that comes next; where the call in
+     * which it is began; where it was named last. */
     uint64_t knows, before, call, place, hidden;
     uint64_t polled; /* what the last object that it saw held */
     bool (*ready)(const void *);
@@ -244,7 +244,8 @@ void explore_lock(const void *mutex) {
     pause_for(A_LOCK, "lock", "", mutex, 0, false);
 }
 
-/* No point before it: what follows, up to the next point, nobody else sees, and nobody could have come in before. */
+/* No point before it: what follows, up to the next point, nobody else sees, and nobody could have come in
+ * before. */
 void explore_unlock(const void *mutex) {
     check_not_freed(mutex);
     if (*owner_of(mutex) != w.running + 1)
@@ -561,7 +562,8 @@ static void restore(const unsigned char *from) {
             memcpy(w.now.threads[i].sp, from, stack_bytes(i));
 }
 
-/* A hash table. 96 bits of the hash: with 10^8 states, two that differ are taken for one with a probability of 10^-13. */
+/* A hash table. 96 bits of the hash: with 10^8 states, two that differ are taken for one with a probability
+ * of 10^-13. */
 typedef struct entry {
     uint64_t low;
     uint32_t high, id; /* id: from 1 */
@@ -698,8 +700,8 @@ static void fail_at(search *s, const char *failure) {
 static const char unseen[] =
     "what a thread does does not follow from what it has seen: explore_saw is missing";
 
-/* Does what a thread does follow from what it knows? Else states may have been taken for the same that are not. The search
- * goes on, since a fault in the sources is the better thing to report. */
+/* Does what a thread does follow from what it knows? Else states may have been taken for the same that are
+ * not. The search goes on, since a fault in the sources is the better thing to report. */
 static void check_habits(search *s) {
     if (!w.unseen || s->unseen)
         return;
@@ -707,8 +709,8 @@ static void check_habits(search *s) {
     print_path(s, unseen);
 }
 
-/* The state just reached was seen before, perhaps on another way: does the thread that came here on this one do the same
- * next? Asked of all states at first, then of one in 16. Nothing of it is kept. */
+/* The state just reached was seen before, perhaps on another way: does the thread that came here on this one
+ * do the same next? Asked of all states at first, then of one in 16. Nothing of it is kept. */
 static void check_merge(search *s, uint32_t i) {
     choice list[MAX_CHOICES + 1];
     bool alive;

@@ -1,5 +1,5 @@
-/* The CPU executor's sources under the explorer: the system is simulated, and what a thread knows where is said here
- * (explore.h). The test defines KILN__CPU_POLLS and KILN__CPU_QUANTUM before. */
+/* The CPU executor's sources under the explorer: the system is simulated, and what a thread knows where is
+ * said here (explore.h). The test defines KILN__CPU_POLLS and KILN__CPU_QUANTUM before. */
 #ifndef KILN_TEST_EXPLORED_EXECUTOR_H
 #define KILN_TEST_EXPLORED_EXECUTOR_H
 
@@ -7,8 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Where a thread stands is told by variables of the sources: HOOKED_SCOPE finds those that are in scope at an operation.
- * Where they are not, it finds these functions, which do not exist, and takes NULL. */
+/* Where a thread stands is told by variables of the sources: HOOKED_SCOPE finds those that are in scope at an
+ * operation. Where they are not, it finds these functions, which do not exist, and takes NULL. */
 typedef struct kiln__cpu_lane kiln__cpu_lane;
 void lane(void), serial(void), deadline(void);
 #define HOOKED_SCOPE(text)                                                                                   \
@@ -26,7 +26,8 @@ static void stands(const char *function, const char *text, const scope *in);
 
 #include <string.h>
 
-/* In the present case several runs share the pool. Else counting its claims changes nothing that a thread does. */
+/* In the present case several runs share the pool. Else counting its claims changes nothing that a thread
+ * does. */
 static bool several_runs;
 
 static bool is(const char *a, const char *b) {
@@ -35,7 +36,8 @@ static bool is(const char *a, const char *b) {
 
 /* ---- the system, simulated -------------------------------------------------------------------------- */
 
-/* The lock of what is written under that lock only (NULL: it is not), so that reading it there meets no other thread. */
+/* The lock of what is written under that lock only (NULL: it is not), so that reading it there meets no other
+ * thread. */
 static const pthread_mutex_t *guard_of(const char *text, const volatile void *object) {
     static const struct {
         const char *name;
@@ -161,8 +163,8 @@ static void hooked_back_off(uint32_t *turn) {
 
 /* ---- where threads stand ---------------------------------------------------------------------------- */
 
-/* Of the opening that a thread remembers: is it the present one, none, or another? Their numbers only grow, so that
- * another one equals none that is to come. */
+/* Of the opening that a thread remembers: is it the present one, none, or another? Their numbers only grow,
+ * so that another one equals none that is to come. */
 static uint64_t opening(const kiln__cpu_lane *l, uint64_t number) {
     return number == l->run->opened || number == 0 ? number : 1;
 }
@@ -212,8 +214,8 @@ static void stands_at(const char *function, const scope *in, const kiln__cpu_lan
     }
 }
 
-/* Called before each operation. What a thread sees under the lock it has forgotten when it goes on without, but for the run
- * that enter_next chose. */
+/* Called before each operation. What a thread sees under the lock it has forgotten when it goes on without,
+ * but for the run that enter_next chose. */
 static void stands(const char *function, const char *text, const scope *in) {
     const kiln__cpu_lane *own = *explore_own();
     const bool locks = is(text, "&pool->lock") || is(text, "&run->pool->lock");

@@ -1,5 +1,5 @@
-/* The CPU executor's own sources, compiled into the test behind the hooks of hooked_sync.h. The library's are then not
- * linked: all that they define is defined here. */
+/* The CPU executor's own sources, compiled into the test behind the hooks of hooked_sync.h. The library's are
+ * then not linked: all that they define is defined here. */
 #ifndef KILN_TEST_HOOKED_EXECUTOR_H
 #define KILN_TEST_HOOKED_EXECUTOR_H
 

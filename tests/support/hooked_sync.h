@@ -1,10 +1,10 @@
-/* Hooks in front of every operation by which threads meet: atomics, locks, conditions, threads, clock, naps. Include this
- * first, then the sources under test (hooked_executor.h): they are compiled as they stand, with these macros in
- * force. Nothing in production code knows of it.
+/* Hooks in front of every operation by which threads meet: atomics, locks, conditions, threads, clock, naps.
+ * Include this first, then the sources under test (hooked_executor.h): they are compiled as they stand, with
+ * these macros in force. Nothing in production code knows of it.
  *
- * The test defines `hooked`, which is called before each operation. With HOOKED_SIMULATED it defines all functions of the
- * second part too, in place of the system's; else they call `hooked` and go on to the system. Where the real
- * function is wanted, (pthread_mutex_lock)(m) is it. */
+ * The test defines `hooked`, which is called before each operation. With HOOKED_SIMULATED it defines all
+ * functions of the second part too, in place of the system's; else they call `hooked` and go on to the
+ * system. Where the real function is wanted, (pthread_mutex_lock)(m) is it. */
 #ifndef KILN_TEST_HOOKED_SYNC_H
 #define KILN_TEST_HOOKED_SYNC_H
 
@@ -32,8 +32,8 @@ typedef enum hooked_kind {
     HOOKED_CLOCK
 } hooked_kind;
 
-/* Before an operation of this kind on `object`. Of atomics also how many bytes it has, how the source calls it, and in which
- * function; else 0, "" and "". */
+/* Before an operation of this kind on `object`. Of atomics also how many bytes it has, how the source calls
+ * it, and in which function; else 0, "" and "". */
 static void hooked(hooked_kind kind, const volatile void *object, size_t bytes, const char *text,
                    const char *function);
 
