@@ -80,11 +80,26 @@ expect 0 demo --dir d -t 2
 no_err
 sentence='Kiln bakes a graph once, then replays it for every token. Barriers stand only where two byte ranges meet;'
 sentence="$sentence experts that nobody chose cost nothing and you see why in the dump!"
-out_has "^text      $sentence Kiln bakes"
-for line in 'tokens    [0-9]' 'speed     [0-9]* tokens/s' 'plan      [0-9]* nodes became [0-9]* records' \
-    'barriers  [0-9]* kept, [0-9]* avoided' 'arena     ' 'bakes     1$' 'replays   128$' \
-    'graph     d/demo-moe.graph.json$' 'plan JSON d/demo-moe.plan.json$'; do
+out_has "^text      $sentence (and so on)$"
+for line in 'speed     128 tokens, [0-9]* a second' 'plan      [0-9]* nodes became [0-9]* records in [0-9]* regions' \
+    'plan .* baked once, replayed 128 times$' 'barriers  [0-9]* kept, [0-9]* avoided' 'arena     [0-9.]* KiB; without reuse' \
+    'files     d/demo-moe.graph.json, d/demo-moe.plan.json$' 'regions   ' '     2    matmul, matmul, matmul  *raw blk.0.attn_norm -> blk.0.q$' \
+    "command   $KILN\$"; do
     out_has "^$line"
+done
+[ "$(wc -l <out)" -le 24 ] || problem "$command: more than 24 lines"
+[ "$(grep -c "$sentence" out)" = 1 ] && [ "$(grep -o 'Kiln bakes' out | wc -l)" = 1 ] || problem "$command: the text comes twice"
+# The three commands that it ends with work as they are printed.
+tail -n 3 out | sed 's/^next//; s/^ *//' >next
+[ "$(grep -c "^$KILN " next)" = 3 ] || problem "$command: three commands to try are missing"
+while read -r command; do
+    checks=$((checks + 1))
+    eval "$command" >out 2>err </dev/null || problem "a command that demo prints: $command"
+done <next
+for option in --serial --no-fuse '--max-arena 12000' '-n 2'; do
+    # shellcheck disable=SC2086
+    expect 0 demo --dir d2 $option
+    [ "$(wc -l <out)" -le 24 ] || problem "$command: more than 24 lines"
 done
 model=d/demo-moe.gguf
 expect 0 demo-model again.gguf

@@ -3,11 +3,15 @@
 #include "common.h"
 #include "demo_model.h"
 #include "kiln_plan_json.h"
+#include "regions.h"
 #include "tools/llm/tokenizer.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+
+/* The whole report fits a terminal of 24 lines. */
+enum { REGIONS = 10 };
 
 typedef struct options {
     const char *folder;
@@ -54,10 +58,11 @@ static int write_dumps(const demo_run *r) {
     return write_text(r->plan_path, status, &text, &error);
 }
 
+/* The text is a chain of words that comes round: it is printed once. */
 static int decode(demo_run *r) {
     int64_t n_vocab = kiln_llama_get_params(r->model.llama)->n_vocab;
-    int32_t previous = kiln_tok_bos(r->tok), numbers[16];
-    size_t n_numbers = 0;
+    int32_t previous = kiln_tok_bos(r->tok), first = -1;
+    bool again = false;
     kiln_error error;
     printf("text      ");
     for (int64_t position = 0; position < r->opt.steps; position++) {
@@ -70,35 +75,46 @@ static int decode(demo_run *r) {
         for (int32_t i = 1; i < n_vocab; i++)
             if (logits[i] > logits[best])
                 best = i;
+        again = again || best == first;
+        if (position == 0)
+            first = best;
         kiln_gguf_string piece = kiln_tok_decode(r->tok, previous, best);
-        fwrite(piece.data, 1, piece.size, stdout);
-        if (n_numbers < sizeof numbers / sizeof numbers[0])
-            numbers[n_numbers++] = best;
+        if (!again)
+            fwrite(piece.data, 1, piece.size, stdout);
         previous = best;
     }
-    printf("\ntokens    ");
-    for (size_t i = 0; i < n_numbers; i++)
-        printf("%d ", numbers[i]);
-    printf("%s\n", r->opt.steps > (int64_t)n_numbers ? "..." : "");
+    printf("%s\n", again ? " (and so on)" : "");
     return EXIT_OK;
 }
 
 static void report(const demo_run *r) {
+    const kiln_plan *plan = kiln_llama_decoder_plan(r->decoder);
     kiln_plan_summary s;
     char arena[32], sum[32], bound[32];
-    kiln_plan_get_summary(kiln_llama_decoder_plan(r->decoder), &s);
-    printf("speed     %.0f tokens/s (first token %.2f ms) on %u thread%s, %s kernels, %s mode\n",
-           (double)(r->opt.steps - 1) * 1e9 / (double)(r->steady_ns + 1), (double)r->first_ns / 1e6,
-           kiln_executor_threads(r->executor), kiln_executor_threads(r->executor) == 1 ? "" : "s",
-           kiln_executor_level(r->executor), mode_names[r->opt.plan.exact]);
-    printf("plan      %u nodes became %u records in %u regions; %u fusions, %u in place\n", s.nodes,
-           s.records, s.regions, s.fusions, s.inplace);
+    kiln_plan_get_summary(plan, &s);
+    printf("speed     %lld tokens, %.0f a second (the first took %.2f ms), on %u thread%s, %s kernels, %s "
+           "mode\n",
+           (long long)r->opt.steps, (double)(r->opt.steps - 1) * 1e9 / (double)(r->steady_ns + 1),
+           (double)r->first_ns / 1e6, kiln_executor_threads(r->executor),
+           kiln_executor_threads(r->executor) == 1 ? "" : "s", kiln_executor_level(r->executor),
+           mode_names[r->opt.plan.exact]);
+    printf("plan      %u nodes became %u records in %u regions: baked once, replayed %llu times\n", s.nodes,
+           s.records, s.regions, (unsigned long long)kiln_llama_decoder_replays(r->decoder));
     printf("barriers  %u kept, %u avoided; one after every op would be %u\n", s.barriers, s.barriers_avoided,
            s.barriers + s.barriers_avoided);
     printf("arena     %s; without reuse %s; these regions need at least %s\n",
            bytes_text(s.arena_bytes, arena), bytes_text(s.sum_bytes, sum), bytes_text(s.lower_bound, bound));
-    printf("bakes     1\nreplays   %llu\n", (unsigned long long)kiln_llama_decoder_replays(r->decoder));
-    printf("graph     %s\nplan JSON %s\n", r->graph_path, r->plan_path);
+    printf("files     %s, %s\n", r->graph_path, r->plan_path);
+    printf("regions   the first %d, and the hazard that each waits for (raw: a read after a write):\n",
+           REGIONS);
+    print_plan_regions(stdout, plan, 0, REGIONS);
+}
+
+static void what_next(const demo_run *r) {
+    const char *self = command_path;
+    printf("command   %s\nnext      %s check %s\n", self, self, r->plan_path);
+    printf("          %s dump %s --dot plan.dot\n", self, r->model_path);
+    printf("          %s generate %s -p \"Kiln\" -n 32 --trace trace.json\n", self, r->model_path);
 }
 
 static int prepare(demo_run *r) {
@@ -155,8 +171,10 @@ int cmd_demo(int argc, char **argv) {
         code = decode(&r);
     if (code == EXIT_OK)
         code = write_dumps(&r);
-    if (code == EXIT_OK)
+    if (code == EXIT_OK) {
         report(&r);
+        what_next(&r);
+    }
     kiln_llama_decoder_destroy(r.decoder);
     (void)kiln_executor_destroy(r.executor, NULL); /* nothing runs on it now */
     kiln_tok_destroy(r.tok);

@@ -2,6 +2,9 @@
 #ifndef KILN_TOOLS_COMMANDS_H
 #define KILN_TOOLS_COMMANDS_H
 
+/* The command as the user called it. */
+extern const char *command_path;
+
 int cmd_generate(int argc, char **argv);
 int cmd_logits(int argc, char **argv);
 int cmd_dump(int argc, char **argv);

@@ -50,8 +50,12 @@ static void keep_streams(void) {
             (void)!open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
 }
 
+const char *command_path = "kiln";
+
 int main(int argc, char **argv) {
     keep_streams();
+    if (argc > 0)
+        command_path = argv[0];
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;

@@ -52,6 +52,35 @@ void print_regions(FILE *file, const kiln_session *s) {
     }
 }
 
+/* What a barrier is for: "raw x -> y", a write and what reads it. */
+static void print_cause(FILE *file, const kiln_plan *plan, const kiln__barrier *b) {
+    char from[KILN__LABEL_SIZE], to[KILN__LABEL_SIZE];
+    if (b->hazard == KILN__NO_HAZARD) {
+        fprintf(file, "%s", kiln__barrier_cause_names[b->cause]);
+        return;
+    }
+    const kiln__hazard *h = &plan->hazards.items[b->hazard];
+    fprintf(file, "%s %s -> %s", kiln__hazard_kind_names[h->kind],
+            kiln__node_label(plan->program, h->from, from), kiln__node_label(plan->program, h->to, to));
+}
+
+void print_plan_regions(FILE *file, const kiln_plan *plan, uint32_t first, uint32_t n) {
+    const kiln__schedule *s = &plan->schedule;
+    for (uint32_t r = first; r < s->n_regions && r - first < n; r++) {
+        char ops[64] = "";
+        size_t used = 0;
+        for (uint32_t i = s->region_first[r]; i < s->region_first[r + 1] && used < sizeof ops - 1; i++)
+            used += (size_t)snprintf(ops + used, sizeof ops - used, "%s%s", used == 0 ? "" : ", ",
+                                     plan->program->nodes.items[s->order[i]].op->name);
+        fprintf(file, "  %4u    %s", r, ops);
+        if (r > 0) {
+            fprintf(file, "%*s", used < 42 ? (int)(42 - used) : 2, "");
+            print_cause(file, plan, &s->barriers[r - 1]);
+        }
+        fputc('\n', file);
+    }
+}
+
 void print_regions_summary(FILE *file, const char *prefix, const kiln_session *s) {
     uint32_t shared = 0, runs = 0, longest = 0;
     char records[48];
