@@ -158,8 +158,8 @@ $(KILN): $(COMMAND_SRC:%.c=$(BUILD)/%.o) $(LLM_LIB) $(GGUF_LIB) $(LIB)
 	$(call say,LD,$@) $(call link)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(SUP_LIB) $(LLM_LIB) $(GGUF_LIB) $(LIB)
 	$(call say,LD,$@) $(call link,$(TEST_LIBS))
-# This one calls the commands themselves.
-$(BUILD)/tests/tools/test_commands: $(filter-out %/main.o,$(COMMAND_SRC:%.c=$(BUILD)/%.o))
+# This one calls the commands themselves, but for the demo, which wants main.c.
+$(BUILD)/tests/tools/test_commands: $(filter-out %/main.o %/cmd_demo.o,$(COMMAND_SRC:%.c=$(BUILD)/%.o))
 
 BENCH_OBJ = $(BENCH_SRC:%.c=$(BUILD)/%.o)
 $(BUILD)/tests/bench/bench_executor: $(BENCH_OBJ) $(SUP_LIB) $(LLM_LIB) $(GGUF_LIB) $(LIB)
