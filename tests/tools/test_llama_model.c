@@ -355,6 +355,36 @@ static void test_unknown_keys(void **state) {
     kiln_gguf_destroy(whole);
 }
 
+/* The two names of the rope's linear factor: together they must say the same. */
+static void test_both_factors(void **state) {
+    (void)state;
+    for (int same = 0; same < 2; same++) {
+        kiln_error error = {KILN_OK, ""};
+        kiln_gguf *whole = open_base(DENSE);
+        kiln_gguf_writer *w;
+        kiln_llama_model *m;
+        void *bytes;
+        size_t size;
+        must(kiln_gguf_writer_create((kiln_allocator){0}, &w, &error), &error);
+        copy_keys(w, whole, &(change){0});
+        copy_tensors(w, whole, &(change){0});
+        kiln_gguf_writer_add_f32(w, "llama.rope.scaling.factor", 2);
+        kiln_gguf_writer_add_f32(w, "llama.rope.scale_linear", same ? 2 : 4);
+        kiln_gguf *g = written(w, &bytes, &size);
+        assert_int_equal(kiln_llama_open(g, NULL, &m, &error), same ? KILN_OK : KILN_ERROR_FORMAT);
+        if (same)
+            assert_true(kiln_llama_get_params(m)->rope_scale == 0.5f);
+        else
+            expect_text(&error,
+                        "llama.rope.scaling.factor is 2, but llama.rope.scale_linear, the older name of "
+                        "the same, is 4; expected one of them");
+        kiln_llama_destroy(m);
+        kiln_gguf_destroy(g);
+        free(bytes);
+        kiln_gguf_destroy(whole);
+    }
+}
+
 /* Files that are no models at all, and the examples of other projects, are refused in one sentence. */
 static void test_other_files(void **state) {
     (void)state;
@@ -551,8 +581,9 @@ static void variant_logits(const char *base, const variant *v, float *out) {
     copy_keys(w, whole, &(change){.key = v->key, .real = v->value});
     for (size_t i = 0; i < kiln_gguf_tensor_count(whole); i++) {
         const kiln_gguf_tensor *t = kiln_gguf_tensor_at(whole, i);
-        bool hit = v->factor != 0 && (strstr(t->name, v->weights[0]) != NULL ||
-                                      (v->weights[1] != NULL && strstr(t->name, v->weights[1]) != NULL));
+        bool hit = false;
+        for (size_t k = 0; v->factor != 0 && k < 2 && v->weights[k] != NULL; k++)
+            hit = hit || strstr(t->name, v->weights[k]) != NULL;
         float *data = copies[i] = malloc((size_t)t->bytes);
         assert_non_null(data);
         memcpy(data, t->data, (size_t)t->bytes);
@@ -613,7 +644,9 @@ static void test_factors(void **state) {
     };
     float *plain = malloc(TOKENS * VOCAB * sizeof *plain), *a = malloc(TOKENS * VOCAB * sizeof *a);
     float *b = malloc(TOKENS * VOCAB * sizeof *b);
-    assert_true(plain != NULL && a != NULL && b != NULL);
+    assert_non_null(plain);
+    assert_non_null(a);
+    assert_non_null(b);
     for (size_t i = 0; i < COUNT(cases); i++) {
         variant_logits(cases[i].base, &(variant){0}, plain);
         variant_logits(cases[i].base, &cases[i].key, a);
@@ -754,12 +787,12 @@ static void test_every_allocation(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_model_rejects),  cmocka_unit_test(test_changes),
-        cmocka_unit_test(test_other_files),    cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_mixed_experts),  cmocka_unit_test(test_every_allocation),
-        cmocka_unit_test(test_unused_tensors), cmocka_unit_test(test_unknown_keys),
-        cmocka_unit_test(test_ones),           cmocka_unit_test(test_factors),
-        cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_model_rejects), cmocka_unit_test(test_changes),
+        cmocka_unit_test(test_other_files),   cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_mixed_experts), cmocka_unit_test(test_every_allocation),
+        cmocka_unit_test(test_both_factors),  cmocka_unit_test(test_unused_tensors),
+        cmocka_unit_test(test_unknown_keys),  cmocka_unit_test(test_ones),
+        cmocka_unit_test(test_factors),       cmocka_unit_test(test_bytes),
     };
     return cmocka_run_group_tests(tests, make_good_files, free_good_files);
 }

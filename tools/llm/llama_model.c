@@ -7,13 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+typedef struct used_tensor {
+    llama_tensor tensor;
+} used_tensor;
+
 /* While the tensors are looked up: those of the file that are used, to notice the others. */
 typedef struct finder {
     kiln_llama_model *model;
     kiln_error *error;
     kiln_status status; /* the first failure; later calls do nothing */
     struct {
-        llama_tensor *items;
+        used_tensor *items;
         size_t count, capacity;
     } used;
 } finder;
@@ -72,7 +76,7 @@ static llama_tensor find(finder *f, bool optional, const char *name, int32_t ndi
         f->status = kiln_error_set(f->error, KILN_ERROR_MEMORY, "%s: out of memory", f->model->path);
     if (f->status != KILN_OK)
         return NULL;
-    return f->used.items[f->used.count++] = t;
+    return f->used.items[f->used.count++].tensor = t;
 }
 
 /* blk.LAYER.WHAT, of n rows of k (k 0: a vector of n). */
@@ -246,7 +250,8 @@ static kiln_status note_unused(finder *f, llama_tensor t) {
 }
 
 static int compare_tensors(const void *a, const void *b) {
-    uintptr_t x = (uintptr_t) * (const llama_tensor *)a, y = (uintptr_t) * (const llama_tensor *)b;
+    uintptr_t x = (uintptr_t)((const used_tensor *)a)->tensor,
+              y = (uintptr_t)((const used_tensor *)b)->tensor;
     return (x > y) - (x < y);
 }
 
@@ -254,13 +259,14 @@ static int compare_tensors(const void *a, const void *b) {
 static void check_unused(finder *f) {
     const kiln_gguf *gguf = f->model->gguf;
     size_t count = kiln_gguf_tensor_count(gguf);
-    if (f->status != KILN_OK || f->used.count == count)
+    /* Items are there: a model has tensors. */
+    if (f->status != KILN_OK || f->used.count == count || f->used.items == NULL)
         return;
-    qsort(f->used.items, f->used.count, sizeof(llama_tensor), compare_tensors);
+    qsort(f->used.items, f->used.count, sizeof *f->used.items, compare_tensors);
     for (size_t i = 0; i < count && f->status == KILN_OK; i++) {
-        llama_tensor t = kiln_gguf_tensor_at(gguf, i);
-        if (bsearch(&t, f->used.items, f->used.count, sizeof(llama_tensor), compare_tensors) == NULL)
-            f->status = note_unused(f, t);
+        used_tensor t = {kiln_gguf_tensor_at(gguf, i)};
+        if (bsearch(&t, f->used.items, f->used.count, sizeof t, compare_tensors) == NULL)
+            f->status = note_unused(f, t.tensor);
     }
 }
 

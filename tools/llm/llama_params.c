@@ -66,7 +66,7 @@ static kiln_status read_ints(const kiln_gguf *gguf, const char *path, kiln_llama
     for (size_t i = 0; i < sizeof int_keys / sizeof int_keys[0]; i++) {
         const int_key *k = &int_keys[i];
         const kiln_gguf_kv *kv = kiln_gguf_kv_find(gguf, k->key);
-        int64_t value;
+        int64_t value = 0;
         if (kv == NULL)
             continue;
         kiln_status status = k->per_layer && kv->type == KILN_GGUF_ARRAY
@@ -146,17 +146,19 @@ static kiln_status read_factor(const kiln_gguf *gguf, const char *path, const ch
 
 /* The linear factor, under its name and the one of older files; 0 means that there is none. */
 static kiln_status read_linear(const kiln_gguf *gguf, const char *path, float *out, kiln_error *error) {
-    float old;
+    float old = 0.0f;
     kiln_status status = read_factor(gguf, path, scaling_factor, 0.0f, out, error);
     if (status != KILN_OK || !kiln_gguf_has(gguf, scale_linear))
         return status;
     status = read_factor(gguf, path, scale_linear, 0.0f, &old, error);
-    if (status == KILN_OK && kiln_gguf_has(gguf, scaling_factor) && old != *out)
+    if (status != KILN_OK)
+        return status;
+    if (kiln_gguf_has(gguf, scaling_factor) && old != *out)
         return kiln_error_set(error, KILN_ERROR_FORMAT,
                               "%s: %s is %g, but %s, the older name of the same, is %g; expected one of them",
                               path, scaling_factor, (double)*out, scale_linear, (double)old);
     *out = old;
-    return status;
+    return KILN_OK;
 }
 
 /* A factor alone means linear scaling, as in older files. Other kinds change each frequency by its own
