@@ -238,9 +238,17 @@ static void the_rule_of_llama2_c_is_followed(void **state) {
  * Unicode. */
 static void its_own_space_is_a_space(void **state) {
     (void)state;
-    static const char *const pieces[] = {
-        "\xe2\x96\x81", "\xe2\x96\x81\xe2\x96\x81", " ", "\xe2\x96\x80", "\xe2\x96", "\x81", "\xe2",
-        "\xe2\x96\x82"};
+#define PIECE(TEXT)                                                                                          \
+    { TEXT, sizeof(TEXT) - 1 }
+    static const kiln_gguf_string pieces[] = {PIECE("\xe2\x96\x81"),
+                                              PIECE("\xe2\x96\x81\xe2\x96\x81"),
+                                              PIECE(" "),
+                                              PIECE("\xe2\x96\x80"),
+                                              PIECE("\xe2\x96"),
+                                              PIECE("\x81"),
+                                              PIECE("\xe2"),
+                                              PIECE("\xe2\x96\x82")};
+#undef PIECE
     static plain p;
     kiln_tok *tok = tokenizer_of("stories260K/stories260K-f32.gguf");
     if (!plain_load(&p))
@@ -254,9 +262,9 @@ static void its_own_space_is_a_space(void **state) {
         for (int k = 0; k < i % 40; k++) {
             random = random * 6364136223846793005u + 1442695040888963407u;
             size_t letters = random >> 61, at = (size_t)(random >> 33) % (size - 8);
-            const char *piece = pieces[(random >> 40) % (i % 2 == 0 ? 3 : COUNT(pieces))];
-            memcpy(text + n, piece, strlen(piece));
-            n += strlen(piece);
+            kiln_gguf_string piece = pieces[(random >> 40) % (i % 2 == 0 ? 3 : COUNT(pieces))];
+            memcpy(text + n, piece.data, piece.size);
+            n += piece.size;
             memcpy(text + n, story + at, letters);
             n += letters;
             if (n > sizeof text - 16)
