@@ -161,7 +161,9 @@ KILN_API kiln_tensor kiln_rope_set_rows(kiln_graph *graph, kiln_tensor dst, kiln
  * window > 0: only keys after position − window. mask: f32 (added) or u8 (0 = left out), broadcast to
  * [..., heads, Tq, Tk]. ring: k and v are ring caches of capacity Tk in which position p lies in row p mod Tk
  * and q_position + Tq positions have been written; needs window > 0 and Tk ≥ window + max Tq − 1.
- * heads, kv_heads, d and dv constant. A query with nothing to attend to gives zeros.
+ * heads, kv_heads, d and dv constant. A query with nothing to attend to gives zeros. Error, beside that of the
+ * scores: 3e-6·Σ p|v| / Σ p at most, p being the weights of the keys, for any number of them (measured: below
+ * 1e-6 for up to 2^20).
  * What slots show to be impossible is KILN_ERROR_LIMIT when the run is submitted, but for rings: causal with
  * q_position + Tq > Tk where one of these follows a slot; and, without a mask, where k is a view of a cache of which
  * only appends in the same graph (kiln_set_rows, no indices) write, and so fill the rows before position + T: a Tk that

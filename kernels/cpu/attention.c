@@ -46,14 +46,14 @@ static void start(kiln__att *a, const kiln_args *args, unsigned char *scratch) {
     a->softcap = attrs->softcap;
     a->ring = attrs->ring != 0;
     a->capacity = a->k->ne[2];
-    a->qs = (float *)(void *)scratch;
+    a->out = (double *)(void *)scratch;
+    a->sum = a->out + KILN__ATT_ROWS * a->dv_row;
+    a->qs = (float *)(void *)(a->sum + KILN__ATT_ROWS);
     a->scores = a->qs + KILN__ATT_ROWS * a->d_row;
-    a->out = a->scores + (int64_t)KILN__ATT_ROWS * KILN__ATT_KEYS;
-    a->ks = a->out + KILN__ATT_ROWS * a->dv_row;
+    a->ks = a->scores + (int64_t)KILN__ATT_ROWS * KILN__ATT_KEYS;
     a->vs = a->ks + KILN__ATT_KEYS * a->d_row;
     a->most = a->vs + KILN__ATT_KEYS * a->dv_row;
-    a->sum = a->most + KILN__ATT_ROWS;
-    a->factor = a->sum + KILN__ATT_ROWS;
+    a->factor = a->most + KILN__ATT_ROWS;
     a->from = a->factor + KILN__ATT_ROWS;
     a->to = a->from + KILN__ATT_ROWS;
 }
@@ -131,7 +131,7 @@ kiln__att_block KILN_LEVEL_FN(att_block)(const kiln__att *a, int64_t position) {
 
 /* ---- few query rows ------------------------------------------------------------------------------------ */
 
-static inline f32x4 fold(vf x) {
+KILN_INLINE f32x4 fold(vf x) {
     f32x4 q[KILN_VL / 4];
     memcpy(q, &x, sizeof q);
 #if KILN_VL == 16
@@ -144,7 +144,7 @@ static inline f32x4 fold(vf x) {
 }
 
 /* The sums of the lanes of four vectors. */
-static inline f32x4 sums(vf a, vf b, vf c, vf d) {
+KILN_INLINE f32x4 sums(vf a, vf b, vf c, vf d) {
     f32x4 p = fold(a), q = fold(b), r = fold(c), s = fold(d);
     f32x4 pq = __builtin_shufflevector(p, q, 0, 4, 1, 5) + __builtin_shufflevector(p, q, 2, 6, 3, 7);
     f32x4 rs = __builtin_shufflevector(r, s, 0, 4, 1, 5) + __builtin_shufflevector(r, s, 2, 6, 3, 7);
@@ -152,7 +152,7 @@ static inline f32x4 sums(vf a, vf b, vf c, vf d) {
 }
 
 /* Scores of one query row against four keys. */
-static inline f32x4 dots(const float *q, const float *const k[4], int64_t d) {
+KILN_INLINE f32x4 dots(const float *q, const float *const k[4], int64_t d) {
     vf s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
     int64_t c = 0;
     for (; c + KILN_VL <= d; c += KILN_VL) {
@@ -185,7 +185,7 @@ static void few_scores(const kiln__att *a, const kiln__att_block *b) {
     }
 }
 
-/* Caps and masks the scores of row m, and turns them into factors of v; `most`, `sum` and `out` follow. */
+/* Caps and masks the scores of row m, and turns them into factors of v; `most`, `sum` and `factor` follow. */
 static void few_softmax(const kiln__att *a, const kiln__att_block *b, int64_t m) {
     float *s = a->scores + m * KILN__ATT_KEYS;
     const kiln__att_row *r = &a->rows[m];
@@ -208,56 +208,83 @@ static void few_softmax(const kiln__att *a, const kiln__att_block *b, int64_t m)
     float next = vf_most(most);
     vf shift = vf_set(next == -INFINITY ? 0.0f : next);
     for (j = 0; j < b->n; j += KILN_VL) {
-        vf e = vf_exp(vf_load(s + j) - shift);
+        vf e = vf_exp_small(vf_load(s + j) - shift);
         sum += e;
         vf_store(s + j, e);
     }
-    float total = vf_sum(sum);
-    if (next != a->most[m]) {
-        vf factor = vf_exp(vf_set(a->most[m]) - shift);
-        float *out = a->out + m * a->dv_row;
-        VEC_MAP1(out, out, a->dv, v, v * factor);
-        a->sum[m] *= factor[0];
-        a->most[m] = next;
-    }
-    a->sum[m] += total;
+    vf factor = vf_set(1.0f);
+    if (next != a->most[m])
+        factor = vf_exp_small(vf_set(a->most[m]) - shift);
+    a->factor[m] = factor[0];
+    a->most[m] = next;
+    a->sum[m] = a->sum[m] * (double)factor[0] + (double)vf_sum(sum);
 }
 
-/* out[m] += Σ_j p[m][j]·v[j] */
-static void few_values(const kiln__att *a, const kiln__att_block *b, int64_t m) {
+/* out[m] = out[m]·factor + Σ_j p[m][j]·v[j] for `rows` (1 or 2) rows from m on, which share what is read of v, and
+ * for some vectors of columns from c on, the last of them of `last` columns. */
+KILN_INLINE void few_columns(const kiln__att *a, const kiln__att_block *b, int64_t m, int rows, int64_t c,
+                             int vectors, int64_t last) {
     const float *p = a->scores + m * KILN__ATT_KEYS;
-    float *out = a->out + m * a->dv_row;
-    int64_t c = 0;
-    for (; c + 4 * KILN_VL <= a->dv; c += 4 * KILN_VL) {
-        vf o0 = vf_load(out + c), o1 = vf_load(out + c + KILN_VL);
-        vf o2 = vf_load(out + c + 2 * KILN_VL), o3 = vf_load(out + c + 3 * KILN_VL);
-        for (int64_t j = 0; j < b->n; j++) {
-            const float *v = kiln__att_value(b, j) + c;
-            o0 += p[j] * vf_load(v);
-            o1 += p[j] * vf_load(v + KILN_VL);
-            o2 += p[j] * vf_load(v + 2 * KILN_VL);
-            o3 += p[j] * vf_load(v + 3 * KILN_VL);
+    /* Vector k of row r is number r·vectors + k, of 8 at most. */
+    vf total[8] = {{0}};
+    for (int64_t j = 0; j < b->n; j += RUN) {
+        int64_t end = j + RUN < b->n ? j + RUN : b->n;
+        vf sum[8] = {{0}};
+        for (int64_t i = j; i < end; i++) {
+            const float *from = kiln__att_value(b, i) + c;
+            KILN_UNROLL
+            for (int k = 0; k < vectors; k++) {
+                vf v = vf_load_n(from + k * KILN_VL, k + 1 < vectors ? KILN_VL : last);
+                KILN_UNROLL
+                for (int r = 0; r < rows; r++)
+                    sum[r * vectors + k] =
+                        vf_madd(vf_set(p[r * KILN__ATT_KEYS + i]), v, sum[r * vectors + k]);
+            }
         }
-        vf_store(out + c, o0);
-        vf_store(out + c + KILN_VL, o1);
-        vf_store(out + c + 2 * KILN_VL, o2);
-        vf_store(out + c + 3 * KILN_VL, o3);
+        KILN_UNROLL
+        for (int k = 0; k < rows * vectors; k++)
+            total[k] += sum[k];
     }
-    for (; c < a->dv; c += KILN_VL) {
-        vf o = vf_load(out + c); /* rows in scratch are padded to whole vectors */
-        for (int64_t j = 0; j < b->n; j++)
-            o += p[j] * vf_load_n(kiln__att_value(b, j) + c, a->dv - c);
-        vf_store(out + c, o);
+    KILN_UNROLL
+    for (int r = 0; r < rows; r++) {
+        /* Rows in scratch are padded to whole vectors. */
+        double *out = a->out + (m + r) * a->dv_row + c;
+        vw factor = vf_wide(vf_set(a->factor[m + r]));
+        KILN_UNROLL
+        for (int k = 0; k < vectors; k++)
+            kiln__att_join(out + k * KILN_VL, factor, total[r * vectors + k]);
     }
 }
 
-/* The same, key by key, without those that have no weight: 0·NaN must not come in. */
-static void few_values_careful(const kiln__att *a, const kiln__att_block *b, int64_t m) {
-    const float *p = a->scores + m * KILN__ATT_KEYS;
-    float *out = a->out + m * a->dv_row;
-    for (int64_t j = 0; j < b->n; j++)
-        if (p[j] != 0.0f)
-            VEC_MAP2(out, out, kiln__att_value(b, j), a->dv, v, w, v + w * p[j]);
+KILN_INLINE void few_rows(const kiln__att *a, const kiln__att_block *b, int64_t m, int rows) {
+    int64_t c = 0;
+    for (; rows == 1 && c + 8 * KILN_VL <= a->dv; c += 8 * KILN_VL)
+        few_columns(a, b, m, rows, c, 8, KILN_VL);
+    for (; c + 4 * KILN_VL <= a->dv; c += 4 * KILN_VL)
+        few_columns(a, b, m, rows, c, 4, KILN_VL);
+    for (; c < a->dv; c += KILN_VL)
+        few_columns(a, b, m, rows, c, 1, a->dv - c);
+}
+
+/* Two rows at a time, where there are registers for the sums of two. */
+static void few_values(const kiln__att *a, const kiln__att_block *b) {
+    int64_t m = 0;
+#if KILN_VL > 4 || defined(__aarch64__)
+    for (; m + 2 <= a->n_rows; m += 2)
+        few_rows(a, b, m, 2);
+#endif
+    for (; m < a->n_rows; m++)
+        few_rows(a, b, m, 1);
+}
+
+static void few_values_careful(const kiln__att *a, const kiln__att_block *b) {
+    for (int64_t m = 0; m < a->n_rows; m++)
+        for (int64_t c = 0; c < a->dv; c += KILN_VL) {
+            float total[KILN_VL] = {0};
+            for (int64_t l = 0; l < KILN_VL && c + l < a->dv; l++)
+                total[l] = kiln__att_careful(b, a->scores + m * KILN__ATT_KEYS, 1, c + l);
+            kiln__att_join(a->out + m * a->dv_row + c, vf_wide(vf_set(a->factor[m])), vf_load(total));
+        }
 }
 
 void KILN_LEVEL_FN(att_few)(kiln__att *a) {
@@ -268,26 +295,26 @@ void KILN_LEVEL_FN(att_few)(kiln__att *a) {
         float *to = a->qs + m * a->d_row;
         const float *from = kiln__f32_row(a->q->dtype, q, a->d, to);
         VEC_MAP1(to, from, a->d, v, v * a->scale);
-        memset(a->out + m * a->dv_row, 0, (size_t)a->dv_row * sizeof(float));
+        memset(a->out + m * a->dv_row, 0, (size_t)a->dv_row * sizeof *a->out);
         a->most[m] = -INFINITY;
-        a->sum[m] = 0.0f;
+        a->sum[m] = 0.0;
     }
     kiln__att_block b;
     for (int64_t p = a->lo; p < a->hi; p += b.n) {
         b = KILN_LEVEL_FN(att_block)(a, p);
         few_scores(a, &b);
-        bool careful = b.partial && !kiln__att_finite(a, &b);
-        for (int64_t m = 0; m < a->n_rows; m++) {
+        for (int64_t m = 0; m < a->n_rows; m++)
             few_softmax(a, &b, m);
-            if (careful)
-                few_values_careful(a, &b, m);
-            else
-                few_values(a, &b, m);
-        }
+        if (b.partial && !kiln__att_finite(a, &b))
+            few_values_careful(a, &b);
+        else
+            few_values(a, &b);
     }
     for (int64_t m = 0; m < a->n_rows; m++) {
-        float *to = kiln__att_out(a, &a->rows[m]), *from = a->out + m * a->dv_row;
-        float inverse = kiln__att_inverse(a->sum[m]);
-        VEC_MAP1(to, from, a->dv, v, v * inverse);
+        float *to = kiln__att_out(a, &a->rows[m]);
+        const double *from = a->out + m * a->dv_row;
+        double inverse = kiln__att_inverse(a->sum[m]);
+        for (int64_t c = 0; c < a->dv; c += KILN_VL)
+            vf_store_n(to + c, vw_narrow(vw_load(from + c) * inverse), a->dv - c);
     }
 }

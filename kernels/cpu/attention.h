@@ -63,14 +63,15 @@ static inline kiln_cost kiln__att_cost(const kiln_args *args) {
                        ops};
 }
 
-/* Scratch, in f32 values: query rows, scores, output rows, a block of k and of v converted, and five values
- * per row. */
+/* Scratch: in double the output rows and the sum of each row; in f32 the query rows, the scores, a block of k
+ * and of v converted, and four values per row. */
 static inline int64_t kiln__att_scratch(const kiln_args *args) {
     int64_t d = args->in[0].ne[3], dv = args->in[2].ne[3];
     if (d > INT32_MAX || dv > INT32_MAX)
         return -1;
-    int64_t wide = 2 * kiln__scratch_row(d) + 2 * kiln__scratch_row(dv);
-    return 4 * (KILN__ATT_ROWS * (wide + KILN__ATT_KEYS) + 5 * KILN__ATT_ROWS);
+    int64_t doubles = kiln__scratch_row(dv) + 1;
+    int64_t floats = 2 * kiln__scratch_row(d) + kiln__scratch_row(dv) + KILN__ATT_KEYS + 4;
+    return KILN__ATT_ROWS * (8 * doubles + 4 * floats);
 }
 
 /* ---- one tile (kernels only) ------------------------------------------------------------------------ */
@@ -94,8 +95,10 @@ typedef struct kiln__att {
     int64_t capacity;
     int64_t n_rows, lo, hi; /* rows of this tile and the keys that any of them sees */
     kiln__att_row rows[KILN__ATT_ROWS];
-    float *qs, *scores, *out, *ks, *vs; /* scratch */
-    float *most, *sum, *factor, *from, *to;
+    /* Scratch. Numerators and denominators are in double: they are sums over all keys, block by block. */
+    double *out, *sum;
+    float *qs, *scores, *ks, *vs;
+    float *most, *factor, *from, *to;
 } kiln__att;
 
 /* A block of keys: consecutive positions, consecutive rows of k and v, as f32. */

@@ -30,9 +30,28 @@ static inline bool kiln__att_finite(const kiln__att *a, const kiln__att_block *b
     return total == total;
 }
 
-/* Row m of the output from `values`, times 1/sum: zeros when nothing was attended to. */
-static inline float kiln__att_inverse(float sum) {
-    return sum == 0.0f ? 0.0f : 1.0f / sum;
+/* What a block adds to a numerator: Σ_j p[j·step]·v[j][c], in runs as the forms without NaN or Inf in v add it,
+ * but without the keys that have no weight: 0·NaN must not come in. */
+static inline float kiln__att_careful(const kiln__att_block *b, const float *p, int64_t step, int64_t c) {
+    float total = 0.0f;
+    for (int64_t j = 0; j < b->n; j += RUN) {
+        float sum = 0.0f;
+        for (int64_t i = j; i < b->n && i < j + RUN; i++)
+            if (p[i * step] != 0.0f)
+                sum = madd(p[i * step], kiln__att_value(b, i)[c], sum);
+        total += sum;
+    }
+    return total;
+}
+
+/* A numerator's vector after a block: what it was, scaled to the new maximum, and what the block adds. */
+KILN_INLINE void kiln__att_join(double *out, vw factor, vf block) {
+    vw_store(out, vw_load(out) * factor + vf_wide(block));
+}
+
+/* 1/sum, or 0 when nothing was attended to: then the output is zeros. */
+static inline double kiln__att_inverse(double sum) {
+    return sum == 0.0 ? 0.0 : 1.0 / sum;
 }
 static inline float *kiln__att_out(const kiln__att *a, const kiln__att_row *r) {
     return (float *)(void *)(a->y->data + a->batch * a->y->nb[0] + r->query * a->y->nb[1] +

@@ -8,56 +8,33 @@
 #define GROUP 2
 #endif
 
-/* to[i][·] += Σ_c x[c][·]·w[i][c] for four i at once: `x` rows of `lanes` values; w[i] a pointer per i, its
- * values `step` floats apart. */
-static inline __attribute__((always_inline)) void products(float *to, const float *x, const float *const w[4],
-                                                           int64_t step, int64_t n, int64_t lanes, int64_t at,
-                                                           int vectors) {
-    vf s[4][GROUP];
-    for (int i = 0; i < 4; i++)
-        for (int v = 0; v < vectors; v++)
-            s[i][v] = vf_load(to + i * lanes + at + v * KILN_VL);
-    for (int64_t c = 0; c < n; c++)
-        for (int v = 0; v < vectors; v++) {
-            vf q = vf_load(x + c * lanes + at + v * KILN_VL);
-            for (int i = 0; i < 4; i++)
-                s[i][v] += q * w[i][c * step];
-        }
-    for (int i = 0; i < 4; i++)
-        for (int v = 0; v < vectors; v++)
-            vf_store(to + i * lanes + at + v * KILN_VL, s[i][v]);
-}
-
-/* All lanes of four rows of `to`. */
-static void four_rows(float *to, const float *x, const float *const w[4], int64_t step, int64_t n,
-                      int64_t lanes) {
-    int64_t at = 0;
-    for (; at + (int64_t)GROUP * KILN_VL <= lanes; at += (int64_t)GROUP * KILN_VL)
-        products(to, x, w, step, n, lanes, at, GROUP);
-    for (; at < lanes; at += KILN_VL)
-        products(to, x, w, step, n, lanes, at, 1);
-}
-
-/* `rows` rows of `to`, the last ones by way of `spare`: four rows that four_rows may write over. */
-static void all_rows(float *to, const float *x, const unsigned char *w, int64_t row_step, int64_t step,
-                     int64_t rows, int64_t n, int64_t lanes) {
-    float spare[4 * KILN__ATT_ROWS];
-    for (int64_t r = 0; r < rows; r += 4) {
-        const float *four[4];
-        for (int64_t i = 0; i < 4; i++) {
-            int64_t row = r + i < rows ? r + i : rows - 1;
-            four[i] = (const float *)(const void *)(w + row * row_step);
-        }
-        if (r + 4 <= rows) {
-            four_rows(to + r * lanes, x, four, step, n, lanes);
-            continue;
-        }
-        size_t bytes = (size_t)((rows - r) * lanes) * sizeof(float);
-        memset(spare, 0, sizeof spare);
-        memcpy(spare, to + r * lanes, bytes);
-        four_rows(spare, x, four, step, n, lanes);
-        memcpy(to + r * lanes, spare, bytes);
+/* s[i][·] = Σ_c x[c][·]·w[i][c] for four i at once, in runs: `x` rows of `lanes` values; w[i] a pointer per i,
+ * its values `step` floats apart; some vectors of the lanes from `at` on. */
+KILN_INLINE void products(vf s[4][GROUP], const float *x, const float *const w[4], int64_t step, int64_t n,
+                          int64_t lanes, int64_t at, int vectors) {
+    for (int64_t c = 0; c == 0 || c < n; c += RUN) {
+        int64_t end = c + RUN < n ? c + RUN : n;
+        vf run[4][GROUP];
+        for (int i = 0; i < 4; i++)
+            for (int v = 0; v < vectors; v++)
+                run[i][v] = (vf){0};
+        for (int64_t k = c; k < end; k++)
+            for (int v = 0; v < vectors; v++) {
+                vf q = vf_load(x + k * lanes + at + v * KILN_VL);
+                for (int i = 0; i < 4; i++)
+                    run[i][v] = vf_madd(q, vf_set(w[i][k * step]), run[i][v]);
+            }
+        for (int i = 0; i < 4; i++)
+            for (int v = 0; v < vectors; v++)
+                s[i][v] = c == 0 ? run[i][v] : s[i][v] + run[i][v];
     }
+}
+
+/* Four rows of something; past the last row that row again. */
+static void four_of(const float *four[4], const unsigned char *w, int64_t row_step, int64_t row,
+                    int64_t rows) {
+    for (int64_t i = 0; i < 4; i++)
+        four[i] = (const float *)(const void *)(w + (row + i < rows ? row + i : rows - 1) * row_step);
 }
 
 /* ---- scores ----------------------------------------------------------------------------------------- */
@@ -94,9 +71,26 @@ static void mask_values(const kiln__att *a, const kiln__att_block *b, int64_t la
     }
 }
 
+/* Scores of up to four keys from j on, for some vectors of query rows. */
+KILN_INLINE void score_keys(const kiln__att *a, const kiln__att_block *b, const float *const k[4], int64_t j,
+                            int64_t lanes, int64_t at, int vectors) {
+    vf s[4][GROUP];
+    products(s, a->qs, k, 1, a->d, lanes, at, vectors);
+    for (int64_t i = 0; i < 4 && j + i < b->n; i++)
+        for (int v = 0; v < vectors; v++)
+            vf_store(a->scores + (j + i) * lanes + at + v * KILN_VL, s[i][v]);
+}
+
 static void scores(const kiln__att *a, const kiln__att_block *b, int64_t lanes) {
-    memset(a->scores, 0, (size_t)(b->n * lanes) * sizeof(float));
-    all_rows(a->scores, a->qs, b->k, b->k_stride, 1, b->n, a->d, lanes);
+    for (int64_t j = 0; j < b->n; j += 4) {
+        const float *k[4];
+        int64_t at = 0;
+        four_of(k, b->k, b->k_stride, j, b->n);
+        for (; at + (int64_t)GROUP * KILN_VL <= lanes; at += (int64_t)GROUP * KILN_VL)
+            score_keys(a, b, k, j, lanes, at, GROUP);
+        for (; at < lanes; at += KILN_VL)
+            score_keys(a, b, k, j, lanes, at, 1);
+    }
     if (a->softcap > 0.0f)
         VEC_MAP1(a->scores, a->scores, b->n * lanes, v, vf_tanh(v / a->softcap) * a->softcap);
     if (b->partial)
@@ -112,40 +106,62 @@ static void softmax(const kiln__att *a, const kiln__att_block *b, int64_t lanes)
         for (int64_t j = 0; j < b->n; j++)
             most = vf_max(most, vf_load(a->scores + j * lanes + l));
         vf shift = vf_select(most == -INFINITY, vf_set(0.0f), most);
-        for (int64_t j = 0; j < b->n; j++) {
-            float *s = a->scores + j * lanes + l;
-            vf e = vf_exp(vf_load(s) - shift);
-            sum += e;
-            vf_store(s, e);
+        for (int64_t j = 0; j < b->n; j += RUN) {
+            vf some = {0};
+            for (int64_t i = j; i < b->n && i < j + RUN; i++) {
+                float *s = a->scores + i * lanes + l;
+                vf e = vf_exp_small(vf_load(s) - shift);
+                some += e;
+                vf_store(s, e);
+            }
+            sum += some;
         }
-        vf factor = vf_exp(old - shift);
+        vf factor = vf_exp_small(old - shift);
         vf_store(a->factor + l, factor);
         vf_store(a->most + l, most);
-        vf_store(a->sum + l, vf_load(a->sum + l) * factor + sum);
+        kiln__att_join(a->sum + l, vf_wide(factor), sum);
     }
 }
 
 /* ---- values ----------------------------------------------------------------------------------------- */
 
-/* Key by key, without those that have no weight: 0·NaN must not come in. */
 static void values_careful(const kiln__att *a, const kiln__att_block *b, int64_t lanes) {
-    for (int64_t j = 0; j < b->n; j++)
-        for (int64_t c = 0; c < a->dv; c++) {
-            float x = kiln__att_value(b, j)[c];
-            for (int64_t m = 0; m < a->n_rows; m++)
-                if (a->scores[j * lanes + m] != 0.0f)
-                    a->out[c * lanes + m] += a->scores[j * lanes + m] * x;
-        }
+    for (int64_t c = 0; c < a->dv; c++) {
+        float total[KILN__ATT_ROWS] = {0};
+        for (int64_t m = 0; m < a->n_rows; m++)
+            total[m] = kiln__att_careful(b, a->scores + m, lanes, c);
+        for (int64_t l = 0; l < lanes; l += KILN_VL)
+            kiln__att_join(a->out + c * lanes + l, vf_wide(vf_load(a->factor + l)), vf_load(total + l));
+    }
+}
+
+/* Up to four columns of v from c on, for some vectors of query rows. */
+KILN_INLINE void value_columns(const kiln__att *a, const kiln__att_block *b, const float *const v[4],
+                               int64_t c, int64_t lanes, int64_t at, int vectors) {
+    vf s[4][GROUP];
+    products(s, a->scores, v, b->v_stride / (int64_t)sizeof(float), b->n, lanes, at, vectors);
+    for (int k = 0; k < vectors; k++) {
+        int64_t l = at + k * KILN_VL;
+        vw factor = vf_wide(vf_load(a->factor + l));
+        for (int64_t i = 0; i < 4 && c + i < a->dv; i++)
+            kiln__att_join(a->out + (c + i) * lanes + l, factor, s[i][k]);
+    }
 }
 
 static void values(const kiln__att *a, const kiln__att_block *b, int64_t lanes) {
-    for (int64_t c = 0; c < a->dv; c++)
-        VEC_MAP2(a->out + c * lanes, a->out + c * lanes, a->factor, lanes, v, w, v * w);
-    if (b->partial && !kiln__att_finite(a, b))
+    if (b->partial && !kiln__att_finite(a, b)) {
         values_careful(a, b, lanes);
-    else
-        all_rows(a->out, a->scores, b->v, (int64_t)sizeof(float), b->v_stride / (int64_t)sizeof(float), a->dv,
-                 b->n, lanes);
+        return;
+    }
+    for (int64_t c = 0; c < a->dv; c += 4) {
+        const float *v[4];
+        int64_t at = 0;
+        four_of(v, b->v, (int64_t)sizeof(float), c, a->dv);
+        for (; at + (int64_t)GROUP * KILN_VL <= lanes; at += (int64_t)GROUP * KILN_VL)
+            value_columns(a, b, v, c, lanes, at, GROUP);
+        for (; at < lanes; at += KILN_VL)
+            value_columns(a, b, v, c, lanes, at, 1);
+    }
 }
 
 /* ---- the tile --------------------------------------------------------------------------------------- */
@@ -166,10 +182,10 @@ static void load_queries(const kiln__att *a, int64_t lanes) {
 void KILN_LEVEL_FN(att_many)(kiln__att *a) {
     int64_t lanes = (a->n_rows + KILN_VL - 1) / KILN_VL * KILN_VL;
     load_queries(a, lanes);
-    memset(a->out, 0, (size_t)(a->dv * lanes) * sizeof(float));
+    memset(a->out, 0, (size_t)(a->dv * lanes) * sizeof *a->out);
     for (int64_t m = 0; m < lanes; m++) {
         a->most[m] = -INFINITY;
-        a->sum[m] = 0.0f;
+        a->sum[m] = 0.0;
     }
     kiln__att_block b;
     for (int64_t p = a->lo; p < a->hi; p += b.n) {
@@ -179,8 +195,9 @@ void KILN_LEVEL_FN(att_many)(kiln__att *a) {
         values(a, &b, lanes);
     }
     for (int64_t m = 0; m < a->n_rows; m++) {
-        float *to = kiln__att_out(a, &a->rows[m]), inverse = kiln__att_inverse(a->sum[m]);
+        float *to = kiln__att_out(a, &a->rows[m]);
+        double inverse = kiln__att_inverse(a->sum[m]);
         for (int64_t c = 0; c < a->dv; c++)
-            to[c] = a->out[c * lanes + m] * inverse;
+            to[c] = (float)(a->out[c * lanes + m] * inverse);
     }
 }

@@ -210,6 +210,29 @@ static inline float vf_most(vf v) {
     return s[0];
 }
 
+/* ---- sums of any length ------------------------------------------------------------------------------- */
+
+/* A sum of n terms in f32 is off by up to n·2^-24 of Σ|terms|. So a sum adds runs of at most RUN terms in f32,
+ * and joins the runs in double where there may be many of them: its error is that of one run at any length. */
+enum { RUN = 16 };
+
+/* As many doubles as a vf has floats. */
+typedef double vw __attribute__((vector_size(KILN_VL * 8)));
+typedef double vw_mem __attribute__((vector_size(KILN_VL * 8), aligned(8), may_alias));
+
+KILN_INLINE vw vw_load(const double *p) {
+    return *(const vw_mem *)(const void *)p;
+}
+KILN_INLINE void vw_store(double *p, vw v) {
+    *(vw_mem *)(void *)p = v;
+}
+KILN_INLINE vw vf_wide(vf v) {
+    return __builtin_convertvector(v, vw);
+}
+KILN_INLINE vf vw_narrow(vw v) {
+    return __builtin_convertvector(v, vf);
+}
+
 /* ---- sums in 16 lanes -------------------------------------------------------------------------------- */
 
 /* Dot products run in 16 lanes whatever the width: element j goes to lane j mod 16, and lanes are added

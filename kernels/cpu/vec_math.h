@@ -11,10 +11,10 @@
 #include "vec.h"
 
 /* e^x: x = n·ln 2 + r, |r| ≤ ln 2 / 2, e^r by a polynomial (coefficients of Cephes' expf, S. L. Moshier),
- * then times 2^n in two steps, so that results below the smallest normal number are right too. */
-static inline vf vf_exp(vf x) {
+ * then times 2^n in two steps, so that results below the smallest normal number are right too. For x ≤ 89. */
+static inline vf vf_exp_small(vf x) {
     const float magic = 12582912.0f; /* 1.5·2^23: adding it rounds to an integer in the low bits */
-    vf c = vf_at_least(vf_at_most(x, 89.0f), -105.0f);
+    vf c = vf_at_least(x, -105.0f);
     vf t = c * 1.44269504088896341f + magic;
     vf n = t - magic;
     vf r = c - n * 0.693359375f;
@@ -29,6 +29,11 @@ static inline vf vf_exp(vf x) {
     vi half = whole >> 1;
     vf s1 = (vf)(((vu)half + 127u) << 23), s2 = (vf)(((vu)whole - (vu)half + 127u) << 23);
     return p * s1 * s2;
+}
+
+/* e^x for every x. */
+static inline vf vf_exp(vf x) {
+    return vf_exp_small(vf_at_most(x, 89.0f));
 }
 
 /* 1 / (1 + e^-x) */
