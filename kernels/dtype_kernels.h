@@ -16,11 +16,11 @@
 typedef struct kiln__dtype_fns {
     void (*to_f32)(const void *row, float *out, int64_t n);
     void (*from_f32)(const float *in, void *row, int64_t n); /* rounds to nearest, ties to even */
-    /* Σ row[j]·x[j]. Sixteen running sums, j mod 16, added up pairwise at the end: see cpu/vec.h. */
+    /* Σ row[j]·x[j]. Sixteen running sums, j mod 16, added up pairwise every 256 elements, then in double. */
     float (*dot_f32)(const void *row, const float *x, int64_t n);
     float (*dot_f16)(const void *row, const uint16_t *x, int64_t n);  /* the same with x in f16 */
     float (*dot_bf16)(const void *row, const uint16_t *x, int64_t n); /* the same with x in bf16 */
-    /* Integer dots block by block against x in q8_a, scaled and summed in f32 in block order. */
+    /* Integer dots block by block against x in q8_a, scaled and summed in block order as cpu/gemm_int.c does. */
     float (*dot_q8_a)(const void *row, const void *x, int64_t n);
 } kiln__dtype_fns;
 

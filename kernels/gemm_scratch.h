@@ -16,7 +16,7 @@ enum {
 };
 
 static inline int64_t kiln__gemm_float_scratch(int64_t tokens) {
-    return KILN__GEMM_ROWS * (KILN__GEMM_CHUNK + tokens * 16) * 4;
+    return KILN__GEMM_ROWS * (KILN__GEMM_CHUNK * 4 + tokens * (16 * 4 + 8));
 }
 
 /* What lies in the scratch of gemm_int is of no use any more: before the first call that may not take it for its own. */

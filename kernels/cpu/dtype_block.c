@@ -89,14 +89,16 @@ KILN_INLINE void part_to_f32(const u8x32 *bytes, int off, float d0, float d1, fl
 #define BLOCK_DOT_FLOAT(NAME, X, xtype)                                                                      \
     static float NAME##_dot_##X(const void *row, const xtype *x, int64_t n) {                                \
         const unsigned char *block = row;                                                                    \
-        vf acc[VECS] = {0};                                                                                  \
+        double total = 0;                                                                                    \
         for (int64_t j = 0; j < n; j += 256, block += 256 / NAME##_VALUES * NAME##_BYTES) {                  \
             float w[256];                                                                                    \
+            vf acc[VECS] = {0};                                                                              \
             int64_t m = n - j < 256 ? n - j : 256;                                                           \
             NAME##_to_f32(block, w, m);                                                                      \
             dot_lanes(acc, vf_from_f32, sizeof *w, w, vf_from_##X, sizeof *x, x + j, m);                     \
+            total += (double)lanes_sum(acc);                                                                 \
         }                                                                                                    \
-        return lanes_sum(acc);                                                                               \
+        return (float)total;                                                                                 \
     }
 
 /* Σ (q − off)·x over some bytes: exact. */
@@ -111,6 +113,7 @@ KILN_INLINE int32_t dot_bytes(const uint8_t *q, int off, const unsigned char *x,
 #define BLOCK_DOT_Q8_A(NAME, unused)                                                                         \
     static float NAME##_dot_q8_a(const void *row, const void *xrow, int64_t n) {                             \
         const unsigned char *block = row, *x = xrow;                                                         \
+        double total = 0;                                                                                    \
         float acc = 0;                                                                                       \
         for (; n > 0; n -= NAME##_VALUES, block += NAME##_BYTES) {                                           \
             float d[NAME##_PARTS * NAME##_GROUPS], m[NAME##_PARTS] = {0};                                    \
@@ -130,8 +133,12 @@ KILN_INLINE int32_t dot_bytes(const uint8_t *q, int off, const unsigned char *x,
                 if (NAME##_MIN)                                                                              \
                     acc = madd(m[p], xs, acc);                                                               \
             }                                                                                                \
+            if ((x - (const unsigned char *)xrow) % (BLOCK_RUN / 32 * q8_a_BYTES) == 0) {                    \
+                total += (double)acc;                                                                        \
+                acc = 0;                                                                                     \
+            }                                                                                                \
         }                                                                                                    \
-        return acc;                                                                                          \
+        return (float)(total + (double)acc);                                                                 \
     }
 
 BLOCKS_EACH(BLOCK_TO_F32, )

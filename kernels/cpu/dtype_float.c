@@ -54,9 +54,15 @@ void KILN_LEVEL_FN(bf16_from_f32)(const float *in, void *row, int64_t n) {
 
 #define FLOAT_DOT(W, X, wtype, xtype)                                                                        \
     float KILN_LEVEL_FN(W##_dot_##X)(const void *row, const xtype *x, int64_t n) {                           \
-        vf acc[VECS] = {0};                                                                                  \
-        dot_lanes(acc, vf_from_##W, sizeof(wtype), row, vf_from_##X, sizeof(xtype), x, n);                   \
-        return lanes_sum(acc);                                                                               \
+        const wtype *w = row;                                                                                \
+        double total = 0;                                                                                    \
+        for (int64_t j = 0; j < n; j += 256) {                                                               \
+            vf acc[VECS] = {0};                                                                              \
+            dot_lanes(acc, vf_from_##W, sizeof *w, w + j, vf_from_##X, sizeof *x, x + j,                     \
+                      n - j < 256 ? n - j : 256);                                                            \
+            total += (double)lanes_sum(acc);                                                                 \
+        }                                                                                                    \
+        return (float)total;                                                                                 \
     }
 #define FLOAT_DOTS(W, wtype)                                                                                 \
     FLOAT_DOT(W, f32, wtype, float) FLOAT_DOT(W, f16, wtype, uint16_t) FLOAT_DOT(W, bf16, wtype, uint16_t)

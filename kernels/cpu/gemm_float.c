@@ -2,7 +2,8 @@
  *
  * The elements of both run along K, so a tile of R×C sums needs R + C loads for R·C fused multiply-adds and
  * no rearranging, and a mat-vec adds up exactly as a mat-mat does. Chunks keep the rows of W in the first
- * cache; between chunks the sums rest in scratch, in their 16 lanes.
+ * cache. A chunk is a run of 64 terms in each of the 16 lanes; scratch holds the sums of up to 16 chunks, lane by
+ * lane, and what these come to together is added up in double.
  */
 #include "dtype_float.h"
 #include "dtype_kernels.h"
@@ -16,7 +17,7 @@
 #define KEEP_IN_REGISTER(v) ((void)(v))
 #endif
 
-enum { GROUP = KILN__GEMM_ROWS, CHUNK = KILN__GEMM_CHUNK };
+enum { GROUP = KILN__GEMM_ROWS, CHUNK = KILN__GEMM_CHUNK, PIECE = 16 * CHUNK };
 
 /* sums[c][r] += Σ_j w[r][j]·x[c][j] for n elements from element `at` of x;
  * n a multiple of 16 but at the end. */
@@ -55,10 +56,11 @@ KILN_INLINE void tile_tail(int rows, int tokens, vf_reader *read, int64_t size, 
     TOKENS_4(X);                                                                                             \
     X(4);                                                                                                    \
     X(5)
-#define SUM(c, r)  vf a##c##r = vf_load(sums + (c * GROUP + r) * LANES + lane)
+#define SUM(c, r)  vf a##c##r = {0}
 #define READ(c, r) vf w##r = read_w(w[r] + j * size_w)
 #define ADD(c, r)  a##c##r = vf_madd(w##r, xv##c, a##c##r)
-#define KEEP(c, r) vf_store(sums + (c * GROUP + r) * LANES + lane, a##c##r)
+#define KEEP(c, r)                                                                                           \
+    vf_store(sums + (c * GROUP + r) * LANES + lane, vf_load(sums + (c * GROUP + r) * LANES + lane) + a##c##r)
 #define READ_X(c)                                                                                            \
     vf xv##c = vf_from_f32(x[c] + (at + j) * 4);                                                             \
     KEEP_IN_REGISTER(xv##c)
@@ -131,14 +133,27 @@ static void fetch_ahead(const kiln__gemm *g, int64_t row, int64_t at, int64_t by
             __builtin_prefetch(g->w + r * g->w_stride + at + o);
 }
 
+/* A piece ends before the row does: its sums, of `count` pairs of a token and a row, join the totals and start again. */
+static void join_piece(double *totals, float *sums, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        vf lanes[VECS];
+        memcpy(lanes, sums + i * LANES, sizeof lanes);
+        totals[i] += (double)lanes_sum(lanes);
+    }
+    memset(sums, 0, (size_t)count * LANES * sizeof *sums);
+}
+
 void KILN_LEVEL_FN(gemm_float)(const kiln__gemm *g) {
     const kiln_dtype_info *info = kiln_dtype_get((kiln_dtype)g->w_dtype);
     const kiln__dtype_fns *fns = &KILN_LEVEL_FN(dtype)[g->w_dtype];
     float *chunk = (float *)(void *)g->scratch, *sums = chunk + GROUP * CHUNK;
+    double *totals = (double *)(void *)(sums + g->tokens * GROUP * LANES);
     tile_fn *in_place = direct(g);
     for (int64_t row = 0; row < g->rows; row += GROUP) {
         int64_t left = g->rows - row;
         memset(sums, 0, (size_t)g->tokens * GROUP * LANES * sizeof *sums);
+        if (g->k > PIECE)
+            memset(totals, 0, (size_t)g->tokens * GROUP * sizeof *totals);
         for (int64_t at = 0; at < g->k; at += CHUNK) {
             const unsigned char *w[GROUP];
             int64_t n = g->k - at < CHUNK ? g->k - at : CHUNK;
@@ -157,12 +172,15 @@ void KILN_LEVEL_FN(gemm_float)(const kiln__gemm *g) {
                 in_place(w, g->x, at, n, sums);
             else
                 chunk_tokens(g, w, at, n, sums);
+            if ((at + CHUNK) % PIECE == 0 && at + CHUNK < g->k)
+                join_piece(totals, sums, g->tokens * GROUP);
         }
         for (int64_t t = 0; t < g->tokens; t++)
             for (int64_t r = 0; r < GROUP && r < left; r++) {
                 vf lanes[VECS];
                 memcpy(lanes, sums + (t * GROUP + r) * LANES, sizeof lanes);
-                g->y[t][row + r] = lanes_sum(lanes);
+                float last = lanes_sum(lanes);
+                g->y[t][row + r] = g->k > PIECE ? (float)(totals[t * GROUP + r] + (double)last) : last;
             }
     }
 }

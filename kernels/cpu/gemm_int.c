@@ -1,7 +1,8 @@
 /* Matrix products of block formats with q8_a activations: integer dots of 32 (or 16) values, then
  *     y = … + Σq·x · (d_w·d_x)   [+ m_w · s_x]
- * in f32, block after block, with one running sum per y. Both shapes below, and dot_q8_a, do exactly this, so
- * that a result depends neither on how many tokens there are nor on tiling.
+ * in f32, block after block, with one running sum per y and BLOCK_RUN values of K; these are added in double. Both
+ * shapes below, and dot_q8_a, do exactly this, so that a result depends neither on how many tokens there are nor on
+ * tiling.
  *
  *   strips   4 rows of W against up to 4 tokens, straight from the blocks: few tokens
  *   panels   16 rows of W unpacked once into bytes, 4 columns of a row beside each other, so that one vector
@@ -86,22 +87,28 @@ BLOCKS_EACH(COLUMNS, )
 #define STRIP_TOKENS(NAME, unused)                                                                           \
     KILN_INLINE void NAME##_strip(const unsigned char *const *w, const unsigned char *next, int64_t blocks,  \
                                   const unsigned char *const *x, int tokens, f32x4 *y) {                     \
-        f32x4 acc[STRIP] = {{0}};                                                                            \
-        for (int64_t b = 0; b < blocks; b++) {                                                               \
-            f32x4 d[16], m[8] = {{0}};                                                                       \
-            fetch_ahead(next, b, NAME##_BYTES);                                                              \
-            NAME##_columns(w, b, d, m);                                                                      \
-            KILN_UNROLL                                                                                      \
-            for (int p = 0; p < NAME##_PARTS; p++) {                                                         \
-                u8x32 q[STRIP];                                                                              \
-                for (int r = 0; r < STRIP; r++)                                                              \
-                    q[r] = NAME##_bytes(w[r] + b * NAME##_BYTES, p);                                         \
-                for (int c = 0; c < tokens; c++)                                                             \
-                    acc[c] = strip_part(NAME##_OFF, NAME##_GROUPS, NAME##_MIN, q, d + p * NAME##_GROUPS,     \
-                                        m[p], x[c] + (b * NAME##_PARTS + p) * q8_a_BYTES, acc[c]);           \
+        f64x4 total[STRIP] = {{0}};                                                                          \
+        for (int64_t b = 0, end; b < blocks;) {                                                              \
+            f32x4 acc[STRIP] = {{0}};                                                                        \
+            for (end = b + BLOCK_RUN / NAME##_VALUES; b < blocks && b < end; b++) {                          \
+                f32x4 d[16], m[8] = {{0}};                                                                   \
+                fetch_ahead(next, b, NAME##_BYTES);                                                          \
+                NAME##_columns(w, b, d, m);                                                                  \
+                KILN_UNROLL                                                                                  \
+                for (int p = 0; p < NAME##_PARTS; p++) {                                                     \
+                    u8x32 q[STRIP];                                                                          \
+                    for (int r = 0; r < STRIP; r++)                                                          \
+                        q[r] = NAME##_bytes(w[r] + b * NAME##_BYTES, p);                                     \
+                    for (int c = 0; c < tokens; c++)                                                         \
+                        acc[c] = strip_part(NAME##_OFF, NAME##_GROUPS, NAME##_MIN, q, d + p * NAME##_GROUPS, \
+                                            m[p], x[c] + (b * NAME##_PARTS + p) * q8_a_BYTES, acc[c]);       \
+                }                                                                                            \
             }                                                                                                \
+            for (int c = 0; c < tokens; c++)                                                                 \
+                total[c] += __builtin_convertvector(acc[c], f64x4);                                          \
         }                                                                                                    \
-        memcpy(y, acc, (size_t)tokens * sizeof *y);                                                          \
+        for (int c = 0; c < tokens; c++)                                                                     \
+            y[c] = __builtin_convertvector(total[c], f32x4);                                                 \
     }                                                                                                        \
     static void NAME##_strip_1(const unsigned char *const *w, const unsigned char *next, int64_t blocks,     \
                                const unsigned char *const *x, f32x4 *y) {                                    \
@@ -234,32 +241,44 @@ KILN_INLINE row_sums add_quad(int off, row_sums sum, const uint8_t *w, const int
 #endif
 }
 
+/* What one group of a part adds to the sums of a panel's rows from `row` on and `tokens` tokens from `token` on. */
+KILN_INLINE void panel_group(int off, int groups, int min, int tokens, const panel_part *w, const panel_x *x,
+                             int g, int row, int token, vf *acc) {
+    row_sums sum[TOKENS_AT_ONCE];
+    vf d, m;
+    for (int c = 0; c < tokens; c++)
+        sum[c] = (row_sums){0} + x->start[g][token + c];
+    for (int j = 8 / groups * g; j < 8 / groups * (g + 1); j++)
+        for (int c = 0; c < tokens; c++)
+            sum[c] = add_quad(off, sum[c], w->q[j] + 4 * row, x->q[token + c] + 4 * j);
+    memcpy(&d, w->d[g] + row, sizeof d);
+    for (int c = 0; c < tokens; c++)
+        acc[c] = vf_madd(__builtin_convertvector(sum[c], vf), d * x->d[token + c], acc[c]);
+    if (min) {
+        memcpy(&m, w->m + row, sizeof m);
+        for (int c = 0; c < tokens; c++)
+            acc[c] = vf_madd(m, vf_set(x->s[token + c]), acc[c]);
+    }
+}
+
 /* A panel's rows from `row` on against `tokens` tokens from `token` on. */
 KILN_INLINE void panel_kernel(int off, int groups, int min, int tokens, const panel_part *w, const panel_x *x,
                               int64_t parts, int row, int token, float (*y)[WIDE]) {
-    vf acc[TOKENS_AT_ONCE];
+    vw total[TOKENS_AT_ONCE];
     for (int c = 0; c < tokens; c++)
-        acc[c] = (vf){0};
-    for (int64_t p = 0; p < parts; p++)
-        for (int g = 0; g < groups; g++) {
-            row_sums sum[TOKENS_AT_ONCE];
-            vf d, m;
-            for (int c = 0; c < tokens; c++)
-                sum[c] = (row_sums){0} + x[p].start[g][token + c];
-            for (int j = 8 / groups * g; j < 8 / groups * (g + 1); j++)
-                for (int c = 0; c < tokens; c++)
-                    sum[c] = add_quad(off, sum[c], w[p].q[j] + 4 * row, x[p].q[token + c] + 4 * j);
-            memcpy(&d, w[p].d[g] + row, sizeof d);
-            for (int c = 0; c < tokens; c++)
-                acc[c] = vf_madd(__builtin_convertvector(sum[c], vf), d * x[p].d[token + c], acc[c]);
-            if (min) {
-                memcpy(&m, w[p].m + row, sizeof m);
-                for (int c = 0; c < tokens; c++)
-                    acc[c] = vf_madd(m, vf_set(x[p].s[token + c]), acc[c]);
-            }
-        }
+        total[c] = (vw){0};
+    for (int64_t p = 0, end; p < parts;) {
+        vf acc[TOKENS_AT_ONCE];
+        for (int c = 0; c < tokens; c++)
+            acc[c] = (vf){0};
+        for (end = p + BLOCK_RUN / 32; p < parts && p < end; p++)
+            for (int g = 0; g < groups; g++)
+                panel_group(off, groups, min, tokens, w + p, x + p, g, row, token, acc);
+        for (int c = 0; c < tokens; c++)
+            total[c] += vf_wide(acc[c]);
+    }
     for (int c = 0; c < tokens; c++)
-        memcpy(y[token + c] + row, &acc[c], sizeof acc[c]);
+        vf_store(y[token + c] + row, vw_narrow(total[c]));
 }
 
 typedef void panel_fn(const panel_part *w, const panel_x *x, int64_t parts, int row, int token,

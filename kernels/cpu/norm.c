@@ -5,38 +5,108 @@
 
 #include <math.h>
 
+/* Squares of f32 leave its range where the elements do not: below 2^-75 and above 2^64. Rows whose mean of squares
+ * shows that some may have done so are computed again in double, whose range has room for all of them. */
+static bool in_range(double mean_square) {
+    return mean_square >= 0x1p-100 && mean_square <= 0x1p126;
+}
+
+/* y = (x - mean)·s·weight in double until the weight. */
+static void wide_row(float *y, const float *x, const float *weight, int64_t n, double mean, double s) {
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (float)(((double)x[i] - mean) * s) * (weight != NULL ? weight[i] : 1.0f);
+}
+
+static double wide_mean(const float *x, int64_t n) {
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i];
+    return sum / (double)n;
+}
+
+static double wide_squares(const float *x, int64_t n, double mean) {
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; i++)
+        sum += ((double)x[i] - mean) * ((double)x[i] - mean);
+    return sum;
+}
+
 void KILN_LEVEL_FN(row_rms_norm)(float *y, const float *x, const float *weight, int64_t n, float eps) {
-    float sum;
+    double sum;
     VEC_SUM(sum, x, n, 0.0f, v, v * v);
-    float s = 1.0f / sqrtf(sum / (float)n + eps);
+    double square = sum / (double)n + (double)eps;
+    if (!in_range(square)) {
+        wide_row(y, x, weight, n, 0.0, 1.0 / sqrt(wide_squares(x, n, 0.0) / (double)n + (double)eps));
+        return;
+    }
+    float s = (float)(1.0 / sqrt(square));
     if (weight != NULL)
         VEC_MAP2(y, x, weight, n, v, w, v * s * w);
     else
         VEC_MAP1(y, x, n, v, v * s);
 }
 
+/* The mean as hi + lo, and the variance. A sum of the elements knows the mean only to some 2^-23 of their size, which
+ * is nothing beside what they differ by, unless the mean is large against that. Then their differences from that
+ * estimate are exact enough, and the mean of these is how far it was off; where it was off by much, the better
+ * estimate takes its place. */
+typedef struct spread {
+    float hi, lo;
+    double variance;
+} spread;
+
+static spread spread_of(const float *x, int64_t n) {
+    double sum, squares;
+    VEC_SUM(sum, x, n, 0.0f, v, v);
+    spread r = {.hi = (float)(sum / (double)n)};
+    VEC_SUM(squares, x, n, r.hi, v, (v - r.hi) * (v - r.hi));
+    r.variance = squares / (double)n;
+    bool exact = (double)r.hi * (double)r.hi <= 4 * r.variance;
+    for (int tries = 0; !exact && tries < 3; tries++) {
+        const float hi = r.hi;
+        VEC_SUM2(sum, squares, x, n, hi, v, v - hi, (v - hi) * (v - hi));
+        double off = sum / (double)n, square = squares / (double)n;
+        r.lo = (float)off;
+        r.variance = square - off * off;
+        exact = off * off <= square / 4;
+        if (!exact)
+            r.hi = (float)((double)hi + off);
+    }
+    return r;
+}
+
 static void row_layer_norm(float *y, const float *x, const float *weight, const float *bias, int64_t n,
                            float eps) {
-    float sum, squares;
-    VEC_SUM(sum, x, n, 0.0f, v, v);
-    float mean = sum / (float)n;
-    VEC_SUM(squares, x, n, mean, v, (v - mean) * (v - mean));
-    float s = 1.0f / sqrtf(squares / (float)n + eps);
-    if (weight != NULL)
-        VEC_MAP2(y, x, weight, n, v, w, (v - mean) * s * w);
-    else
-        VEC_MAP1(y, x, n, v, (v - mean) * s);
+    spread r = spread_of(x, n);
+    double square = r.variance + (double)eps;
+    if (in_range(square)) {
+        float mean = r.hi, s = (float)(1.0 / sqrt(square)), shift = -r.lo * s;
+        if (weight != NULL)
+            VEC_MAP2(y, x, weight, n, v, w, ((v - mean) * s + shift) * w);
+        else
+            VEC_MAP1(y, x, n, v, (v - mean) * s + shift);
+    } else {
+        double mean = wide_mean(x, n);
+        square = wide_squares(x, n, mean) / (double)n + (double)eps;
+        wide_row(y, x, weight, n, mean, 1.0 / sqrt(square));
+    }
     if (bias != NULL)
         VEC_MAP2(y, y, bias, n, v, w, v + w);
 }
 
 static void row_l2_norm(float *y, const float *x, int64_t n, float eps) {
-    float sum;
+    double sum;
     VEC_SUM(sum, x, n, 0.0f, v, v * v);
-    float length = sqrtf(sum);
-    if (length < eps)
-        length = eps;
-    VEC_MAP1(y, x, n, v, v / length);
+    double length = sqrt(sum);
+    if (!in_range(sum / (double)n)) {
+        length = sqrt(wide_squares(x, n, 0.0));
+        length = length < (double)eps ? (double)eps : length;
+        for (int64_t i = 0; i < n; i++)
+            y[i] = (float)((double)x[i] / length);
+        return;
+    }
+    float by = length < (double)eps ? eps : (float)length;
+    VEC_MAP1(y, x, n, v, v / by);
 }
 
 /* A [N] operand as f32, NULL when absent; `buffer` has room for N. */

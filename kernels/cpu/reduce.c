@@ -19,7 +19,7 @@ static float sigmoid_of(const kiln_operand *logit, int64_t r) {
 }
 
 /* The sum of a part of a row is held apart until it is complete: it may replace the residual's or the shared
- * term's bytes. */
+ * term's bytes. Up to RUN terms are one run. */
 kiln_status KILN_LEVEL_FN(weighted_sum)(const kiln_args *args, kiln_tile *tile) {
     const kiln_operand *x = &args->in[0], *w = &args->in[1], *y = &args->out[0];
     const kiln_operand *residual = kiln__optional(args, 2), *shared = kiln__optional(args, 3),
@@ -31,13 +31,22 @@ kiln_status KILN_LEVEL_FN(weighted_sum)(const kiln_args *args, kiln_tile *tile) 
         const float *ws = (const float *)(const void *)kiln__row(w, t);
         const unsigned char *xs = x->data + t * x->nb[1];
         float acc[KILN__REDUCE_COLUMNS] = {0};
+        double total[KILN__REDUCE_COLUMNS];
+        const bool runs = x->ne[2] > RUN;
+        if (runs)
+            memset(total, 0, sizeof total);
         if (residual != NULL)
             KILN__FNS[residual->dtype].to_f32(
                 kiln__row(residual, t) + start * kiln__float_size(residual->dtype), acc, n);
-        for (int64_t s = 0; s < x->ne[2]; s++)
+        for (int64_t s = 0; s < x->ne[2]; s++) {
+            if (runs && s % RUN == 0)
+                vec_join(total, acc, n);
             add_row(acc, x, xs + s * x->nb[2], start, n, ws[s]);
+        }
         if (shared != NULL)
             add_row(acc, shared, kiln__row(shared, t), start, n, logit ? sigmoid_of(logit, t) : 1.0f);
+        for (int64_t i = 0; runs && i < n; i++)
+            acc[i] = (float)(total[i] + (double)acc[i]);
         memcpy((float *)(void *)kiln__row(y, t) + start, acc, (size_t)n * sizeof *acc);
     }
     return KILN_OK;
@@ -53,7 +62,38 @@ static bool is_set(const kiln_operand *mask, const unsigned char *row, int64_t t
     return ((const float *)(const void *)row)[t] != 0.0f;
 }
 
-enum { POOL_ROWS = 32 }; /* rows summed before they join the total, so that rounding errors stay small */
+/* Of the rows t … t+RUN-1 of a sequence, those that count: their parts from `start` on. Returns how many. */
+static int64_t rows_that_count(const kiln_operand *x, const kiln_operand *mask, const unsigned char *xs,
+                               const unsigned char *ms, int64_t t, int64_t start,
+                               const unsigned char **rows) {
+    int64_t end = t + RUN < x->ne[2] ? t + RUN : x->ne[2], count = 0;
+    for (int64_t i = t; i < end; i++)
+        if (is_set(mask, ms, i))
+            rows[count++] = xs + i * x->nb[2] + start * kiln__float_size(x->dtype);
+    return count;
+}
+
+/* total += the sum of up to RUN rows of n elements, which is one run. */
+static void add_rows(double *total, uint32_t dtype, const unsigned char *const *rows, int64_t count,
+                     int64_t n) {
+    float run[KILN__REDUCE_COLUMNS] = {0}, part[KILN__REDUCE_COLUMNS];
+    int64_t i = 0;
+    for (; dtype == KILN_F32 && i + 4 <= count; i += 4) {
+        const float *r[4];
+        memcpy(r, rows + i, sizeof r);
+        int64_t c = 0;
+        for (; c + KILN_VL <= n; c += KILN_VL)
+            vf_store(run + c, vf_load(run + c) + ((vf_load(r[0] + c) + vf_load(r[1] + c)) +
+                                                  (vf_load(r[2] + c) + vf_load(r[3] + c))));
+        for (; c < n; c++)
+            run[c] += (r[0][c] + r[1][c]) + (r[2][c] + r[3][c]);
+    }
+    for (; i < count; i++) {
+        const float *from = kiln__f32_row(dtype, rows[i], n, part);
+        VEC_MAP2(run, run, from, n, v, w, v + w);
+    }
+    vec_join(total, run, n);
+}
 
 kiln_status KILN_LEVEL_FN(mean_pool)(const kiln_args *args, kiln_tile *tile) {
     const kiln_operand *x = &args->in[0], *y = &args->out[0], *mask = kiln__optional(args, 1);
@@ -63,19 +103,17 @@ kiln_status KILN_LEVEL_FN(mean_pool)(const kiln_args *args, kiln_tile *tile) {
         int64_t n = x->ne[3] - start < KILN__REDUCE_COLUMNS ? x->ne[3] - start : KILN__REDUCE_COLUMNS;
         const unsigned char *xs = x->data + r / x->ne[1] * x->nb[0] + r % x->ne[1] * x->nb[1];
         const unsigned char *ms = mask ? kiln__row_of(mask, y, r) : NULL;
-        float total[KILN__REDUCE_COLUMNS] = {0}, some[KILN__REDUCE_COLUMNS];
-        for (int64_t t = 0; t < x->ne[2]; t += POOL_ROWS) {
-            memset(some, 0, sizeof some);
-            for (int64_t i = t; i < t + POOL_ROWS && i < x->ne[2]; i++)
-                if (is_set(mask, ms, i)) {
-                    add_row(some, x, xs + i * x->nb[2], start, n, 1.0f);
-                    count++;
-                }
-            VEC_MAP2(total, total, some, n, v, w, v + w);
+        double total[KILN__REDUCE_COLUMNS] = {0};
+        for (int64_t t = 0; t < x->ne[2]; t += RUN) {
+            const unsigned char *rows[RUN];
+            int64_t some = rows_that_count(x, mask, xs, ms, t, start, rows);
+            add_rows(total, x->dtype, rows, some, n);
+            count += some;
         }
-        float inverse = count > 0 ? 1.0f / (float)count : 0.0f;
+        double inverse = count > 0 ? 1.0 / (double)count : 0.0;
         float *to = (float *)(void *)kiln__row(y, r) + start;
-        VEC_MAP1(to, total, n, v, v * inverse);
+        for (int64_t i = 0; i < n; i++)
+            to[i] = (float)(total[i] * inverse);
     }
     return KILN_OK;
 }

@@ -20,29 +20,33 @@ void KILN_LEVEL_FN(row_exp)(float *y, const float *x, int64_t n) {
 }
 
 void KILN_LEVEL_FN(row_softmax)(float *y, const float *x, int64_t n) {
-    vf most = vf_set(-INFINITY), sum = {0};
+    vf most = vf_set(-INFINITY);
+    double sum = 0.0;
     int64_t i = 0;
     for (; i + KILN_VL <= n; i += KILN_VL)
         most = vf_max(most, vf_load(x + i));
     if (i < n)
         most = vf_max(most, vf_load_part(x + i, n - i, -INFINITY));
     vf m = finite_max(vf_set(vf_most(most)));
-    for (int64_t b = 0; b < n; b += 1024) { /* sums of blocks, so that rounding errors do not grow with n */
-        int64_t end = n - b < 1024 ? n : b + 1024;
-        vf some = {0};
-        for (i = b; i + KILN_VL <= end; i += KILN_VL) {
-            vf e = vf_exp(vf_load(x + i) - m);
+    for (int64_t b = 0; b < n; b += 2 * RUN * KILN_VL) {
+        int64_t end = n - b < 2 * RUN * KILN_VL ? n : b + 2 * RUN * KILN_VL;
+        vf some = {0}, more = {0};
+        for (i = b; i + 2 * KILN_VL <= end; i += 2 * KILN_VL) {
+            vf e = vf_exp_small(vf_load(x + i) - m), f = vf_exp_small(vf_load(x + i + KILN_VL) - m);
             some += e;
+            more += f;
             vf_store(y + i, e);
+            vf_store(y + i + KILN_VL, f);
         }
-        if (i < end) {
-            vf e = vf_exp(vf_load_part(x + i, end - i, -INFINITY) - m);
-            some += e;
-            vf_store_part(y + i, e, end - i);
+        for (; i < end; i += KILN_VL) {
+            vf v = end - i < KILN_VL ? vf_load_part(x + i, end - i, -INFINITY) : vf_load(x + i);
+            vf e = vf_exp_small(v - m);
+            more += e;
+            vf_store_n(y + i, e, end - i);
         }
-        sum += some;
+        sum += (double)vf_sum(some + more);
     }
-    vf s = inverse(vf_set(vf_sum(sum)));
+    vf s = inverse(vf_set((float)sum));
     VEC_MAP1(y, y, n, v, v * s);
 }
 
@@ -67,11 +71,13 @@ static void columns(const kiln_args *args, const kiln__softmax_grid *g, int64_t 
     const kiln_softmax_attrs *attrs = args->attrs;
     const kiln_operand *x = &args->in[0], *y = &args->out[0];
     const kiln_operand *mask = kiln__optional(args, 1);
-    float part[KILN__SOFTMAX_COLUMNS], most[KILN__SOFTMAX_COLUMNS], sum[KILN__SOFTMAX_COLUMNS];
+    float part[KILN__SOFTMAX_COLUMNS], most[KILN__SOFTMAX_COLUMNS], some[KILN__SOFTMAX_COLUMNS];
+    double sum[KILN__SOFTMAX_COLUMNS];
     int64_t size = kiln__float_size(x->dtype);
     for (int64_t c = 0; c < n; c++) {
         most[c] = -INFINITY;
-        sum[c] = 0.0f;
+        sum[c] = 0.0;
+        some[c] = 0.0f;
     }
     for (int64_t j = 0; j < g->length; j++) {
         int64_t r = kiln__softmax_row(g, outer, j);
@@ -86,13 +92,17 @@ static void columns(const kiln_args *args, const kiln__softmax_grid *g, int64_t 
     VEC_MAP1(most, most, n, v, finite_max(v));
     for (int64_t j = 0; j < g->length; j++) {
         float *row = (float *)(void *)kiln__row(y, kiln__softmax_row(g, outer, j)) + start;
-        VEC_MAP2(row, row, most, n, v, w, vf_exp(v - w));
-        VEC_MAP2(sum, sum, row, n, v, w, v + w);
+        VEC_MAP2(row, row, most, n, v, w, vf_exp_small(v - w));
+        VEC_MAP2(some, some, row, n, v, w, v + w);
+        if (j % RUN == RUN - 1 || j == g->length - 1)
+            vec_join(sum, some, n);
     }
-    VEC_MAP1(sum, sum, n, v, inverse(v));
+    for (int64_t c = 0; c < n; c++)
+        some[c] = (float)sum[c];
+    VEC_MAP1(some, some, n, v, inverse(v));
     for (int64_t j = 0; j < g->length; j++) {
         float *row = (float *)(void *)kiln__row(y, kiln__softmax_row(g, outer, j)) + start;
-        VEC_MAP2(row, row, sum, n, v, w, v * w);
+        VEC_MAP2(row, row, some, n, v, w, v * w);
     }
 }
 

@@ -42,9 +42,10 @@ static void choose(const kiln_args *args, kiln_tile *tile, int64_t r, const floa
 }
 
 static void normalise(float *w, int64_t k) {
-    float sum = 0.0f;
+    double wide = 0.0;
     for (int64_t s = 0; s < k; s++)
-        sum += w[s];
+        wide += (double)w[s];
+    const float sum = (float)wide;
     for (int64_t s = 0; s < k; s++)
         w[s] = sum <= 0.0f ? 0.0f : w[s] / sum;
 }

@@ -115,13 +115,13 @@ static inline vf vf_relu(vf x) {
         }                                                                                                    \
     } while (0)
 
-/* Σ expr over a row: four running vectors, in blocks of 1024 values, so that rounding errors grow with n/1024
- * and not with n. `pad` is a value for which expr is 0. */
+/* Σ expr over a row, a double: four running vectors, each in runs of RUN terms. `pad` is a value for which expr is
+ * 0. */
 #define VEC_SUM(total, x, n, pad, v, expr)                                                                   \
     do {                                                                                                     \
-        float total_ = 0.0f;                                                                                 \
-        for (int64_t b_ = 0; b_ < (n); b_ += 1024) {                                                         \
-            int64_t end_ = (n)-b_ < 1024 ? (n) : b_ + 1024, i_ = b_;                                         \
+        double total_ = 0.0;                                                                                 \
+        for (int64_t b_ = 0; b_ < (n); b_ += 4 * RUN * KILN_VL) {                                            \
+            int64_t end_ = (n)-b_ < 4 * RUN * KILN_VL ? (n) : b_ + 4 * RUN * KILN_VL, i_ = b_;               \
             vf a_[4] = {{0}};                                                                                \
             for (; i_ + 4 * KILN_VL <= end_; i_ += 4 * KILN_VL)                                              \
                 for (int l_ = 0; l_ < 4; l_++) {                                                             \
@@ -132,9 +132,42 @@ static inline vf vf_relu(vf x) {
                 vf v = end_ - i_ < KILN_VL ? vf_load_part((x) + i_, end_ - i_, (pad)) : vf_load((x) + i_);   \
                 a_[0] += (expr);                                                                             \
             }                                                                                                \
-            total_ += vf_sum((a_[0] + a_[1]) + (a_[2] + a_[3]));                                             \
+            total_ += (double)vf_sum((a_[0] + a_[1]) + (a_[2] + a_[3]));                                     \
         }                                                                                                    \
         (total) = total_;                                                                                    \
     } while (0)
+
+/* Two such sums in one pass. */
+#define VEC_SUM2(total, more, x, n, pad, v, expr, expr_more)                                                 \
+    do {                                                                                                     \
+        double total_ = 0.0, more_ = 0.0;                                                                    \
+        for (int64_t b_ = 0; b_ < (n); b_ += 4 * RUN * KILN_VL) {                                            \
+            int64_t end_ = (n)-b_ < 4 * RUN * KILN_VL ? (n) : b_ + 4 * RUN * KILN_VL, i_ = b_;               \
+            vf a_[4] = {{0}}, c_[4] = {{0}};                                                                 \
+            for (; i_ + 4 * KILN_VL <= end_; i_ += 4 * KILN_VL)                                              \
+                for (int l_ = 0; l_ < 4; l_++) {                                                             \
+                    vf v = vf_load((x) + i_ + l_ * KILN_VL);                                                 \
+                    a_[l_] += (expr);                                                                        \
+                    c_[l_] += (expr_more);                                                                   \
+                }                                                                                            \
+            for (; i_ < end_; i_ += KILN_VL) {                                                               \
+                vf v = end_ - i_ < KILN_VL ? vf_load_part((x) + i_, end_ - i_, (pad)) : vf_load((x) + i_);   \
+                a_[0] += (expr);                                                                             \
+                c_[0] += (expr_more);                                                                        \
+            }                                                                                                \
+            total_ += (double)vf_sum((a_[0] + a_[1]) + (a_[2] + a_[3]));                                     \
+            more_ += (double)vf_sum((c_[0] + c_[1]) + (c_[2] + c_[3]));                                      \
+        }                                                                                                    \
+        (total) = total_;                                                                                    \
+        (more) = more_;                                                                                      \
+    } while (0)
+
+/* A run ends: total += run, run = 0. */
+static inline void vec_join(double *total, float *run, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        total[i] += (double)run[i];
+        run[i] = 0.0f;
+    }
+}
 
 #endif

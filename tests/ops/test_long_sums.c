@@ -97,9 +97,258 @@ static void test_attention(void **state) {
                         }
 }
 
+/* ---- sums along a row, and down rows ---------------------------------------------------------------- */
+
+/* Runs a graph of one output at a level and returns its first element; `x`, `w`: what to fill with what. */
+typedef struct source {
+    kiln_tensor tensor;
+    kiln_dtype dtype;
+    int64_t n;
+    filling filling;
+    uint64_t seed;
+    const void *bytes; /* instead of a filling */
+    size_t size;
+} source;
+
+static float first_of(kiln_graph *g, kiln_tensor y, const source *sources, size_t count,
+                      const op_level *level) {
+    eager *run = eager_new(g, level->cpu);
+    for (size_t i = 0; i < count; i++) {
+        if (sources[i].bytes != NULL)
+            memcpy(eager_data(run, sources[i].tensor), sources[i].bytes, sources[i].size);
+        else
+            fill(sources[i].dtype, eager_data(run, sources[i].tensor), sources[i].n, sources[i].filling,
+                 sources[i].seed);
+    }
+    assert_int_equal(eager_run(run, 1).status, KILN_OK);
+    float y0 = *(float *)eager_data(run, y);
+    eager_free(run);
+    return y0;
+}
+
+static kiln_graph *new_graph(void) {
+    kiln_graph *g;
+    CHECK_OK(kiln_graph_create(NULL, &g, error));
+    return g;
+}
+
+static const int64_t lengths[] = {1, 15, 1000, 4096, 100000, 1000000};
+enum { N_LENGTHS = sizeof lengths / sizeof lengths[0] };
+
+/* Calls `check` for every length, filling and level. */
+static void each(void (*check)(int64_t n, filling f, const op_level *level)) {
+    size_t n_levels;
+    const op_level *levels = op_levels(&n_levels);
+    for (size_t l = 0; l < n_levels; l++)
+        for (size_t n = 0; n < N_LENGTHS; n++)
+            for (int f = EQUAL; f <= RANDOM; f++)
+                check(lengths[n], (filling)f, &levels[l]);
+}
+
+static double value(kiln_dtype dtype, filling f, int64_t i, int64_t n, uint64_t *seed) {
+    unsigned char bytes[8];
+    op_encode(dtype, bytes, 0, filled(f, i, n, seed));
+    return op_decode(dtype, bytes, 0);
+}
+
+/* Σ w·x, both filled alike, of which the seeds are 3 and 4; with `size` Σ |w·x|. */
+static double dot_of(kiln_dtype wt, kiln_dtype xt, filling f, int64_t n, double *size) {
+    uint64_t seed = 3, other = 4;
+    double sum = 0;
+    *size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double t = value(wt, f, i, n, &seed) * value(xt, f, i, n, &other);
+        sum += t;
+        *size += fabs(t);
+    }
+    return sum;
+}
+
+static void check_mean_pool(int64_t n, filling f, const op_level *level) {
+    static const kiln_dtype dtypes[] = {KILN_F32, KILN_F16};
+    for (size_t d = 0; d < 2; d++) {
+        const kiln_dtype dtype = dtypes[d];
+        kiln_graph *g = new_graph();
+        kiln_tensor x = kiln_input(g, "x", dtype, KILN_SHAPE(kiln_n(n), kiln_n(1)));
+        kiln_tensor y = kiln_mean_pool(g, x, (kiln_tensor){0});
+        uint64_t seed = 3;
+        double sum = 0, size = 0;
+        for (int64_t i = 0; i < n; i++) {
+            double v = value(dtype, f, i, n, &seed);
+            sum += v;
+            size += fabs(v);
+        }
+        float got =
+            first_of(g, y, &(source){.tensor = x, .dtype = dtype, .n = n, .filling = f, .seed = 3}, 1, level);
+        expect_within(1e-6, (double)got, sum / (double)n, size / (double)n, "mean_pool", level->name, f, n);
+        kiln_graph_destroy(g);
+    }
+}
+
+static void test_mean_pool(void **state) {
+    (void)state;
+    each(check_mean_pool);
+}
+
+static void check_weighted_sum(int64_t n, filling f, const op_level *level) {
+    kiln_graph *g = new_graph();
+    kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(1), kiln_n(n), kiln_n(1)));
+    kiln_tensor w = kiln_input(g, "w", KILN_F32, KILN_SHAPE(kiln_n(1), kiln_n(n)));
+    kiln_tensor y = kiln_weighted_sum(g, x, w);
+    double size, want = dot_of(KILN_F32, KILN_F32, f, n, &size);
+    const source sources[] = {{.tensor = w, .dtype = KILN_F32, .n = n, .filling = f, .seed = 3},
+                              {.tensor = x, .dtype = KILN_F32, .n = n, .filling = f, .seed = 4}};
+    float got = first_of(g, y, sources, 2, level);
+    expect_within(1e-6, (double)got, want, size, "weighted_sum", level->name, f, n);
+    kiln_graph_destroy(g);
+}
+
+static void test_weighted_sum(void **state) {
+    (void)state;
+    each(check_weighted_sum);
+}
+
+/* W in floats: one token, and as many as take the form for many. */
+static void check_matmul(int64_t n, filling f, const op_level *level) {
+    static const kiln_dtype dtypes[] = {KILN_F32, KILN_F16, KILN_BF16};
+    for (size_t d = 0; d < 3; d++)
+        for (int64_t tokens = 1; tokens <= 7 && n * tokens <= 1000000; tokens += 6) {
+            kiln_graph *g = new_graph();
+            kiln_tensor w = kiln_input(g, "w", dtypes[d], KILN_SHAPE(kiln_n(1), kiln_n(n)));
+            kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(tokens), kiln_n(n)));
+            double size, want = dot_of(dtypes[d], KILN_F32, f, n, &size);
+            const source sources[] = {{.tensor = w, .dtype = dtypes[d], .n = n, .filling = f, .seed = 3},
+                                      {.tensor = x, .dtype = KILN_F32, .n = n, .filling = f, .seed = 4}};
+            float got = first_of(g, kiln_matmul(g, w, x), sources, 2, level);
+            expect_within(1.5e-6, (double)got, want, size, "matmul", level->name, f, n);
+            kiln_graph_destroy(g);
+        }
+}
+
+static void test_matmul(void **state) {
+    (void)state;
+    each(check_matmul);
+}
+
+/* W in blocks, all of them alike, against ones: in f32, and in q8_a, which holds ones exactly. Equal terms. */
+static void check_blocks(kiln_dtype dtype, int64_t n, int64_t tokens, bool fast, const op_level *level) {
+    const kiln_dtype_info *info = kiln_dtype_get(dtype);
+    kiln_graph *g = new_graph();
+    kiln_tensor w = kiln_input(g, "w", dtype, KILN_SHAPE(kiln_n(tokens > 1 ? 16 : 1), kiln_n(n)));
+    kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(tokens), kiln_n(n)));
+    kiln_tensor y = kiln_matmul(g, w, x);
+    size_t bytes = (size_t)((tokens > 1 ? 16 : 1) * n / info->block) * info->bytes;
+    unsigned char *blocks = malloc(bytes);
+    double *values = malloc(info->block * sizeof *values), sum = 0, size = 0;
+    float *ones = malloc((size_t)(n * tokens) * sizeof *ones);
+    uint64_t seed = 5;
+    assert_true(blocks != NULL && values != NULL && ones != NULL);
+    op_random_blocks(dtype, blocks, info->block, &seed);
+    for (size_t at = info->bytes; at < bytes; at += info->bytes)
+        memcpy(blocks + at, blocks, info->bytes);
+    op_decode_row(dtype, blocks, info->block, values);
+    for (int64_t i = 0; i < info->block; i++) {
+        sum += values[i] * (double)(n / info->block);
+        size += fabs(values[i]) * (double)(n / info->block);
+    }
+    for (int64_t i = 0; i < n * tokens; i++)
+        ones[i] = 127.0f;
+    source sources[] = {{.tensor = w, .bytes = blocks, .size = bytes},
+                        {.tensor = x, .bytes = ones, .size = (size_t)(n * tokens) * sizeof *ones}};
+    if (fast) {
+        kiln_tensor q = kiln_quantize(g, x, KILN_QUANT_Q8_A), out[1];
+        const kiln_tensor in[] = {w, x, {0}, q};
+        assert_int_equal(kiln_node_add(g, kiln_op_find(kiln_ops_builtin(), "matmul"), in, 4, NULL, out),
+                         KILN_OK);
+        y = out[0];
+    }
+    float got = first_of(g, y, sources, 2, level);
+    /* Mins and scales are applied to whole blocks, so that terms are larger than the products. */
+    expect_within(fast ? 4e-6 : 2e-6, (double)got / 127, sum, size, info->name, level->name, EQUAL, n);
+    free(blocks);
+    free(values);
+    free(ones);
+    kiln_graph_destroy(g);
+}
+
+static void test_blocks(void **state) {
+    (void)state;
+    size_t n_levels;
+    const op_level *levels = op_levels(&n_levels);
+    for (size_t l = 0; l < n_levels; l++)
+        for (int d = 1; d < KILN_DTYPE_COUNT; d++)
+            if (kiln_dtype_get((kiln_dtype)d)->kind == KILN_KIND_BLOCK)
+                for (int64_t n = 256; n <= 256 * 4000; n *= 100)
+                    for (int fast = 0; fast < 2; fast++) {
+                        check_blocks((kiln_dtype)d, n, 1, fast, &levels[l]);
+                        if (n < 100000)
+                            check_blocks((kiln_dtype)d, n, 9, fast, &levels[l]);
+                    }
+}
+
+static void check_norms(int64_t n, filling f, const op_level *level) {
+    kiln_graph *g = new_graph();
+    kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(1), kiln_n(n))), none = {0};
+    uint64_t seed = 3;
+    double x0 = 0, sum = 0, squares = 0, spread = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double v = value(KILN_F32, f, i, n, &seed);
+        x0 = i == 0 ? v : x0;
+        sum += v;
+        squares += v * v;
+    }
+    seed = 3;
+    for (int64_t i = 0; i < n; i++)
+        spread += pow(value(KILN_F32, f, i, n, &seed) - sum / (double)n, 2);
+    const source s = {.tensor = x, .dtype = KILN_F32, .n = n, .filling = f, .seed = 3};
+    double rms = x0 / sqrt(squares / (double)n + (double)1e-5f);
+    double layer = (x0 - sum / (double)n) / sqrt(spread / (double)n + (double)1e-5f);
+    expect_within(1e-6, (double)first_of(g, kiln_rms_norm(g, x, none, 1e-5f), &s, 1, level), rms, fabs(rms),
+                  "rms_norm", level->name, f, n);
+    expect_within(1e-6, (double)first_of(g, kiln_l2_norm(g, x, 1e-12f), &s, 1, level), x0 / sqrt(squares),
+                  fabs(x0) / sqrt(squares), "l2_norm", level->name, f, n);
+    expect_within(1e-6, (double)first_of(g, kiln_layer_norm(g, x, none, none, 1e-5f), &s, 1, level), layer,
+                  fmax(fabs(layer), 1), "layer_norm", level->name, f, n);
+    kiln_graph_destroy(g);
+}
+
+static void test_norms(void **state) {
+    (void)state;
+    each(check_norms);
+}
+
+/* Along the row, and along another axis. */
+static void check_softmax(int64_t n, filling f, const op_level *level) {
+    for (int axis = 0; axis < 2; axis++) {
+        kiln_graph *g = new_graph();
+        const kiln_dim dims[2] = {kiln_n(axis ? 1 : n), kiln_n(axis ? n : 1)};
+        kiln_tensor x = kiln_input(g, "x", KILN_F32, 2, dims);
+        kiln_tensor y = kiln_softmax(g, x, (kiln_tensor){0}, (kiln_softmax_attrs){.axis = axis ? -1 : -2, .scale = 1});
+        uint64_t seed = 3;
+        double sum = 0, first = 0;
+        for (int64_t i = 0; i < n; i++) {
+            double e = exp(value(KILN_F32, f, i, n, &seed));
+            first = i == 0 ? e : first;
+            sum += e;
+        }
+        float got = first_of(g, y, &(source){.tensor = x, .dtype = KILN_F32, .n = n, .filling = f, .seed = 3},
+                             1, level);
+        expect_within(1e-6, (double)got, first / sum, first / sum, "softmax", level->name, f, n);
+        kiln_graph_destroy(g);
+    }
+}
+
+static void test_softmax(void **state) {
+    (void)state;
+    each(check_softmax);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_attention),    cmocka_unit_test(test_mean_pool),
+        cmocka_unit_test(test_weighted_sum), cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_blocks),       cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_softmax),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

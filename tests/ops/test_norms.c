@@ -62,17 +62,15 @@ static void layer_oracle(const op_case *c, const op_values *in, op_values *out) 
     double eps = c->attrs ? (double)((const kiln_layer_norm_attrs *)c->attrs)->eps : 1e-5;
     int64_t n = in[0].ne[3];
     for (int64_t i = 0; n > 0 && i < in[0].n; i += n) {
-        double mean = 0, var = 0, most = 0;
-        for (int64_t j = 0; j < n; j++) {
+        double mean = 0, var = 0;
+        for (int64_t j = 0; j < n; j++)
             mean += in[0].v[i + j] / (double)n;
-            most = fmax(most, fabs(in[0].v[i + j]));
-        }
         for (int64_t j = 0; j < n; j++)
             var += (in[0].v[i + j] - mean) * (in[0].v[i + j] - mean) / (double)n;
         for (int64_t j = 0; j < n; j++) {
             double w = weight_at(c, in, 1, j, 1), b = weight_at(c, in, 2, j, 0), s = sqrt(var + eps);
             out[0].v[i + j] = (in[0].v[i + j] - mean) / s * w + b;
-            out[0].slack[i + j] = most / s * fabs(w) + fabs(b);
+            out[0].slack[i + j] = fmax(1, fabs(in[0].v[i + j] - mean) / s) * fabs(w) + fabs(b);
         }
     }
 }
@@ -255,10 +253,59 @@ static void test_refusals(void **state) {
         op_case_refused(&cases[i].c, cases[i].status, cases[i].text);
 }
 
+/* Rows that are finite, as their norms are, but whose squares or sums leave the range of f32, and rows whose mean is
+ * large against what the elements differ by. */
+static void test_range_and_mean(void **state) {
+    (void)state;
+    static const kiln_layer_norm_attrs layer_0 = {0};
+    static const kiln_l2_norm_attrs l2_0 = {0};
+    static const double rows[][4] = {
+        {1e20, -3e20, 2.5e20, 7e19},
+        {3e38, -3.4e38, 2e38, 1e38},
+        {1e-25, -3e-25, 2.5e-25, 0},
+        {1e-44, -3e-44, 2.8e-45, 7e-44},
+        {1e19, 3e-20, -2e19, 5},
+        {3e38, 3.2e38, 3.4e38, 3.1e38},
+        {10000, 10000.001, 10000.002, 9999.99},
+        {-1e6, -999999, -999997, -1e6},
+        {1e30, 1.0000001e30, 1e30, 1.0000002e30},
+    };
+    for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++)
+        for (int long_row = 0; long_row < 2; long_row++) {
+            const op_in x = {.dtype = KILN_F32,
+                             .ndim = 2,
+                             .dims = {2, long_row ? 4096 : 64},
+                             .data = rows[r],
+                             .n_data = 4};
+            const op_in none = NONE, weight = {.dtype = KILN_F32, .ndim = 1, .dims = {x.dims[1]}};
+            op_case cases[] = {
+                CASE("rms range", rms_norm, rms_oracle, &rms_0, 2, x, weight),
+                CASE("layer range", layer_norm, layer_oracle, &layer_0, 2, x, weight),
+                CASE("l2 range", l2_norm, l2_oracle, &l2_0, 1, x),
+                CASE("rms range, eps", rms_norm, rms_oracle, NULL, 1, x),
+                CASE("layer range, eps", layer_norm, layer_oracle, NULL, 3, x, none, weight),
+                CASE("l2 range, eps", l2_norm, l2_oracle, NULL, 1, x),
+                CASE("rms range, q8_a", rms_norm, rms_oracle, &rms_q8, 2, x, weight),
+            };
+            for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+                cases[i].abs = 1e-37; /* what is below the smallest normal number of f32 */
+            OP_CASES_RUN(cases);
+            op_in half = {.dtype = KILN_F32,
+                          .ndim = 2,
+                          .dims = {2, x.dims[1]},
+                          .data = (const double[]){0},
+                          .n_data = 1};
+            op_case add = CASE("add_rms range", add_rms_norm, add_rms_oracle, &rms_q8, 3, x, half, weight);
+            add.abs = 1e-37;
+            op_case_run(&add);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rms),
         cmocka_unit_test(test_layer_and_l2),
+        cmocka_unit_test(test_range_and_mean),
         cmocka_unit_test(test_quantised),
         cmocka_unit_test(test_refusals),
     };
