@@ -1,5 +1,6 @@
 /* Baking: a graph becomes a plan. */
 #include "plan.h"
+#include "fp_mode.h"
 
 /* ---- baking ----------------------------------------------------------------------------------------- */
 
@@ -60,7 +61,9 @@ kiln_status kiln_bake(const kiln_graph *graph, const kiln_bake_options *options,
     plan->options = *options;
     plan->options.taps = NULL;
     plan->options.n_taps = 0;
+    kiln__fp mode = kiln__enter_fp_mode();
     status = bake_into(plan, graph, options, error);
+    kiln__leave_fp_mode(mode);
     if (status != KILN_OK) {
         kiln_plan_release(plan);
         return status;

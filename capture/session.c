@@ -1,5 +1,6 @@
 /* Sessions: a plan prepared for an executor, with its memory, slot values and bindings. */
 #include "plan.h"
+#include "fp_mode.h"
 
 static kiln_status out_of_memory(kiln_error *error) {
     return kiln_error_set(error, KILN_ERROR_MEMORY, "making a session: out of memory");
@@ -184,7 +185,9 @@ kiln_status kiln_session_create(kiln_plan *plan, kiln_executor *executor, const 
     atomic_init(&s->busy, 0);
     atomic_init(&s->users, 0);
     atomic_init(&s->sequence, 0);
+    kiln__fp mode = kiln__enter_fp_mode();
     kiln_status status = create_into(s, error);
+    kiln__leave_fp_mode(mode);
     if (status != KILN_OK) {
         destroy(s);
         return status;

@@ -11,6 +11,7 @@
  * Whatever a run leaves behind in the session (outcome, times of records, what is a fence's submission) is put back.
  */
 #include "plan.h"
+#include "fp_mode.h"
 #include "sync.h"
 
 enum { RUNS = 8, KEPT = 32, PAGE = 4096 };
@@ -223,10 +224,12 @@ kiln_status kiln_session_warm(kiln_session *s, const kiln_warm_options *options,
     kiln_status status = kiln__session_begin(s, "kiln_session_warm", true, &fence, error);
     if (status != KILN_OK)
         return status;
+    kiln__fp mode = kiln__enter_fp_mode();
     if (!w.options.no_runs && !is_opaque(s->plan))
         status = run_on_copies(&w, error);
     if (status == KILN_OK && !w.options.no_touch)
         touch_weights(&w);
+    kiln__leave_fp_mode(mode);
     /* The submission before is the last one again: nobody was given a fence of this one. Sequentially consistent, as
      * all that is done with the number: who finds it sees the outcome put back. */
     atomic_store(&s->sequence, fence.sequence - 1);

@@ -155,16 +155,22 @@ static kiln_status refuse_duplicates(const kiln__json_doc *doc, kiln_error *erro
     return kiln_error_set(error, KILN_ERROR_FORMAT, "%s: duplicate key", path);
 }
 
-kiln_status kiln__json_open(kiln__json_doc *doc, const char *text, size_t size, const kiln__json_caps *caps,
-                            const kiln_allocator *allocator, kiln_error *error) {
-    *doc = (kiln__json_doc){.allocator = kiln__allocator_or_default(allocator)};
+static kiln_status open_doc(kiln__json_doc *doc, const char *text, size_t size, const kiln__json_caps *caps,
+                            kiln_error *error) {
     kiln__json_facts facts;
     kiln_status status = kiln__json_scan(text, size, caps, &facts, error);
     if (status != KILN_OK)
         return status;
     if (kiln__json_tree_build(text, size, &facts, &doc->allocator, &doc->tree) != KILN_OK)
         return kiln_error_set(error, KILN_ERROR_MEMORY, "reading JSON: out of memory");
-    status = refuse_duplicates(doc, error);
+    return refuse_duplicates(doc, error);
+}
+
+kiln_status kiln__json_open(kiln__json_doc *doc, const char *text, size_t size, const kiln__json_caps *caps,
+                            const kiln_allocator *allocator, kiln_error *error) {
+    *doc =
+        (kiln__json_doc){.allocator = kiln__allocator_or_default(allocator), .mode = kiln__enter_fp_mode()};
+    kiln_status status = open_doc(doc, text, size, caps, error);
     if (status != KILN_OK)
         kiln__json_close(doc);
     return status;
@@ -172,6 +178,7 @@ kiln_status kiln__json_open(kiln__json_doc *doc, const char *text, size_t size, 
 
 void kiln__json_close(kiln__json_doc *doc) {
     kiln__json_tree_free(&doc->tree, &doc->allocator);
+    kiln__leave_fp_mode(doc->mode);
 }
 
 kiln__json kiln__json_root(const kiln__json_doc *doc) {

@@ -14,11 +14,13 @@
 #ifndef KILN_JSON_READ_H
 #define KILN_JSON_READ_H
 
+#include "fp_mode.h"
 #include "json_tree.h"
 
 typedef struct kiln__json_doc {
     kiln__json_tree tree;
     kiln_allocator allocator;
+    kiln__fp mode; /* the host's, from open to close */
 } kiln__json_doc;
 
 /* A value and where it stands. It points to its container's kiln__json, which must live as long. */

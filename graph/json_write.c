@@ -330,6 +330,7 @@ void kiln__json_put_f64(kiln__json_writer *w, double value) {
 static void init(kiln__json_writer *w, bool compact) {
     memset(w, 0, offsetof(kiln__json_writer, chunk));
     w->compact = compact;
+    w->mode = kiln__enter_fp_mode();
 }
 
 void kiln__json_writer_init(kiln__json_writer *w, const kiln_allocator *allocator, bool compact) {
@@ -344,6 +345,7 @@ void kiln__json_writer_init_sink(kiln__json_writer *w, kiln_json_sink sink, void
 }
 
 kiln_status kiln__json_writer_finish(kiln__json_writer *w, kiln_json_text *out, kiln_error *error) {
+    kiln__leave_fp_mode(w->mode);
     if (!w->done || w->depth > 0)
         set_status(w, KILN_ERROR_ARGUMENT);
     if (!w->compact)

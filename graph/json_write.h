@@ -15,6 +15,7 @@
 #ifndef KILN_JSON_WRITE_H
 #define KILN_JSON_WRITE_H
 
+#include "fp_mode.h"
 #include "kiln_json.h"
 
 /* How the members of a container are laid out: one per line, indented by two spaces per level, or all on the
@@ -32,6 +33,7 @@ typedef struct kiln__json_writer {
         size_t count, capacity;
     } text;
     size_t chunked; /* bytes waiting in `chunk` for the sink */
+    kiln__fp mode;  /* the host's, between init and finish */
     kiln_status status;
     bool compact;   /* no line breaks or spaces at all */
     bool after_key; /* a key is written and its value is due */

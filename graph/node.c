@@ -1,5 +1,6 @@
 /* Nodes: attribute checks, inference, and adding them. */
 #include "graph.h"
+#include "fp_mode.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -556,8 +557,11 @@ kiln_status kiln_node_add(kiln_graph *g, const kiln_op *op, const kiln_tensor *i
     }
     while (n_in > op->n_in_min && in[n_in - 1] == 0)
         n_in--; /* absent optional operands at the end need no room */
-    if (status == KILN_OK)
+    if (status == KILN_OK) {
+        kiln__fp mode = kiln__enter_fp_mode(); /* bounds are compared */
         status = add(g, op, NULL, in, n_in, attrs, out, &n_out);
+        kiln__leave_fp_mode(mode);
+    }
     /* Only now: `outputs` may be the array that the inputs came in. */
     for (uint32_t j = 0; j < op->n_out; j++) {
         bool made = status == KILN_OK && j < n_out;

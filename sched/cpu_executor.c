@@ -13,6 +13,7 @@
  * The pool knows by a page that children get as zeroes, its executors answer KILN_ERROR_SYSTEM there, and all can
  * still be taken apart. With one thread everything works in the child too. */
 #include "args.h"
+#include "fp_mode.h"
 #include "checked.h"
 #include "cpu_features.h"
 #include "cpu_pool.h"
@@ -273,7 +274,7 @@ static kiln_status compute(kiln__cpu_run *run, uint64_t serial, int64_t deadline
     atomic_fetch_add_explicit(&run->helpers, 1, memory_order_seq_cst);
     uint64_t phase = atomic_load_explicit(&run->phase, memory_order_seq_cst);
     if (phase / KILN__CPU_PHASES == serial && kiln__cpu_phase_running(phase)) {
-        uint64_t mode = kiln__enter_fp_mode();
+        kiln__fp mode = kiln__enter_fp_mode();
         if (kiln__cpu_pooled(run->executor))
             status = kiln__cpu_help(run, serial, deadline);
         else if (!kiln__cpu_serial(run, deadline))
@@ -353,7 +354,7 @@ KILN__HOT static kiln_status cpu_run(kiln_executor *executor, kiln__run *owner) 
     /* Who waited for the last submission may be just leaving. Acquire: as in cpu_wait. */
     while (atomic_exchange_explicit(&run->caller_taken, 1, memory_order_acquire) != 0)
         kiln__back_off(&turn);
-    uint64_t mode = kiln__enter_fp_mode();
+    kiln__fp mode = kiln__enter_fp_mode();
     run->unshared = true;
     kiln__cpu_set_phase(run, KILN__CPU_RUNNING);
     if (owner->tape->n_regions == 0)

@@ -2,6 +2,7 @@
  * host makes in return claim tiles as workers do, each with a slot of its own, so they may run at once or one after
  * another: who comes to nothing just returns. */
 #include "cpu_pool.h"
+#include "fp_mode.h"
 
 typedef struct host_call {
     kiln__cpu_run *run;
@@ -23,7 +24,7 @@ static void host_body(void *arg, uint32_t index) {
         return; /* nobody asked for that */
     /* Relaxed and release: the caller waits for 0 before it goes on. */
     atomic_fetch_add_explicit(&s->inside, 1, memory_order_relaxed);
-    uint64_t mode = kiln__enter_fp_mode();
+    kiln__fp mode = kiln__enter_fp_mode();
     host_compute(s, index);
     kiln__leave_fp_mode(mode);
     atomic_fetch_sub_explicit(&s->inside, 1, memory_order_release);

@@ -1,6 +1,7 @@
 /* Pools as hosts see them: their workers, started and stopped, and the host's own threads as guests. What all of these
  * do meanwhile is in cpu_pool.c. */
 #include "checked.h"
+#include "fp_mode.h"
 #include "cpu_pool.h"
 #include "thread.h"
 
@@ -253,7 +254,7 @@ kiln_status kiln_cpu_pool_help(kiln_cpu_pool *pool, int64_t timeout_ns) {
     if (!sit_down(pool, &seat, &lane.dismissals))
         return KILN_ERROR_BUSY;
     lane.index = 1 + pool->n_workers + seat;
-    uint64_t mode = kiln__enter_fp_mode();
+    kiln__fp mode = kiln__enter_fp_mode();
     kiln__cpu_live(&lane);
     kiln__leave_fp_mode(mode);
     kiln__cpu_hand_over(pool, seat);

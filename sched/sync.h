@@ -91,47 +91,4 @@ static inline void kiln__back_off(uint32_t *turn) {
     }
 }
 
-/* The floating-point control word (rounding, flush to zero), which a host may have changed in the thread that
- * calls us and which threads inherit from their maker. Computing under one fixed word is what keeps results
- * independent of the thread that computes. 0 where we do not know how. */
-static inline uint64_t kiln__fp_mode(void) {
-#if defined(__x86_64__)
-    return __builtin_ia32_stmxcsr() & ~(uint64_t)0x3f; /* the sticky exception flags are not a mode */
-#elif defined(__aarch64__)
-    uint64_t mode;
-    __asm__ __volatile__("mrs %0, fpcr" : "=r"(mode));
-    return mode;
-#else
-    return 0;
-#endif
-}
-
-static inline void kiln__set_fp_mode(uint64_t mode) {
-#if defined(__x86_64__)
-    __builtin_ia32_ldmxcsr((unsigned)mode | (__builtin_ia32_stmxcsr() & 0x3f));
-#elif defined(__aarch64__)
-    __asm__ __volatile__("msr fpcr, %0" ::"r"(mode));
-#else
-    (void)mode;
-#endif
-}
-
-/* Round to nearest, subnormals kept, no traps. Returns the mode to put back. */
-static inline uint64_t kiln__enter_fp_mode(void) {
-    uint64_t before = kiln__fp_mode();
-#if defined(__x86_64__)
-    uint64_t ours = 0x1f80;
-#else
-    uint64_t ours = 0;
-#endif
-    if (before != ours)
-        kiln__set_fp_mode(ours);
-    return before;
-}
-
-static inline void kiln__leave_fp_mode(uint64_t before) {
-    if (kiln__fp_mode() != before)
-        kiln__set_fp_mode(before);
-}
-
 #endif

@@ -16,8 +16,8 @@
 #include "cases.h"
 #include "llama.h"
 #include "ours.h"
-#include "plan.h" /* the session's tape */
-#include "sync.h" /* the floating-point mode that kernels run in */
+#include "plan.h"    /* the session's tape */
+#include "fp_mode.h" /* that kernels run in */
 #include "testdata.h"
 #include "tile.h"
 
@@ -193,7 +193,7 @@ static void use(bare *l, bool real) {
 }
 
 static double bare_ns(bare *l) {
-    const uint64_t mode = kiln__enter_fp_mode();
+    const kiln__fp mode = kiln__enter_fp_mode();
     const uint32_t n = l->tape->n_records;
     kiln_status status = KILN_OK;
     int64_t start = bench_now();

@@ -1,4 +1,5 @@
 /* The CPU executor: every tile once, regions in order, sessions side by side, and its own life. */
+#include "fp_mode.h"
 #include "cpu_features.h"
 #include "executor_job.h"
 #include "../support/fault_alloc.h"
@@ -336,24 +337,23 @@ static void allocation_failures(void **state) {
 /* The caller's rounding and flushing modes neither reach kernels nor get lost. */
 static void watch_fp_mode(node *n, int64_t tile) {
     (void)tile;
-    if (kiln__fp_mode() != (uint64_t)atomic_load(&n->job->flag))
+    if (kiln__fp_mode() != KILN__FP_OURS)
         violation(n->job, "floating-point mode");
 }
 
 static void floating_point_mode(void **state) {
     (void)state;
     static const int64_t sizes[] = {1, -1, 40, -1, -2};
-    uint64_t before = kiln__enter_fp_mode(), ours = kiln__fp_mode();
+    kiln__fp before = kiln__enter_fp_mode(), ours = kiln__fp_mode();
 #if defined(__x86_64__)
-    uint64_t odd = ours | 0x8040; /* flush to zero, denormals are zero */
+    kiln__fp odd = ours | 0x8040; /* flush to zero, denormals are zero */
 #else
-    uint64_t odd = ours;
+    kiln__fp odd = ours;
 #endif
     kiln__set_fp_mode(odd);
     for (uint32_t threads = 1; threads <= 3; threads++) {
         kiln_executor *e = executor_new(threads, 0); /* workers inherit the mode */
         job *j = job_new(sizes);
-        atomic_store(&j->flag, (int)ours);
         for (uint32_t i = 0; i < j->tape.n_records; i++)
             j->nodes[i].before = watch_fp_mode;
         prepare(e, j);

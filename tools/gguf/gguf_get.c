@@ -1,5 +1,6 @@
 /* Typed access to keys: conversions that never change a value. */
 #include "gguf_internal.h"
+#include "fp_mode.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -167,8 +168,11 @@ static kiln_status find(const kiln_gguf *gguf, const char *key, const char *what
 /* Element `i` of `kv` to `out`. */
 static kiln_status convert(const gguf_label *label, const kiln_gguf_kv *kv, int64_t i, const wanted *want,
                            void *out, kiln_error *error) {
+    kiln__fp mode = kiln__enter_fp_mode();
     number n = load_element(kv, i);
-    if (want->convert(&n, out))
+    const bool fits = want->convert(&n, out);
+    kiln__leave_fp_mode(mode);
+    if (fits)
         return KILN_OK;
     bool right_kind = want->bools              ? n.kind == NUMBER_BOOL
                       : n.kind == NUMBER_FLOAT ? want->reals

@@ -1,5 +1,6 @@
 /* A value as text for people. */
 #include "gguf_internal.h"
+#include "fp_mode.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -84,6 +85,7 @@ size_t kiln_gguf_kv_text(const kiln_gguf_kv *kv, int64_t max_items, char *buffer
     int64_t shown = is_array && kv->count > max_items ? (max_items > 0 ? max_items : 0) : kv->count;
     kiln_gguf_strings strings = kiln_gguf_strings_of(kv);
     kiln_gguf_string s;
+    kiln__fp mode = kiln__enter_fp_mode();
     if (is_array)
         put(&t, "[");
     for (int64_t i = 0; i < shown; i++) {
@@ -99,6 +101,7 @@ size_t kiln_gguf_kv_text(const kiln_gguf_kv *kv, int64_t max_items, char *buffer
         put(&t, "%s… of %" PRId64, shown > 0 ? ", " : "", kv->count);
     if (is_array)
         put(&t, "]");
+    kiln__leave_fp_mode(mode);
     if (size > 0)
         buffer[t.length < size ? t.length : size - 1] = '\0';
     return t.length;
