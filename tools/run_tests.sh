@@ -68,7 +68,7 @@ END
     if [ $code = 0 ] && [ "$bad" = 0 ]; then
         echo "$name $([ "$ok" = 0 ] && echo SKIPPED || echo OK)" >>"$results"
         printf '  ok    %-44s %4d passed%s  %ds\n' "$t" "$ok" "$([ "$skip" = 0 ] || echo ", $skip skipped")" "$seconds"
-        case $t in */test_*) grep -v -i '^\[\|^skipped' "$log" | grep '[0-9]' | uniq | sed 's/^ */          /' ;; esac
+        case $t in */test_*) grep -v -i '^\[\|^skipped\|^ *[0-9]* [a-z]* test(s)$' "$log" | grep '[0-9]' | uniq | sed 's/^ */          /' ;; esac
         more=$(sed -n 's/.*allocations, \([0-9]*\) injected failures$/\1/p' "$log" | awk '{n += $1} END {print n + 0}')
         injected=$((injected + more))
         grep -i '^skipped' "$log" | sort | uniq -c | sed 's/^ */          /; s/^\( *\)1 /\1/'

@@ -20,7 +20,7 @@ static op_case matmul_case(const char *name, op_in w, op_in x) {
                  .n_in = 2,
                  .in = {[KILN_MATMUL_W] = w, [KILN_MATMUL_X] = x},
                  .oracle = oracle,
-                 .rel = EXACT_PER_BILLION * 1e-9};
+                 .rel = (double)EXACT_PER_BILLION * 1e-9};
     c.in[KILN_MATMUL_X].kind = KILN_STORAGE_INPUT;
     return c;
 }
@@ -38,7 +38,7 @@ static void run_fast(op_case c) {
     xq.make = make_xq;
     c.in[KILN_MATMUL_XQ] = xq;
     c.n_in = KILN_MATMUL_XQ + 1;
-    c.rel = FAST_PER_BILLION * 1e-9;
+    c.rel = (double)FAST_PER_BILLION * 1e-9;
     char name[96];
     snprintf(name, sizeof name, "%s, fast", c.name);
     c.name = name;

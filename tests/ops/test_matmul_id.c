@@ -73,7 +73,7 @@ static op_case base_case(const id_case *i, kiln_dtype wtype) {
                  .op = &kiln__op_matmul_id,
                  .n_in = KILN_MATMUL_ID_W + (i->split ? (uint32_t)i->experts : 1),
                  .oracle = oracle,
-                 .rel = EXACT_PER_BILLION * 1e-9};
+                 .rel = (double)EXACT_PER_BILLION * 1e-9};
     kiln_dtype x = i->x_dtype ? i->x_dtype : KILN_F32, ids = i->ids_dtype ? i->ids_dtype : KILN_I32;
     c.in[KILN_MATMUL_ID_X] =
         i->per_slot ? (op_in){x, OP_DIMS(i->tokens, i->slots, i->k)} : (op_in){x, OP_DIMS(i->tokens, i->k)};
@@ -134,7 +134,7 @@ static void run_forms(op_case c) {
             f.in[KILN_MATMUL_ID_XQ].order = NULL;
             f.in[KILN_MATMUL_ID_XQ].pad = 0;
             f.in[KILN_MATMUL_ID_XQ].make = make_xq;
-            f.rel = FAST_PER_BILLION * 1e-9;
+            f.rel = (double)FAST_PER_BILLION * 1e-9;
         }
         op_case_run(&f);
     }

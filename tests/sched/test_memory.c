@@ -430,8 +430,8 @@ static void random_items(void **state) {
         worst = ratio > worst ? ratio : worst;
     }
     printf("%d arenas: %.2f%% above the lower bound on average, %.1f%% at worst\n", ROUNDS,
-           100 * over / ROUNDS, 100 * worst);
-    assert_true(over / ROUNDS < 0.05);
+           100 * over / (double)ROUNDS, 100 * worst);
+    assert_true(over / (double)ROUNDS < 0.05);
 }
 
 /* So many, so long alive that only the linear method is tried; holes join and are used again. */
