@@ -323,7 +323,8 @@ static void check_softmax(int64_t n, filling f, const op_level *level) {
         kiln_graph *g = new_graph();
         const kiln_dim dims[2] = {kiln_n(axis ? 1 : n), kiln_n(axis ? n : 1)};
         kiln_tensor x = kiln_input(g, "x", KILN_F32, 2, dims);
-        kiln_tensor y = kiln_softmax(g, x, (kiln_tensor){0}, (kiln_softmax_attrs){.axis = axis ? -1 : -2, .scale = 1});
+        kiln_tensor y =
+            kiln_softmax(g, x, (kiln_tensor){0}, (kiln_softmax_attrs){.axis = axis ? -1 : -2, .scale = 1});
         uint64_t seed = 3;
         double sum = 0, first = 0;
         for (int64_t i = 0; i < n; i++) {

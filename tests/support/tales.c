@@ -1,6 +1,6 @@
 #include "tales.h"
-#include "half.h"
-#include "quantise.h"
+#include "tools/llm/half.h"
+#include "tools/llm/quantise.h"
 
 #include <stdio.h>
 #include <stdlib.h>

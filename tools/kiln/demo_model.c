@@ -10,7 +10,7 @@
 #include "demo_model.h"
 #include "commands.h"
 #include "common.h"
-#include "quantise.h"
+#include "tools/llm/quantise.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -121,13 +121,13 @@ int nonfinite_fail(const model_file *model, const kiln_llama_decoder_options *op
             "the logits after token %lld (position %lld) hold NaN or Inf, but only where ops are fused: "
             "--no-fuse computes all steps apart",
             (long long)count, (long long)count - 1);
+    int64_t last = f.token + f.count;
     if (f.count > 1)
         return fail_text(
             weights,
             "the logits after token %lld (position %lld) hold NaN or Inf; the first is in tokens %lld to "
             "%lld: %s",
-            (long long)count, (long long)count - 1, (long long)f.token + 1, (long long)(f.token + f.count),
-            f.text);
+            (long long)count, (long long)count - 1, (long long)f.token + 1, (long long)last, f.text);
     return fail_text(
         weights,
         "the logits after token %lld (position %lld) hold NaN or Inf; the first is in token %lld: %s",

@@ -1,5 +1,5 @@
 #include "random.h"
-#include "half.h"
+#include "tools/llm/half.h"
 
 #include <string.h>
 

@@ -163,10 +163,11 @@ static int check_tensor(const runner *r, const run_part *p, const kiln_gguf_tens
     if (same)
         return EXIT_OK;
     char shapes[2][100] = {"", ""};
-    for (uint32_t i = 0, at = 0; i < d->ndim; i++)
-        at +=
-            (uint32_t)snprintf(shapes[0] + at, sizeof shapes[0] - at, i ? ", %lld" : "%lld",
-                               (long long)(d->dims[i].n * (d->dims[i].slot ? r->slots[d->dims[i].slot] : 1)));
+    for (uint32_t i = 0, at = 0; i < d->ndim; i++) {
+        int64_t count = d->dims[i].n * (d->dims[i].slot ? r->slots[d->dims[i].slot] : 1);
+        at += (uint32_t)snprintf(shapes[0] + at, sizeof shapes[0] - at, i ? ", %lld" : "%lld",
+                                 (long long)count);
+    }
     for (int32_t i = 0, at = 0; i < t->ndim; i++)
         at += snprintf(shapes[1] + at, sizeof shapes[1] - (size_t)at, i ? ", %lld" : "%lld",
                        (long long)t->dims[i]);

@@ -1,5 +1,5 @@
 #include "run.h"
-#include "half.h"
+#include "tools/llm/half.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -90,9 +90,11 @@ static const char *dim_text(const runner *r, kiln_dim d, const int64_t *slot, ch
         snprintf(buffer, size, "%lld", (long long)d.n);
     else if (*slot == RUN_UNSET)
         snprintf(buffer, size, "a multiple of %lld", (long long)d.n);
-    else
-        snprintf(buffer, size, "%lld (%lld times %.80s, and that is %lld)", (long long)(d.n * *slot),
-                 (long long)d.n, r->slot_infos[d.slot].name, (long long)*slot);
+    else {
+        int64_t count = d.n * *slot;
+        snprintf(buffer, size, "%lld (%lld times %.80s, and that is %lld)", (long long)count, (long long)d.n,
+                 r->slot_infos[d.slot].name, (long long)*slot);
+    }
     return buffer;
 }
 
