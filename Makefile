@@ -56,6 +56,8 @@ LEVELS         = $(or $(LEVELS_$(ARCH)),base)
 LEVEL_FLAGS_avx2   = -mavx2 -mfma -mf16c -mbmi2
 LEVEL_FLAGS_avx512 = $(LEVEL_FLAGS_avx2) -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl -mavx512vnni \
                      -mprefer-vector-width=512
+# gcc notes that vectors wider than the machine's are passed otherwise since gcc 4.6. Kernels pass them inline only.
+NO_NOTES        = -Wno-psabi
 # Sanitizers instrument every access: unrolled kernels would take minutes to compile.
 KERNEL_OPT     ?= $(if $(SAN),-O1,-O3) -fno-trapping-math -ffp-contract=fast
 
@@ -130,7 +132,7 @@ $(BUILD)/kernels/cpu/%.o: DEBUG = -g1
 define level_rule
 $(BUILD)/kernels/cpu/%.$(1).o: kernels/cpu/%.c | need
 	@mkdir -p $$(@D)
-	$$(call say,CC,$$< ($(1))) $$(CC) $$(ALL_CFLAGS) $$(KERNEL_OPT) $$(LEVEL_FLAGS_$(1)) -DKILN_LEVEL=$(1) -c $$< -o $$@
+	$$(call say,CC,$$< ($(1))) $$(CC) $$(ALL_CFLAGS) $$(KERNEL_OPT) $$(LEVEL_FLAGS_$(1)) -DKILN_LEVEL=$(1) $(NO_NOTES) -c $$< -o $$@
 endef
 $(foreach l,$(LEVELS),$(eval $(call level_rule,$(l))))
 

@@ -27,7 +27,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_plan_to_json(const kiln_plan *plan, co
 /* Holds a plan dump against a plan baked afresh from the graph and options in it: KILN_ERROR_STALE names the
  * first place where they differ ("$.plan.regions[3][0]: 17 in the dump, 18 when baked afresh"). Arguments as
  * for kiln_graph_from_json; the allocator is needed during the call only. Other errors: those of
- * kiln_graph_from_json and kiln_bake; KILN_ERROR_FORMAT for a graph that is no plan dump. Any thread with 64 KiB of stack to
+ * kiln_graph_from_json and kiln_bake; KILN_ERROR_FORMAT for a graph that is not a plan dump. Any thread with 64 KiB of stack to
  * spare, however deep the text is. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_plan_check_json(const char *text, size_t size, kiln_op_set ops,
                                                           const kiln_json_limits *limits,
@@ -36,7 +36,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_plan_check_json(const char *text, size
 /* Bakes the graph in a plan dump with the options in it: the plan that was dumped, when nothing has changed
  * since. What "plan" says is not looked at. *out has one reference; NULL on failure; `allocator` (NULL:
  * malloc) and `ops` must outlive it. Taps are named as the dump names them. Errors: those of
- * kiln_graph_from_json and kiln_bake; KILN_ERROR_FORMAT for a graph that is no plan dump. Any thread with
+ * kiln_graph_from_json and kiln_bake; KILN_ERROR_FORMAT for a graph that is not a plan dump. Any thread with
  * 64 KiB of stack to spare. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_plan_from_json(const char *text, size_t size, kiln_op_set ops,
                                                          const kiln_json_limits *limits,

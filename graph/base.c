@@ -56,7 +56,7 @@ static size_t plain_length(const char *text, size_t size) {
 /* Names, tokens and paths come into texts as others wrote them: what is not plain is shown as \xNN. */
 static void put_escaped(kiln_error *error, const char *text, size_t size, bool cut) {
     enum { ROOM = KILN_ERROR_TEXT_SIZE - 4 }; /* and "..." */
-    size_t used = 0, whole = 0;               /* bytes; those that "..." may stand behind */
+    size_t used = 0, whole = 0;               /* bytes; those after which "..." may follow */
     for (size_t at = 0; at < size;) {
         const size_t n = plain_length(text + at, size - at), wide = n > 0 ? n : 4;
         if (used + wide >= KILN_ERROR_TEXT_SIZE) {

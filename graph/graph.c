@@ -394,9 +394,9 @@ static kiln_status take_terms(kiln_graph *g, const char *name, const kiln_dim *t
     for (uint32_t i = 0; i < sum->n_terms; i++) {
         kiln_dim term = terms[i];
         if (!kiln__slot_resolve(g, &term.slot) || g->slots.items[term.slot].is_float)
-            return kiln__graph_fail(g, KILN_ERROR_ARGUMENT,
-                                    "slot '%s': term %u is no integer slot of this graph, or was not found",
-                                    name, i);
+            return kiln__graph_fail(
+                g, KILN_ERROR_ARGUMENT,
+                "slot '%s': term %u is not an integer slot of this graph, or was not found", name, i);
         any = any || term.slot != 0;
         fits = fits && add_term(g, term, &least, &most);
         sum->terms[i] = term;

@@ -346,7 +346,7 @@ typedef struct kiln_op {
     kiln_status (*check)(const kiln_check *check);
     /* Of an op that appends rows to its first output, which lies on its first operand: how many of the operand's
      * outermost rows hold something after it, at these counts and attributes; -1: not known. `data` is not to be read.
-     * NULL: it is no such op. */
+     * NULL: the op does not append. */
     int64_t (*rows_held)(const kiln_args *args);
 } kiln_op;
 

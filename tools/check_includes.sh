@@ -1,6 +1,6 @@
 #!/bin/sh
 # The include rule: graph <- kernels <- ops <- sched <- capture <- tools, tests, examples. Each layer includes only
-# headers of its own or of layers before it; kernels, moreover, see descriptors and never a graph; xxHash comes through
+# its own headers or those of layers before it; kernels, moreover, see descriptors and never a graph; xxHash comes through
 # graph/hash.h, which lets no symbol of it out; the core library does not print, exit, open files or read the environment.
 cd "$(dirname "$0")/.." || exit 1
 awk '

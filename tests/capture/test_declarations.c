@@ -140,7 +140,7 @@ static void test_forgotten_operand(void **unused) {
     CHECK_OK(bake(&op, 2, 0, error));
 }
 
-/* An operand that is written must have bytes of its own for each element, be it an output or not. */
+/* An operand that is written must have separate bytes for each element, be it an output or not. */
 static void test_written_views(void **unused) {
     (void)unused;
     kiln_op op = op_with(infer_apart);
@@ -182,7 +182,7 @@ static void test_inplace_pairs(void **unused) {
     assert_int_equal(kiln_node_add(graph, &op, &x, 1, NULL, &out), KILN_OK);
 }
 
-/* Appending rows that are all out of range writes nothing, which is no fault of the op. */
+/* Appending rows that are all out of range writes nothing, which is not a fault of the op. */
 static void test_append_of_nothing(void **unused) {
     (void)unused;
     kiln_plan *plan;

@@ -20,7 +20,7 @@ typedef enum value_kind { INTEGER, FLOAT, NAME, KINDS } value_kind;
 
 static const char *const kind_names[KINDS] = {"integers", "floats", "names"};
 
-/* Each value is a graph of its own with one slot, so that one that is refused hides no other. */
+/* Each value is a separate graph with one slot, so that one that is refused hides no other. */
 typedef struct value {
     value_kind kind;
     int64_t integer;
@@ -234,7 +234,7 @@ static void judge_value(verdict *out, const value *v, const kiln__json *now) {
     kiln_graph_destroy(before);
 }
 
-/* False when the text is no JSON or lacks values: all of it is refused. */
+/* False when the text is not JSON or lacks values: all of it is refused. */
 static bool judge_values(const char *text, size_t size, const value values[N_VALUES], verdict *out) {
     kiln_error error = {0};
     kiln__json_doc doc;

@@ -170,7 +170,7 @@ static void reshape_of_views(void **unused) {
             for (uint32_t gaps = 0; gaps < 3u * (1u << shapes[k].n); gaps++) {
                 layout from = shapes[k];
                 int64_t stride = 4;
-                for (uint32_t i = from.n; i-- > 0;) { /* a gap behind, or the same element again */
+                for (uint32_t i = from.n; i-- > 0;) { /* a gap after it, or the same element again */
                     const bool odd = gaps % 3 > 0 && (gaps / 3 >> i & 1) != 0;
                     from.strides[i] = odd && gaps % 3 == 2 ? 0 : odd ? 2 * stride : stride;
                     stride = from.strides[i] > 0 ? from.strides[i] * from.counts[i] : stride;
@@ -185,7 +185,7 @@ static void axes_of_one(void **unused) {
     (void)unused;
     kiln_graph *g = graph_new();
     const kiln_tensor x = kiln_input(g, "x", KILN_F32, 2, (kiln_dim[]){kiln_n(4), kiln_n(3)});
-    const kiln_tensor column = kiln_slice(g, x, 1, 1, kiln_n(1)); /* [4, 1], with a gap behind each */
+    const kiln_tensor column = kiln_slice(g, x, 1, 1, kiln_n(1)); /* [4, 1], with a gap after each */
     const kiln_tensor y = kiln_reshape(g, column, 3, (kiln_dim[]){kiln_n(2), kiln_n(2), kiln_n(1)});
     kiln_tensor_info info;
     assert_int_equal(kiln_tensor_get(g, y, &info), KILN_OK);

@@ -185,7 +185,7 @@ static bool is_zero(const kiln_attr *a, const unsigned char *stored) {
     return memcmp(stored + a->offset, zero, attr_bytes(a)) == 0;
 }
 
-/* One attribute that is a number given as zero: it is stored as 0, or a bound refuses it. False: no number. */
+/* One attribute that is a number given as zero: it is stored as 0, or a bound refuses it. False: it is not a number. */
 static bool check_given(kiln_graph *g, size_t at, const kiln_attr *a) {
     const kiln_op *op = g->nodes.items[at].op;
     _Alignas(8) unsigned char attrs[256], stored[256];
@@ -281,7 +281,7 @@ static void arguments(void **state) {
     kiln_graph_destroy(g);
 }
 
-/* Each in a graph of its own; `call` has g, x [2,4] f32 and ids [2,2] i32. */
+/* Each in a separate graph; `call` has g, x [2,4] f32 and ids [2,2] i32. */
 #define REFUSED(call, text)                                                                                  \
     do {                                                                                                     \
         kiln_graph *g = new_graph();                                                                         \

@@ -13,10 +13,10 @@ uint64_t mutate_next(uint64_t *state);
 
 /* `edits` edits of a graph or plan dump, drawn from *state; afterwards ids are mostly brought into order
  * again, with what refers to them, so that not every text is refused for its ids. From malloc; NULL when the
- * text is no JSON. */
+ * text is not JSON. */
 char *mutate_graph(const char *text, uint64_t *state, int edits);
 
-/* The same graph with its tensors' (and nodes') names dealt out anew among all tensors, and with the names of
+/* The same graph with its tensors' (and nodes') names dealt out again among all tensors, and with the names of
  * storages where none has them: what a run fills and prints must not depend on it. From malloc. */
 char *mutate_names(const char *text, uint64_t *state);
 

@@ -1,5 +1,5 @@
 # What the tests of the kiln command share; a test includes it first. $KILN is the binary, $data the folder of test
-# data, $root the repository; the test is then in a folder of its own, which goes with it.
+# data, $root the repository; the test then runs in a temporary folder, which it removes.
 LC_ALL=C
 export LC_ALL
 if [ -z "${KILN:-}" ] || [ ! -x "$KILN" ]; then

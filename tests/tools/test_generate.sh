@@ -1,6 +1,6 @@
 #!/bin/sh
 # How `kiln generate` and `kiln logits` end: with as many tokens as -n says, with a full context, or where a model's
-# logits are no numbers.
+# logits are not numbers.
 set -u
 # shellcheck source=tests/tools/cli_help.sh
 . "$(dirname "$0")/cli_help.sh"
@@ -37,7 +37,7 @@ no_err
 expect 0 generate m.gguf -n 2000 -q
 err_has '^kiln: the context is full: 1024 tokens generated after the prompt fill its 1024 positions, and 976 of -n 2000 are missing$'
 
-# ---- logits that are no numbers ------------------------------------------------------------------------------
+# ---- logits that are not numbers ------------------------------------------------------------------------------
 
 expect 0 dump m.gguf --graph g.json
 place() { sed -n "s/.*\"name\": \"$1\".*\"offset\": \\([0-9]*\\).*/\\1/p" g.json; }

@@ -81,7 +81,7 @@ EOC
 cc="${CC:-cc} -std=c11 -Wall -I$root/include $tmp/host.c"
 $cc "$root/lib/libkiln.a" -lm -lpthread -o "$tmp/plain"
 expected=$("$tmp/plain")
-case $expected in *[0-9a-f]" ") ;; *) echo "the host without definitions of its own printed '$expected'"; exit 1 ;; esac
+case $expected in *[0-9a-f]" ") ;; *) echo "the host without its own definitions printed '$expected'"; exit 1 ;; esac
 # -rdynamic: the host's functions are in reach of libraries that are loaded with it.
 $cc -DOWN -rdynamic "$root/lib/libkiln.a" -lm -lpthread -o "$tmp/static"
 $cc -DOWN -rdynamic -L"$root/lib" -lkiln -o "$tmp/shared"

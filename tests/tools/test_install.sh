@@ -68,7 +68,7 @@ for WHO in 0 1000; do
     [ "$(uname -s)" != Linux ] || [ $((called)) = $((WHO == 0)) ] || { echo "uninstall as $WHO: ldconfig ran $called times"; exit 1; }
     [ -z "$(find "$own" -type f)" ] || { echo "left by uninstall:"; find "$own" -type f; exit 1; }
 done
-# Nothing to say where all of them look there by themselves; a PREFIX that is no absolute path is refused.
+# Nothing to say where all of them look there by themselves; a PREFIX that is not an absolute path is refused.
 printf '#!/bin/sh\ncase $* in *pc_path*) echo "/x:%s/lib/pkgconfig" ;; esac\n' "$own" >"$tmp/as/pkg-config"
 chmod +x "$tmp/as/pkg-config"
 (export WHO=0 KNOWN="$own" PATH="$PATH:$own/bin" && own_make install)

@@ -552,7 +552,7 @@ static void test_ones(void **state) {
     check_form(MOE, with_ones);
     check_form(MOE, with_a_one);
     check_form(DENSE, ffn_biased);
-    /* A one inside is another shape: 64 rows of one number are no vector, and neither are two rows. */
+    /* A one inside is another shape: 64 rows of one number are not a vector, and neither are two rows. */
     check_norm_shape((int64_t[]){64, 1},
                      "'output_norm.weight' has shape [64, 1]; the hyperparameters say [64]");
     check_norm_shape((int64_t[]){2, 64},

@@ -36,7 +36,7 @@ check 'make -n prints commands' grep -q 'kernels/cpu/gemm_int' "$tmp/plain"
 names=$(sed -n 's/^\([A-Z_a-z]*\) *[:?+]*=.*/\1/p' Makefile | sort -u |
     grep -v -x -e CC -e CFLAGS -e LDFLAGS -e OPT -e SAN -e BUILD -e PREFIX -e DESTDIR -e STRICT -e V -e PKG_CONFIG -e PKG_CFLAGS \
         -e TEST_CFLAGS -e TEST_LIBS -e KERNEL_OPT -e WARN)
-check 'the Makefile has variables of its own' test "$(echo "$names" | wc -l)" -gt 30
+check 'the Makefile has its own variables' test "$(echo "$names" | wc -l)" -gt 30
 set --
 for n in $names; do set -- "$@" "$n=kiln-foreign"; done
 run "$@" SETTABLE= COMMON=1 >"$tmp/foreign"

@@ -79,7 +79,7 @@ out_has '^z f32 \[100000\]: from 0 to 0, mean 0$'
 
 # ---- storages of several tensors -----------------------------------------------------------------------------
 
-# A tensor that another one of its storage holds is no part of its own, whatever it is called: x is all of 4 x 2.
+# A tensor that another one of its storage holds is not a part by itself, whatever it is called: x is all of 4 x 2.
 cat >views.json <<'EOF2'
 {"format": "kiln.graph", "version": 1, "slots": [],
  "storages": [{"id": 1, "name": "x", "kind": "input", "size": 32}, {"id": 2, "name": "y", "kind": "output", "size": 32}],

@@ -346,7 +346,7 @@ KILN_API kiln_status kiln_gguf_writer_add_kv(kiln_gguf_writer *writer, const kil
  * dims are copied. `data` holds as many bytes as type and dims ask for, is not copied and must stay as it
  * is until written; it may be NULL only when that is 0. Errors: ARGUMENT (a NULL argument, a name the
  * reader would refuse, a type that is not from the table); SHAPE (a negative dimension, ndim outside 0..4,
- * an innermost dimension that is no multiple of the block); OVERFLOW; LIMIT (the name is too long);
+ * an innermost dimension that is not a multiple of the block); OVERFLOW; LIMIT (the name is too long);
  * MEMORY. */
 KILN_API kiln_status kiln_gguf_writer_add_tensor(kiln_gguf_writer *writer, const char *name,
                                                  const kiln_gguf_tensor_type *type, int32_t ndim,

@@ -24,7 +24,7 @@ typedef enum arg_type {
     ARG_FLAG,   /* bool *: set to true */
     ARG_TEXT,   /* const char ** */
     ARG_INT,    /* int64_t *, within min … max */
-    ARG_BYTES,  /* the same, with K, M, G or T behind it, if wanted */
+    ARG_BYTES,  /* the same, with K, M, G or T after it if wanted */
     ARG_CHOICE, /* int *: the position of the word in `choices` */
     ARG_LIST    /* arg_list * */
 } arg_type;
@@ -57,7 +57,7 @@ int args_parse(const arg_spec *spec, int argc, char **argv, const char **operand
 /* An integer of the whole text, within bounds. */
 bool args_int(const char *text, int64_t min, int64_t max, int64_t *out);
 
-/* The same for bytes: "4096", or with K, M, G or T behind it for 1024, 1024², 1024³ or 1024⁴ of them; "iB"
+/* The same for bytes: "4096", or with K, M, G or T after it for 1024, 1024², 1024³ or 1024⁴ of them; "iB"
  * may follow. */
 bool args_bytes(const char *text, int64_t min, int64_t max, int64_t *out);
 

@@ -152,7 +152,7 @@ static int continue_text(generation *g, const float *logits, progress *p, kiln_e
             return EXIT_OK;
         print_token(g, g->tokens[position - 1], next);
         g->made++;
-        if (!flush_stdout()) /* nobody reads it: the rest is not worth its time */
+        if (!flush_stdout()) /* no program reads it: the rest is not worth computing */
             return EXIT_FAILED;
         progress_update(p, g->made);
         if (position == g->steps)

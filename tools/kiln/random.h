@@ -10,7 +10,7 @@
 /* SplitMix64: a few lines, the same on every machine. */
 uint64_t random_next(uint64_t *state);
 
-/* Is there a way to make them? All types but q8_a, which is no type of files. */
+/* Is there a way to make them? All types but q8_a, which does not occur in files. */
 bool random_has(kiln_dtype dtype);
 
 /* One more than the largest integer of the type; where there is no such number, the largest. */

@@ -242,7 +242,7 @@ static int put_random_weight(const runner *r, const run_part *p, unsigned char *
     return EXIT_OK;
 }
 
-/* Bound where the file has it; what --input or --weights random gives a part of lies in memory of its own. */
+/* Bound where the file has it; what --input or --weights random gives a part of lies in separate memory. */
 static int feed_weight(runner *r, const kiln_storage_info *s, uint64_t *state) {
     kiln_error error;
     size_t n, n_given;

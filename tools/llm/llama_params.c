@@ -257,7 +257,7 @@ bool llama_params_has(const char *key) {
     return false;
 }
 
-/* Other architectures compute something else, and so do files that are no whole model: adapters,
+/* Other architectures compute something else, and so do files that are not a whole model: adapters,
  * projectors. */
 static kiln_status check_kind(const kiln_gguf *gguf, const char *path, kiln_error *error) {
     const char *keys[] = {"general.architecture", "general.type"};

@@ -250,7 +250,7 @@ static int64_t convert_all(const reader *r, const kiln_npy *npy, const unsigned 
     return infinite;
 }
 
-/* Into memory of its own, if something has to be; *npy has data already, as the file has it. */
+/* Into its own memory, if something has to be; *npy has data already, as the file has it. */
 static kiln_status convert(const reader *r, kiln_allocator a, kiln_npy *npy) {
     const bool narrowed = descrs[r->descr].bytes != (uint32_t)kiln_dtype_get(npy->dtype)->bytes;
     const bool reordered = r->fortran && npy->ndim > 1;
