@@ -1,14 +1,13 @@
 #define _DEFAULT_SOURCE /* sigaltstack */
 #include "explore.h"
 #include "explore_switch.h"
+#include "hash.h"
 #include "sanitized.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 enum {
     MAX_THREADS = 6,
