@@ -120,15 +120,15 @@ static void print_token(const generation *g, int32_t previous, int32_t token) {
 
 /* The prompt in chunks; gives the logits of its last token. */
 static kiln_status run_prompt(generation *g, const float **logits, kiln_error *error) {
-    int64_t n = (int64_t)g->n_prompt, start = now_ns();
-    kiln_status status = KILN_OK;
+    int64_t n = (int64_t)g->n_prompt, done = 0, start = now_ns();
+    kiln_status status;
     progress p = progress_start("prompt", n);
-    for (int64_t done = 0; done < n && status == KILN_OK;) { /* n ≥ 1 */
+    do { /* a prompt has at least one token, as BOS is one */
         int64_t now = n - done < g->opt.chunk ? n - done : g->opt.chunk;
         status = kiln_llama_step(g->decoder, g->tokens + done, now, done, done + now == n, logits, error);
         done += now;
         progress_update(&p, done);
-    }
+    } while (done < n && status == KILN_OK);
     progress_end(&p);
     g->prompt_ns = now_ns() - start;
     return status;
@@ -236,8 +236,8 @@ static void print_statistics(const generation *g) {
     if (steps > 0)
         fprintf(stderr, " in %.1f ms (%.0f/s)", (double)g->made_ns / 1e6,
                 (double)steps * 1e9 / (double)(g->made_ns + 1));
-    fprintf(stderr, "; with the prompt's %lld of -n %lld\n", (long long)(prompt + g->made),
-            (long long)g->opt.steps);
+    int64_t counted = prompt + g->made;
+    fprintf(stderr, "; with the prompt's %lld of -n %lld\n", (long long)counted, (long long)g->opt.steps);
     print_plan_summary(stderr, "kiln: ", kiln_llama_decoder_plan(g->decoder));
 }
 
