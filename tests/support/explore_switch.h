@@ -1,5 +1,5 @@
 /* How the explorer's coroutines switch stacks, on the processors that it knows. Included once, by
- * explore.c. */
+ * explore_world.c. */
 #ifndef KILN_TEST_EXPLORE_SWITCH_H
 #define KILN_TEST_EXPLORE_SWITCH_H
 
