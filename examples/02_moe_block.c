@@ -27,15 +27,16 @@ static kiln_tensor weight(kiln_graph *g, const char *name, const void *data, siz
 
 /* The same in double, token by token: softmax, the two best experts, renormalise, SwiGLU. */
 static double reference(const float *x, int column) {
-    double p[E], max = -INFINITY, sum = 0, y = 0;
+    double p[E], max = -INFINITY, y = 0;
     for (int e = 0; e < E; e++) {
         p[e] = 0;
         for (int h = 0; h < H; h++)
             p[e] += (double)router_w[e][h] * (double)x[h];
         max = fmax(max, p[e]);
     }
+    /* The sum that softmax divides by cancels where the two best are renormalised. */
     for (int e = 0; e < E; e++)
-        sum += p[e] = exp(p[e] - max);
+        p[e] = exp(p[e] - max);
     int best = 0, second = -1;
     for (int e = 1; e < E; e++)
         if (p[e] > p[best])
