@@ -87,10 +87,11 @@ BLOCKS_EACH(COLUMNS, )
 #define STRIP_TOKENS(NAME, unused)                                                                           \
     KILN_INLINE void NAME##_strip(const unsigned char *const *w, const unsigned char *next, int64_t blocks,  \
                                   const unsigned char *const *x, int tokens, f32x4 *y) {                     \
+        const int64_t run = BLOCK_RUN / NAME##_VALUES;                                                       \
         f64x4 total[STRIP] = {{0}};                                                                          \
-        for (int64_t b = 0, end; b < blocks;) {                                                              \
+        for (int64_t b = 0; b < blocks;) {                                                                   \
             f32x4 acc[STRIP] = {{0}};                                                                        \
-            for (end = b + BLOCK_RUN / NAME##_VALUES; b < blocks && b < end; b++) {                          \
+            for (const int64_t end = blocks - b < run ? blocks : b + run; b < end; b++) {                    \
                 f32x4 d[16], m[8] = {{0}};                                                                   \
                 fetch_ahead(next, b, NAME##_BYTES);                                                          \
                 NAME##_columns(w, b, d, m);                                                                  \
@@ -103,6 +104,10 @@ BLOCKS_EACH(COLUMNS, )
                         acc[c] = strip_part(NAME##_OFF, NAME##_GROUPS, NAME##_MIN, q, d + p * NAME##_GROUPS, \
                                             m[p], x[c] + (b * NAME##_PARTS + p) * q8_a_BYTES, acc[c]);       \
                 }                                                                                            \
+            }                                                                                                \
+            if (blocks <= run) {                                                                             \
+                memcpy(y, acc, (size_t)tokens * sizeof *y);                                                  \
+                return;                                                                                      \
             }                                                                                                \
             for (int c = 0; c < tokens; c++)                                                                 \
                 total[c] += __builtin_convertvector(acc[c], f64x4);                                          \
@@ -264,16 +269,22 @@ KILN_INLINE void panel_group(int off, int groups, int min, int tokens, const pan
 /* A panel's rows from `row` on against `tokens` tokens from `token` on. */
 KILN_INLINE void panel_kernel(int off, int groups, int min, int tokens, const panel_part *w, const panel_x *x,
                               int64_t parts, int row, int token, float (*y)[WIDE]) {
+    const int64_t run = BLOCK_RUN / 32;
     vw total[TOKENS_AT_ONCE];
     for (int c = 0; c < tokens; c++)
         total[c] = (vw){0};
-    for (int64_t p = 0, end; p < parts;) {
+    for (int64_t p = 0; p < parts;) {
         vf acc[TOKENS_AT_ONCE];
         for (int c = 0; c < tokens; c++)
             acc[c] = (vf){0};
-        for (end = p + BLOCK_RUN / 32; p < parts && p < end; p++)
+        for (const int64_t end = parts - p < run ? parts : p + run; p < end; p++)
             for (int g = 0; g < groups; g++)
                 panel_group(off, groups, min, tokens, w + p, x + p, g, row, token, acc);
+        if (parts <= run) {
+            for (int c = 0; c < tokens; c++)
+                vf_store(y[token + c] + row, acc[c]);
+            return;
+        }
         for (int c = 0; c < tokens; c++)
             total[c] += vf_wide(acc[c]);
     }

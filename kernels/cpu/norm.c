@@ -5,10 +5,10 @@
 
 #include <math.h>
 
-/* Squares of f32 leave its range where the elements do not: below 2^-75 and above 2^64. Rows whose mean of squares
- * shows that some may have done so are computed again in double, whose range has room for all of them. */
-static bool in_range(double mean_square) {
-    return mean_square >= 0x1p-100 && mean_square <= 0x1p126;
+/* Squares of f32 leave its range where the elements do not: below 2^-75 and above 2^64. Rows whose sum of n
+ * squares shows that some may have done so are computed again in double, whose range has room for all of them. */
+static bool in_range(float squares, float n) {
+    return squares >= 0x1p-100f * n && squares <= 0x1p126f;
 }
 
 /* y = (x - mean)·s·weight in double until the weight. */
@@ -34,12 +34,12 @@ static double wide_squares(const float *x, int64_t n, double mean) {
 void KILN_LEVEL_FN(row_rms_norm)(float *y, const float *x, const float *weight, int64_t n, float eps) {
     double sum;
     VEC_SUM(sum, x, n, 0.0f, v, v * v);
-    double square = sum / (double)n + (double)eps;
-    if (!in_range(square)) {
+    float square = (float)sum / (float)n + eps;
+    if (!in_range(square, 1)) {
         wide_row(y, x, weight, n, 0.0, 1.0 / sqrt(wide_squares(x, n, 0.0) / (double)n + (double)eps));
         return;
     }
-    float s = (float)(1.0 / sqrt(square));
+    float s = 1.0f / sqrtf(square);
     if (weight != NULL)
         VEC_MAP2(y, x, weight, n, v, w, v * s * w);
     else
@@ -56,16 +56,17 @@ typedef struct spread {
 } spread;
 
 static spread spread_of(const float *x, int64_t n) {
+    const double share = 1.0 / (double)n;
     double sum, squares;
     VEC_SUM(sum, x, n, 0.0f, v, v);
-    spread r = {.hi = (float)(sum / (double)n)};
+    spread r = {.hi = (float)(sum * share)};
     VEC_SUM(squares, x, n, r.hi, v, (v - r.hi) * (v - r.hi));
-    r.variance = squares / (double)n;
+    r.variance = squares * share;
     bool exact = (double)r.hi * (double)r.hi <= 4 * r.variance;
     for (int tries = 0; !exact && tries < 3; tries++) {
         const float hi = r.hi;
         VEC_SUM2(sum, squares, x, n, hi, v, v - hi, (v - hi) * (v - hi));
-        double off = sum / (double)n, square = squares / (double)n;
+        double off = sum * share, square = squares * share;
         r.lo = (float)off;
         r.variance = square - off * off;
         exact = off * off <= square / 4;
@@ -78,17 +79,22 @@ static spread spread_of(const float *x, int64_t n) {
 static void row_layer_norm(float *y, const float *x, const float *weight, const float *bias, int64_t n,
                            float eps) {
     spread r = spread_of(x, n);
-    double square = r.variance + (double)eps;
-    if (in_range(square)) {
-        float mean = r.hi, s = (float)(1.0 / sqrt(square)), shift = -r.lo * s;
+    float square = (float)(r.variance + (double)eps);
+    if (in_range(square, 1)) {
+        float mean = r.hi, s = 1.0f / sqrtf(square);
+        if (r.lo != 0.0f) {
+            VEC_MAP1(y, x, n, v, v - r.hi);
+            x = y;
+            mean = r.lo;
+        }
         if (weight != NULL)
-            VEC_MAP2(y, x, weight, n, v, w, ((v - mean) * s + shift) * w);
+            VEC_MAP2(y, x, weight, n, v, w, (v - mean) * s * w);
         else
-            VEC_MAP1(y, x, n, v, (v - mean) * s + shift);
+            VEC_MAP1(y, x, n, v, (v - mean) * s);
     } else {
         double mean = wide_mean(x, n);
-        square = wide_squares(x, n, mean) / (double)n + (double)eps;
-        wide_row(y, x, weight, n, mean, 1.0 / sqrt(square));
+        double variance = wide_squares(x, n, mean) / (double)n;
+        wide_row(y, x, weight, n, mean, 1.0 / sqrt(variance + (double)eps));
     }
     if (bias != NULL)
         VEC_MAP2(y, y, bias, n, v, w, v + w);
@@ -97,16 +103,18 @@ static void row_layer_norm(float *y, const float *x, const float *weight, const 
 static void row_l2_norm(float *y, const float *x, int64_t n, float eps) {
     double sum;
     VEC_SUM(sum, x, n, 0.0f, v, v * v);
-    double length = sqrt(sum);
-    if (!in_range(sum / (double)n)) {
-        length = sqrt(wide_squares(x, n, 0.0));
+    float squares = (float)sum;
+    if (!in_range(squares, (float)n)) {
+        double length = sqrt(wide_squares(x, n, 0.0));
         length = length < (double)eps ? (double)eps : length;
         for (int64_t i = 0; i < n; i++)
             y[i] = (float)((double)x[i] / length);
         return;
     }
-    float by = length < (double)eps ? eps : (float)length;
-    VEC_MAP1(y, x, n, v, v / by);
+    float length = sqrtf(squares);
+    if (length < eps)
+        length = eps;
+    VEC_MAP1(y, x, n, v, v / length);
 }
 
 /* A [N] operand as f32, NULL when absent; `buffer` has room for N. */
