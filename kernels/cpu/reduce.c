@@ -11,6 +11,28 @@ static void add_row(float *acc, const kiln_operand *x, const unsigned char *row,
     VEC_MAP2(acc, acc, from, n, v, u, v + u * w);
 }
 
+/* The same for `count` slots one after the other, four of them at a time in registers where they are f32. */
+static void add_slots(float *acc, const kiln_operand *x, const unsigned char *slots, int64_t start, int64_t n,
+                      const float *w, int64_t count) {
+    int64_t s = 0;
+    for (; x->dtype == KILN_F32 && s + 4 <= count; s += 4) {
+        const float *r[4];
+        int64_t c = 0;
+        for (int i = 0; i < 4; i++)
+            r[i] = (const float *)(const void *)(slots + (s + i) * x->nb[2]) + start;
+        for (; c + KILN_VL <= n; c += KILN_VL) {
+            vf sum = vf_load(acc + c);
+            for (int i = 0; i < 4; i++)
+                sum += vf_load(r[i] + c) * w[s + i];
+            vf_store(acc + c, sum);
+        }
+        for (int i = 0; c < n && i < 4; i++)
+            add_row(acc + c, x, slots + (s + i) * x->nb[2], start + c, n - c, w[s + i]);
+    }
+    for (; s < count; s++)
+        add_row(acc, x, slots + s * x->nb[2], start, n, w[s]);
+}
+
 static float sigmoid_of(const kiln_operand *logit, int64_t r) {
     float x;
     KILN__FNS[logit->dtype].to_f32(kiln__row(logit, r), &x, 1);
@@ -38,10 +60,10 @@ kiln_status KILN_LEVEL_FN(weighted_sum)(const kiln_args *args, kiln_tile *tile) 
         if (residual != NULL)
             KILN__FNS[residual->dtype].to_f32(
                 kiln__row(residual, t) + start * kiln__float_size(residual->dtype), acc, n);
-        for (int64_t s = 0; s < x->ne[2]; s++) {
-            if (runs && s % RUN == 0)
+        for (int64_t s = 0; s < x->ne[2]; s += RUN) {
+            if (runs)
                 vec_join(total, acc, n);
-            add_row(acc, x, xs + s * x->nb[2], start, n, ws[s]);
+            add_slots(acc, x, xs + s * x->nb[2], start, n, ws + s, x->ne[2] - s < RUN ? x->ne[2] - s : RUN);
         }
         if (shared != NULL)
             add_row(acc, shared, kiln__row(shared, t), start, n, logit ? sigmoid_of(logit, t) : 1.0f);
