@@ -138,7 +138,7 @@ double bench_round_trip(void) {
             while (atomic_load_explicit(&p.turn, memory_order_acquire) != 0)
                 ;
         }
-        v[r] = (double)(bench_now() - start) / TRIPS;
+        v[r] = (double)(bench_now() - start) / (double)TRIPS;
     }
     atomic_store(&p.stop, true);
     pthread_join(thread, NULL);

@@ -67,7 +67,7 @@ static double run_cold(bench_product *p, int rig, int64_t *next) {
         double now = bench_run_ns(p->rig[rig].session, 1);
         ns += i > 0 ? now : 0;
     }
-    return ns / REPS;
+    return ns / (double)REPS;
 }
 
 /* Adds to ns[way] how long `n` threads of our own take at present. */

@@ -29,7 +29,7 @@ static kiln_plan *bake_chain(void) {
     kiln_graph *g;
     kiln_plan *plan;
     kiln_dim dims[] = {kiln_n(ROWS), kiln_n(BENCH_WORK_LANES)};
-    const int64_t steps = bench_work_steps(TILE_NS), one = bench_work_steps((double)TILE_NS / ROWS);
+    const int64_t steps = bench_work_steps(TILE_NS), one = bench_work_steps((double)TILE_NS / (double)ROWS);
     bench_must(kiln_graph_create(NULL, &g, &error), &error);
     kiln_tensor x = kiln_input(g, "x", KILN_I32, 2, dims);
     for (int i = 0; i < LAYERS; i++) {

@@ -121,7 +121,7 @@ static double decode_us(model *m, int threads) {
     int64_t start = bench_now();
     for (int64_t i = 0; i < TOKENS; i++)
         (void)step(m, threads, i);
-    return (double)(bench_now() - start) / 1e3 / TOKENS;
+    return (double)(bench_now() - start) / 1e3 / (double)TOKENS;
 }
 
 /* Is two threads' median later than one's by more than one's quartiles are apart? */
@@ -264,7 +264,7 @@ static parts round_of(model *m, bare *l, float *before) {
     static double (*const real[])(const timed *) = {time_step, time_run, time_bare};
     static double (*const empty[])(const timed *) = {time_bare, time_run};
     const size_t bytes = (size_t)kiln_llama_get_params(m->llama)->n_vocab * sizeof(float);
-    const double records = (double)l->tape->n_records * TOKENS;
+    const double records = (double)l->tape->n_records * (double)TOKENS;
     double with[3] = {0}, without[2] = {0};
     for (int64_t i = 0; i < TOKENS; i++) {
         const timed t = {m, l, i};

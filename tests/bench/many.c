@@ -62,11 +62,11 @@ static double barriers(bench *b, const bench_options *options) {
             bench_work_check(rig[k].session, n, REGIONS * steps[k]);
         }
         for (int r = 0; r < options->rounds; r++) {
-            double tile = bench_together(n, alone, steps) / REGIONS;
+            double tile = bench_together(n, alone, steps) / (double)REGIONS;
             (void)bench_run_ns(rig[0].session, 1); /* everybody is awake */
-            bench_add(beyond, bench_run_ns(rig[0].session, 3) / REGIONS - tile);
+            bench_add(beyond, bench_run_ns(rig[0].session, 3) / (double)REGIONS - tile);
             (void)bench_run_ns(rig[1].session, 1);
-            bench_add(empty, bench_run_ns(rig[1].session, 3) / REGIONS);
+            bench_add(empty, bench_run_ns(rig[1].session, 3) / (double)REGIONS);
         }
         bench_show(beyond);
         bench_show(empty);
@@ -140,7 +140,7 @@ static void adds(bench *b, const bench_options *options, double *ratio, double *
     for (int r = 0; r < options->rounds; r++)
         for (int c = 0; c < COUNTS; c++) {
             (void)bench_run_ns(rig[c].session, 1);
-            bench_add(ns[c], bench_run_ns(rig[c].session, 5) / NODES);
+            bench_add(ns[c], bench_run_ns(rig[c].session, 5) / (double)NODES);
         }
     for (int c = 0; c < COUNTS; c++) {
         bench_show(ns[c]);

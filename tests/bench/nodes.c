@@ -109,7 +109,7 @@ static double time_ours(const bench_ours *o, int threads) {
     int64_t start = bench_now();
     for (int i = 0; i < REPS; i++)
         bench_must(kiln_run(o->session[threads], &error), &error);
-    return (double)(bench_now() - start) / REPS / NODES;
+    return (double)(bench_now() - start) / (double)REPS / (double)NODES;
 }
 
 static double time_theirs(const peer *p, const theirs *t, int threads) {
@@ -117,7 +117,7 @@ static double time_theirs(const peer *p, const theirs *t, int threads) {
     int64_t start = bench_now();
     for (int i = 0; i < REPS; i++)
         p->compute(p->backend[threads], t->graph);
-    double ns = (double)(bench_now() - start) / REPS / NODES;
+    double ns = (double)(bench_now() - start) / (double)REPS / (double)NODES;
     if (threads > 1)
         peer_rest(p);
     return ns;
@@ -132,7 +132,7 @@ static double time_token(const peer *p, theirs *t, bool chain, int threads) {
         (void)p->allocr_alloc(t->allocr, t->graph);
         p->compute(p->backend[threads], t->graph);
     }
-    double ns = (double)(bench_now() - start) / REPS / NODES;
+    double ns = (double)(bench_now() - start) / (double)REPS / (double)NODES;
     if (threads > 1)
         peer_rest(p);
     return ns;
@@ -149,7 +149,7 @@ static double time_capture(kiln_capture *capture, bool chain) {
         bench_must(kiln_capture_end(capture, &session, &error), &error);
         ns += i > 0 ? bench_now() - start : 0;
     }
-    return (double)ns / REPS / NODES;
+    return (double)ns / (double)REPS / (double)NODES;
 }
 
 static void measure(bench *b, const peer *p, const bench_options *options, bool chain) {

@@ -120,7 +120,7 @@ static void share(bench *b) {
     static const double us[] = {0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16};
     double from = -1;
     for (size_t i = 0; i < sizeof us / sizeof *us; i++) {
-        kiln_plan *plan = bake_regions(REGIONS, TILES, us[i] * 1e3 / TILES);
+        kiln_plan *plan = bake_regions(REGIONS, TILES, us[i] * 1e3 / (double)TILES);
         bench_rig rig[2];
         bench_series *s[2];
         for (int k = 0; k < 2; k++) {
@@ -132,7 +132,7 @@ static void share(bench *b) {
         for (int r = 0; r < ROUNDS; r++)
             for (int k = 0; k < 2; k++) {
                 (void)bench_run_ns(rig[k].session, 1);
-                bench_add(s[k], bench_run_ns(rig[k].session, 2) / REGIONS);
+                bench_add(s[k], bench_run_ns(rig[k].session, 2) / (double)REGIONS);
             }
         bench_series *ratio = bench_ratio(b, s[1], s[0], "region of %.2f us: shared / alone", us[i]);
         bench_show(s[0]);
@@ -165,7 +165,7 @@ static void claims(bench *b) {
     for (int r = 0; r < ROUNDS; r++)
         for (int i = 0; i < MOST; i++) {
             (void)bench_run_ns(rig[i].session, 1);
-            bench_add(s[i], bench_run_ns(rig[i].session, 2) / REGIONS / 1e3);
+            bench_add(s[i], bench_run_ns(rig[i].session, 2) / (double)REGIONS / 1e3);
         }
     for (int i = 0; i < MOST; i++) {
         double median = bench_stats_of(s[i]).median;

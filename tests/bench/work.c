@@ -24,7 +24,7 @@ int64_t bench_work_steps(double ns) {
         for (int k = 0; k < ROUNDS; k++) { /* the best of some: the processor is awake then */
             int64_t start = bench_now();
             sink = bench_work_value(sink, PROBE);
-            double now = (double)(bench_now() - start) / PROBE;
+            double now = (double)(bench_now() - start) / (double)PROBE;
             best = now < best ? now : best;
         }
         per_step = best;
