@@ -287,6 +287,13 @@ static void few_values_careful(const kiln__att *a, const kiln__att_block *b) {
         }
 }
 
+/* Values of a block that lie in memory: few_values takes parts of their rows, which processors do not foresee. */
+static void fetch_values(const kiln__att *a, const kiln__att_block *b) {
+    for (int64_t j = 0; j < b->n; j++)
+        for (int64_t c = 0; c < a->dv; c += 16)
+            __builtin_prefetch(kiln__att_value(b, j) + c);
+}
+
 void KILN_LEVEL_FN(att_few)(kiln__att *a) {
     for (int64_t m = 0; m < a->n_rows; m++) {
         const kiln__att_row *r = &a->rows[m];
@@ -302,6 +309,8 @@ void KILN_LEVEL_FN(att_few)(kiln__att *a) {
     kiln__att_block b;
     for (int64_t p = a->lo; p < a->hi; p += b.n) {
         b = KILN_LEVEL_FN(att_block)(a, p);
+        if (a->v->dtype == KILN_F32)
+            fetch_values(a, &b);
         few_scores(a, &b);
         for (int64_t m = 0; m < a->n_rows; m++)
             few_softmax(a, &b, m);
