@@ -5,6 +5,7 @@
 #include "gguf_help.h"
 #include "tests/support/tales.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,6 +63,16 @@ static inline kiln_gguf *open_base(const char *name) {
     kiln_error error;
     must(kiln_gguf_open_memory(&(kiln_gguf_bytes){b->bytes, b->size, b->name}, 1, NULL, &g, &error), &error);
     return g;
+}
+
+/* The largest difference between two sets of n logits. (Written with fmax, gcc 12 for arm64 fails to compile it.) */
+static inline double farthest(const float *a, const float *b, size_t n) {
+    double most = 0;
+    for (size_t k = 0; k < n; k++) {
+        double difference = fabs((double)a[k] - (double)b[k]);
+        most = difference > most || isnan(difference) ? difference : most;
+    }
+    return most;
 }
 
 #endif
