@@ -203,6 +203,10 @@ demo:  ## write a small MoE model, decode with it, show the plan
 examples: $(EXAMPLES)  ## build the examples
 	@for e in $(EXAMPLES); do printf '== %s\n' "$$e"; "$$e" || exit 1; done
 
+ifneq ($(findstring ',$(PREFIX)$(DESTDIR)$(BUILD)),)
+$(error kiln: PREFIX, DESTDIR and BUILD must not hold quotes)
+endif
+
 install:  ## install headers, libraries, pkg-config file and the kiln command (PREFIX, DESTDIR)
 	@$(MAKE) $(SUBMAKE) all
 	@sh tools/install.sh '$(DESTDIR)' '$(PREFIX)' '$(VERSION)' '$(BUILD)' '$(notdir $(SHARED))' '$(SHARED_LINK)' $(HEADERS)

@@ -26,7 +26,7 @@ typedef struct finder {
     uint32_t *next; /* per access that writes: 1 + the one before it in its space; 0: none */
     uint32_t *last; /* per space, the same */
     bool *appended; /* per space: some op appends rows to it */
-    bool opaque;    /* a node that declares no accesses came before: anything may be written */
+    bool opaque;    /* some node declares no accesses: anything may be written */
 } finder;
 
 /* The slot that attribute i follows; 0 for a constant, and for a float. */
@@ -69,12 +69,13 @@ static bool source_of(const kiln_graph *p, const kiln__access *a, const kiln__te
     out->node = a->node;
     out->start = (t->offset - dst->offset) / stride;
     out->stride = stride;
-    out->moves = attr_follows(p, n);
+    out->moves = attr_follows(p, n) || count_follows(p, n);
     return true;
 }
 
-/* Appends the sources of one operand, or none where something else may write its bytes. */
-static bool find_sources(finder *f, const kiln__tensor *t, uint32_t operand) {
+/* Appends the sources of one operand of a node, or none where something else may write its bytes. A node that writes
+ * them later did so in earlier runs, too, and then the appends before say nothing of what they hold. */
+static bool find_sources(finder *f, uint32_t node, const kiln__tensor *t, uint32_t operand) {
     kiln_plan *plan = f->plan;
     uint32_t space = f->h->places[t->storage].space, left = LOOK;
     size_t before = plan->limit_sources.count;
@@ -86,7 +87,7 @@ static bool find_sources(finder *f, const kiln__tensor *t, uint32_t operand) {
         kiln__limit_source source = {.operand = operand};
         written.offset += f->h->places[a->storage].base;
         bool meets = kiln__box_overlap(&written, &box);
-        if (left-- == 0 || (meets && !source_of(f->p, a, t, &source))) {
+        if (left-- == 0 || (meets && (a->node >= node || !source_of(f->p, a, t, &source)))) {
             plan->limit_sources.count = before;
             return true;
         }
@@ -143,7 +144,7 @@ static bool add_limit(finder *f, uint32_t node) {
     *limit = (kiln__limit){.node = node, .first_source = (uint32_t)plan->limit_sources.count};
     for (uint32_t i = 0; i < n->n_in; i++) {
         uint32_t id = f->p->operands.items[n->operands + i];
-        if (id != 0 && !find_sources(f, &f->p->tensors.items[id], i))
+        if (id != 0 && !find_sources(f, node, &f->p->tensors.items[id], i))
             return false;
     }
     bool follows = attr_follows(f->p, n) || count_follows(f->p, n);
@@ -161,10 +162,7 @@ static bool add_limit(finder *f, uint32_t node) {
 }
 
 static bool find_limits(finder *f) {
-    for (uint32_t node = 0; node < f->h->n_nodes; node++) {
-        const kiln__node *n = &f->p->nodes.items[node];
-        if (n->op->check != NULL && !add_limit(f, node))
-            return false;
+    for (uint32_t node = 0; node < f->h->n_nodes; node++)
         for (uint32_t i = f->h->first_access[node]; i < f->h->first_access[node + 1]; i++) {
             const kiln__access *a = &f->h->list.items[i];
             uint32_t space = f->h->places[a->storage].space;
@@ -173,9 +171,11 @@ static bool find_limits(finder *f) {
                 continue;
             f->next[i] = f->last[space];
             f->last[space] = i + 1;
-            f->appended[space] |= n->op->rows_held != NULL;
+            f->appended[space] |= f->p->nodes.items[node].op->rows_held != NULL;
         }
-    }
+    for (uint32_t node = 0; node < f->h->n_nodes; node++)
+        if (f->p->nodes.items[node].op->check != NULL && !add_limit(f, node))
+            return false;
     return true;
 }
 
@@ -319,7 +319,7 @@ static kiln_status refuse(const asking *a, const char *what, kiln_status status,
     if (a->source != NULL) {
         tell_slots_of(p, a->source->node, &told);
         kiln__node_label(p, a->source->node, label);
-        snprintf(append, sizeof append, " (by node '%s', %.40s)", label,
+        snprintf(append, sizeof append, " (appended by node '%s', %.40s)", label,
                  p->nodes.items[a->source->node].op->name);
     }
     slots_text(a->session, &told, slots, sizeof slots);

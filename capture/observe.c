@@ -1,4 +1,5 @@
 /* Observers: what taps see when a region is finished. Nothing here runs unless a session switched them on. */
+#include "fp_mode.h"
 #include "hash.h"
 #include "plan.h"
 
@@ -114,6 +115,8 @@ static kiln_status observe(kiln_session *s, size_t index) {
     }
     kiln__outcome *out = &s->run.outcome;
     kiln_status status = s->callback != NULL ? s->callback(s->callback_context, o) : KILN_OK;
+    /* The host's code may have changed the mode, and this thread goes on computing. */
+    (void)kiln__enter_fp_mode();
     o->data = NULL;
     if (status != KILN_OK) {
         snprintf(out->text, sizeof out->text, "the observer of '%.120s' stopped the run", o->tensor);

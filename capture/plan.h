@@ -40,7 +40,7 @@ typedef struct kiln__limit_source {
     uint32_t operand; /* of the checked node */
     int64_t start;    /* the row of the append that is row 0 of the operand */
     int64_t stride;   /* bytes from row to row */
-    bool moves;       /* an attribute of the append follows a slot */
+    bool moves;       /* where it appends, or how much, follows a slot */
 } kiln__limit_source;
 
 struct kiln_plan {

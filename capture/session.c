@@ -86,16 +86,25 @@ KILN__HOT static void run_done(kiln__run *run) {
 
 static const kiln__run_hooks hooks = {kiln__observe_region, run_done};
 
+/* What a computed slot comes to, and true. False when that does not fit, which was ruled out when it was declared as long
+ * as the slots it is computed from are within their bounds. */
+static bool sum_of(const kiln_session *s, const kiln__slot *slot, int64_t *sum) {
+    *sum = 0;
+    for (uint32_t k = 0; k < slot->n_terms; k++) {
+        int64_t term, value = slot->terms[k].slot ? s->i64[slot->terms[k].slot] : 1;
+        if (__builtin_mul_overflow(slot->terms[k].n, value, &term) || __builtin_add_overflow(*sum, term, sum))
+            return false;
+    }
+    return true;
+}
+
 /* Brings computed slots up to date, in the order of ids: a sum is of slots before it. One that is out of its bounds is
- * not put on the tape, which has counts for what is within; the next submission is refused until it is. Nothing here
- * overflows: that was checked when the slot was declared. */
+ * not put on the tape, which has counts for what is within; the next submission is refused until it is. */
 static void compute_slots(kiln_session *s) {
     const kiln__slot *slots = s->plan->program->slots.items;
     for (uint32_t i = 1; s->computes && i < s->n_slots; i++) {
-        int64_t sum = 0;
-        for (uint32_t k = 0; k < slots[i].n_terms; k++)
-            sum += slots[i].terms[k].n * (slots[i].terms[k].slot ? s->i64[slots[i].terms[k].slot] : 1);
-        if (slots[i].n_terms == 0 || sum == s->i64[i])
+        int64_t sum;
+        if (slots[i].n_terms == 0 || !sum_of(s, &slots[i], &sum) || sum == s->i64[i])
             continue;
         s->i64[i] = sum;
         if (sum >= slots[i].min && sum <= slots[i].max)

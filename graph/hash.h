@@ -6,7 +6,7 @@
 
 /* The warnings of what follows are not Kiln's, wherever the package lies. */
 #pragma GCC system_header
-/* Bytes are read by memcpy. xxHash 0.8.2 and 0.8.3 else read them as integers that may alias nothing: inlined after
+/* Bytes are read by memcpy. xxHash 0.8.3 else reads them as integers that may alias nothing: inlined after
  * a store of another type, GCC 14 hashes what was there before the store. */
 #define XXH_FORCE_MEMORY_ACCESS 0
 #define XXH_INLINE_ALL

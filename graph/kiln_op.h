@@ -292,7 +292,7 @@ KILN_API bool kiln_check_count_follows(const kiln_check *check, uint32_t operand
 
 typedef struct kiln_rows_held {
     int64_t rows; /* those along the axis, from the operand's first, that hold something; -1: not known */
-    bool moves;   /* an attribute of an op that appended them follows a slot */
+    bool moves;   /* where they are appended, or how many, follows a slot */
 } kiln_rows_held;
 
 /* How many rows of an input hold something when the node runs: the furthest that nodes before it in the graph have

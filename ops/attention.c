@@ -97,23 +97,31 @@ enum { QUERIES = 2, KEYS = 2 };
 /* Keys that the cache does not hold, and a constant where a slot was meant. Not with a mask: it says which rows count,
  * wherever they were appended. */
 static kiln_status check_cache(const kiln_check *c, const kiln_attention_attrs *a) {
+    static const char *const names[] = {NULL, "keys", "values"};
     int64_t queries = c->args->in[0].ne[QUERIES], keys = c->args->in[1].ne[KEYS];
-    kiln_rows_held held = kiln_check_rows_held(c, 1, KEYS);
-    if (held.rows < 0)
-        return KILN_OK;
-    if (kiln_check_count_follows(c, 1, KEYS) && keys > held.rows)
-        return kiln_check_fail(
-            c,
-            "it looks at %lld keys, and %lld rows of the cache are filled: set the number of "
-            "keys to that, or give a mask",
-            (long long)keys, (long long)held.rows);
-    if (a->causal && a->q_position.slot == 0 && held.moves && a->q_position.value < held.rows - queries)
+    kiln_rows_held held[3];
+    /* The keys last: a refusal names the append that was asked for last. */
+    for (uint32_t i = 2; i >= 1; i--)
+        held[i] = kiln_check_rows_held(c, i, KEYS);
+    for (uint32_t i = 1; i <= 2; i++) {
+        /* Appends at a constant may only refresh what another plan has filled, unless keys and values disagree. */
+        bool bound = held[i].rows >= 0 && (held[i].moves || held[3 - i].moves);
+        if (!bound || keys <= held[i].rows || !kiln_check_count_follows(c, i, KEYS))
+            continue;
+        (void)kiln_check_rows_held(c, i, KEYS);
+        return kiln_check_fail(c,
+                               "it reads %lld %s, and the cache holds %lld: read that many, append at "
+                               "another position, or give a mask",
+                               (long long)keys, names[i], (long long)held[i].rows);
+    }
+    int64_t filled = held[1].rows < keys ? held[1].rows : keys;
+    if (a->causal && a->q_position.slot == 0 && held[1].moves && a->q_position.value < filled - queries)
         return kiln_check_fail(
             c,
             "q_position is the constant %lld, and its %lld queries end before the last of the "
             "%lld rows of the cache that are filled: let q_position follow the slot at which rows "
             "are appended",
-            (long long)a->q_position.value, (long long)queries, (long long)held.rows);
+            (long long)a->q_position.value, (long long)queries, (long long)filled);
     return KILN_OK;
 }
 

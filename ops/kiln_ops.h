@@ -169,11 +169,12 @@ KILN_API kiln_tensor kiln_rope_set_rows(kiln_graph *graph, kiln_tensor dst, kiln
  * scores: 3e-6·Σ p|v| / Σ p at most, p being the weights of the keys, for any number of them (measured: below
  * 1e-6 for up to 2^20).
  * What slots show to be impossible is KILN_ERROR_LIMIT when the run is submitted, but for rings: causal with
- * q_position + Tq > Tk where one of these follows a slot; and, without a mask, where k is a view of a cache of which
- * only appends in the same graph (kiln_set_rows, no indices) write, and so fill the rows before position + T: a Tk that
- * follows a slot and exceeds them, and causal with a constant q_position whose last query stands before the last of
- * them while the append's position follows a slot (q_position was forgotten). A mask of ones allows the latter
- * two. (Online softmax: M. Milakov, N. Gimelshein, arXiv:1805.02867.) */
+ * q_position + Tq > Tk where one of these follows a slot; and, without a mask, where k or v is a view of a
+ * cache that only appends before the attention write (kiln_set_rows, no indices), which fill the rows before
+ * position + T: a Tk that follows a slot and exceeds them, and causal with a constant q_position whose last
+ * query stands before the last of them while the append follows a slot (q_position was forgotten). A mask of
+ * ones allows the latter two. Not found: a q_position or a rope's position that follows a wrong slot or none
+ * that was set, and too few keys where causal is off. (Online softmax: M. Milakov, N. Gimelshein, arXiv:1805.02867.) */
 KILN_API kiln_tensor kiln_attention(kiln_graph *graph, kiln_tensor q, kiln_tensor k, kiln_tensor v,
                                     kiln_tensor mask, kiln_attention_attrs attrs);
 

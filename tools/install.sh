@@ -5,6 +5,8 @@ set -eu
 
 absolute() {
     case $1 in /*) ;; *) echo "kiln: PREFIX must be an absolute path, got '$1'" >&2; exit 1 ;; esac
+    # kiln.pc and the lines to export hold it in quotes.
+    case $1 in *[\"\$\`\\]*) echo "kiln: PREFIX must not hold quotes, \$ or backslashes, got '$1'" >&2; exit 1 ;; esac
 }
 # The loader finds libraries by name only through a cache. In a staging folder that is the packager's business.
 refresh_cache() { # DESTDIR

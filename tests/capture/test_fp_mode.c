@@ -179,8 +179,55 @@ static void same_in_all_modes(void **state) {
     kiln_json_text_free(&want.plan);
 }
 
+/* An observer that leaves another mode behind: neither the rest of its run nor later ones see it. */
+static kiln_status leave_flushing(void *context, const kiln_observation *o) {
+    (void)context;
+    (void)o;
+    set(&modes[N_MODES - 1]);
+    return KILN_OK;
+}
+
+static void observer_changes_mode(void **state) {
+    (void)state;
+    enum { N = 1 << 16 };
+    for (uint32_t threads = 1; threads <= 2; threads++) {
+        kiln_graph *g;
+        kiln_plan *plan;
+        kiln_executor *executor;
+        kiln_session *s;
+        kiln_tap tap = {"first", KILN_WATCH_VALUES};
+        CHECK_OK(kiln_graph_create(NULL, &g, error));
+        kiln_tensor x = kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_n(N)));
+        kiln_scale_attrs half = {.scale = kiln_f32_const(0.5f)};
+        kiln_tensor y = kiln_scale(g, x, half);
+        kiln_name(g, y, "first");
+        y = kiln_output(g, kiln_scale(g, kiln_scale(g, y, half), half), "y");
+        CHECK_OK(kiln_bake(g, &(kiln_bake_options){.taps = &tap, .n_taps = 1}, &plan, error));
+        CHECK_OK(kiln_cpu_executor_create(NULL, &(kiln_cpu_options){.threads = threads}, &executor, error));
+        CHECK_OK(kiln_session_create(plan, executor, NULL, &s, error));
+        float *in = kiln_session_data(s, x);
+        const float *out = kiln_session_data(s, y);
+        for (int k = 0; k < N; k++)
+            in[k] = 8e-39f; /* below the smallest normal number, and so is an eighth of it */
+        for (int run = 0; run < 6; run++) {
+            CHECK_OK(kiln_session_observe(s, run < 3 ? KILN_WATCH_VALUES : 0, leave_flushing, NULL, error));
+            kiln_status status = kiln_run(s, NULL);
+            kiln__set_fp_mode(ours);
+            assert_int_equal(status, KILN_OK);
+            for (int k = 0; k < N; k++)
+                if (!(out[k] > 0))
+                    fail_msg("%u threads, run %d: element %d was flushed to zero", threads, run, k);
+        }
+        CHECK_OK(kiln_session_destroy(s, error));
+        CHECK_OK(kiln_executor_destroy(executor, error));
+        kiln_plan_release(plan);
+        kiln_graph_destroy(g);
+    }
+}
+
 int main(void) {
     ours = kiln__fp_mode();
-    const struct CMUnitTest tests[] = {cmocka_unit_test(same_in_all_modes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_in_all_modes),
+                                       cmocka_unit_test(observer_changes_mode)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,7 +26,8 @@ static int teardown(void **unused) {
 /* ---- a decoder's attention ---------------------------------------------------------------------------- */
 
 typedef struct shape {
-    bool bidirectional, fixed_q, masked, roped, whole_cache, late_view, zeroed, by_indices, other_writer;
+    bool bidirectional, fixed_q, masked, roped, whole_cache, late_view, zeroed, by_indices, other_writer,
+        fixed_v;
 } shape;
 
 typedef struct model {
@@ -38,7 +39,9 @@ typedef struct model {
 
 static kiln_tensor append(kiln_graph *g, const model *m, shape s, kiln_tensor cache, kiln_tensor x,
                           bool rope) {
-    kiln_set_rows_attrs at = {.position = kiln_i64_of(m->past)};
+    kiln_set_rows_attrs at = {0};
+    if (!s.fixed_v || rope)
+        at.position = kiln_i64_of(m->past);
     kiln_rope_attrs turn = {.position = kiln_i64_of(m->past), .theta = 10000, .freq_scale = 1};
     kiln_tensor indices = none;
     if (s.by_indices)
@@ -73,8 +76,10 @@ static void build(shape s, model *m) {
     kiln_name(g, k, "k.append");
     kiln_tensor v = append(g, m, s, kiln_state(g, "v", KILN_F32, 2, cache), x, false);
     kiln_name(g, v, "v.append");
-    if (s.other_writer)
+    if (s.other_writer) {
         k = kiln_zero(g, k);
+        v = kiln_zero(g, v);
+    }
     kiln_tensor mask = none,
                 q = kiln_transpose(g, kiln_reshape(g, x, KILN_SHAPE(t, kiln_n(1), kiln_n(H))), 0, 1);
     if (s.masked)
@@ -128,8 +133,8 @@ static void test_lengths(void **unused) {
     /* More keys than there are. */
     CHECK_FAILS(
         run(&m, 1, 4, 6, error), KILN_ERROR_LIMIT,
-        "kiln_run: node 'y' (attention): it looks at 6 keys, and 5 rows of the cache are filled: set the "
-        "number of keys to that, or give a mask (by node 'k.append', set_rows); slots: n_past = 4, "
+        "kiln_run: node 'y' (attention): it reads 6 keys, and the cache holds 5: read that many, append at "
+        "another position, or give a mask (appended by node 'k.append', set_rows); slots: n_past = 4, "
         "n_tokens = 1, n_kv = 6");
     /* Beyond the cache. */
     CHECK_FAILS(
@@ -184,7 +189,7 @@ static void test_forgotten_q_position(void **unused) {
         run(&m, 1, 4, 5, error), KILN_ERROR_LIMIT,
         "kiln_run: node 'y' (attention): q_position is the constant 0, and its 1 queries end before the last "
         "of the 5 rows of the cache that are filled: let q_position follow the slot at which rows are "
-        "appended (by node 'k.append', set_rows); slots: n_tokens = 1, n_kv = 5, n_past = 4");
+        "appended (appended by node 'k.append', set_rows); slots: n_tokens = 1, n_kv = 5, n_past = 4");
     destroy(&m);
     /* Also where the keys are the whole cache. */
     build((shape){.fixed_q = true, .whole_cache = true}, &m);
@@ -211,8 +216,8 @@ static void test_fused(void **unused) {
     assert_non_null(
         strstr(text.text, "node 'k.append' (rope_set_rows): 4 rows from position 13 on do not fit"));
     assert_int_equal(run(&m, 1, 4, 7, &text), KILN_ERROR_LIMIT);
-    assert_non_null(strstr(text.text, "it looks at 7 keys, and 5 rows of the cache are filled"));
-    assert_non_null(strstr(text.text, "(by node 'k.append', rope_set_rows)"));
+    assert_non_null(strstr(text.text, "it reads 7 keys, and the cache holds 5"));
+    assert_non_null(strstr(text.text, "(appended by node 'k.append', rope_set_rows)"));
     destroy(&m);
     build((shape){.roped = true, .fixed_q = true}, &m);
     assert_int_equal(run(&m, 1, 4, 5, &text), KILN_ERROR_LIMIT);
@@ -249,10 +254,67 @@ static void test_view_of_later_rows(void **unused) {
     CHECK_OK(run(&m, 1, 4, 3, error));
     kiln_error text;
     assert_int_equal(run(&m, 1, 4, 4, &text), KILN_ERROR_LIMIT);
-    assert_non_null(strstr(text.text, "it looks at 4 keys, and 3 rows of the cache are filled"));
+    assert_non_null(strstr(text.text, "it reads 4 keys, and the cache holds 3"));
     assert_int_equal(run(&m, 1, 0, 1, &text), KILN_ERROR_LIMIT);
-    assert_non_null(strstr(text.text, "it looks at 1 keys, and 0 rows of the cache are filled"));
+    assert_non_null(strstr(text.text, "it reads 1 keys, and the cache holds 0"));
     destroy(&m);
+}
+
+/* The position of the values' append was forgotten: their cache holds what one step wrote. */
+static void test_values(void **unused) {
+    (void)unused;
+    model m;
+    build((shape){.fixed_v = true}, &m);
+    CHECK_OK(run(&m, 3, 0, 3, error));
+    CHECK_FAILS(
+        run(&m, 1, 3, 4, error), KILN_ERROR_LIMIT,
+        "kiln_run: node 'y' (attention): it reads 4 values, and the cache holds 1: read that many, append at "
+        "another position, or give a mask (appended by node 'v.append', set_rows); slots: n_past = 3, "
+        "n_tokens = 1, n_kv = 4");
+    destroy(&m);
+}
+
+/* Programs that are right although their appends do not say what the cache holds. */
+static void test_other_caches(void **unused) {
+    (void)unused;
+    for (int how = 0; how < 2; how++) {
+        kiln_graph *g;
+        kiln_plan *plan;
+        kiln_session *s;
+        kiln_state_buffer *state;
+        CHECK_OK(kiln_graph_create(NULL, &g, error));
+        kiln_slot past = kiln_slot_i64(g, "n_past", 0, C - 1);
+        kiln_tensor cache = kiln_state(g, "cache", KILN_F32, KILN_SHAPE(kiln_n(C), kiln_n(1), kiln_n(H)));
+        kiln_tensor row = kiln_input(g, "row", KILN_F32, KILN_SHAPE(kiln_n(1), kiln_n(1), kiln_n(H)));
+        kiln_set_rows_attrs at = {.position = kiln_i64_of(past)};
+        kiln_tensor q, keys;
+        kiln_attention_attrs attrs = {.causal = how == 0};
+        if (how == 0) { /* the first eight rows, whatever was appended since */
+            q = kiln_input(g, "q", KILN_F32, KILN_SHAPE(kiln_n(1), kiln_n(8), kiln_n(H)));
+            keys = kiln_slice(g, kiln_set_rows(g, cache, row, none, at), 0, 0, kiln_n(8));
+        } else { /* two rows are always written again, and the past is read before the new row joins it */
+            kiln_tensor sink = kiln_input(g, "sink", KILN_F32, KILN_SHAPE(kiln_n(2), kiln_n(1), kiln_n(H)));
+            q = kiln_input(g, "q", KILN_F32, KILN_SHAPE(kiln_n(1), kiln_n(1), kiln_n(H)));
+            cache = kiln_set_rows(g, cache, sink, none, (kiln_set_rows_attrs){0});
+            keys = kiln_slice(g, cache, 0, 0, kiln_sym(past));
+        }
+        keys = kiln_transpose(g, keys, 0, 1);
+        kiln_output(g, kiln_attention(g, q, keys, keys, none, attrs), "y");
+        if (how == 1)
+            kiln_set_rows(g, cache, row, none, at);
+        CHECK_OK(kiln_bake(g, NULL, &plan, error));
+        CHECK_OK(kiln_session_create(plan, executor, NULL, &s, error));
+        CHECK_OK(kiln_state_buffer_create(NULL, C * H * 4, &state, error));
+        CHECK_OK(kiln_session_bind_state(s, kiln_plan_storage(plan, "cache"), state, error));
+        for (int64_t n = how == 0 ? 7 : 2; n < C; n++) {
+            CHECK_OK(kiln_session_set_i64(s, past, n, error));
+            CHECK_OK(kiln_run(s, error));
+        }
+        CHECK_OK(kiln_session_destroy(s, error));
+        CHECK_OK(kiln_state_buffer_destroy(state, error));
+        kiln_plan_release(plan);
+        kiln_graph_destroy(g);
+    }
 }
 
 /* A plan after a node that may write anything: nothing is known of the cache. */
@@ -386,6 +448,8 @@ int main(void) {
         cmocka_unit_test(test_fused),
         cmocka_unit_test(test_what_is_possible),
         cmocka_unit_test(test_view_of_later_rows),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_other_caches),
         cmocka_unit_test(test_opaque),
         cmocka_unit_test(test_rings_and_constants),
         cmocka_unit_test(test_custom),

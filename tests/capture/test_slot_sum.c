@@ -380,12 +380,36 @@ static void test_capture(void **unused) {
     CHECK_OK(kiln_capture_destroy(capture, error));
 }
 
+/* A sum out of its bounds, by far, in another sum: the run is refused, and nothing overflows on the way there. */
+static void test_chain_out_of_bounds(void **unused) {
+    (void)unused;
+    kiln_graph *g;
+    kiln_plan *plan;
+    kiln_session *s;
+    CHECK_OK(kiln_graph_create(NULL, &g, error));
+    kiln_slot a = kiln_slot_i64(g, "a", 0, INT64_C(1) << 62);
+    kiln_slot b = kiln_slot_sum(g, "b", 0, 1, KILN_SHAPE(kiln_sym(a)));
+    kiln_slot_sum(g, "t", 0, INT64_C(1) << 61, KILN_SHAPE(kiln_sym_times(b, INT64_C(1) << 61)));
+    kiln_output(g, kiln_silu(g, kiln_input(g, "x", KILN_F32, KILN_SHAPE(kiln_sym(b)))), "y");
+    CHECK_OK(kiln_bake(g, NULL, &plan, error));
+    CHECK_OK(kiln_session_create(plan, executor, NULL, &s, error));
+    CHECK_OK(kiln_session_set_i64(s, a, INT64_C(1) << 62, error));
+    CHECK_FAILS(kiln_run(s, error), KILN_ERROR_LIMIT,
+                "kiln_run: slot 'b' is a = 4611686018427387904; its bounds are 0 and 1; slots: a = "
+                "4611686018427387904");
+    CHECK_OK(kiln_session_set_i64(s, a, 1, error));
+    CHECK_OK(kiln_run(s, error));
+    CHECK_OK(kiln_session_destroy(s, error));
+    kiln_plan_release(plan);
+    kiln_graph_destroy(g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused_terms), cmocka_unit_test(test_follows),
         cmocka_unit_test(test_plan_slot_at),  cmocka_unit_test(test_json),
         cmocka_unit_test(test_json_refusals), cmocka_unit_test(test_fingerprint),
-        cmocka_unit_test(test_capture),
+        cmocka_unit_test(test_capture),       cmocka_unit_test(test_chain_out_of_bounds),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

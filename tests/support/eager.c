@@ -192,7 +192,8 @@ static bool append_is_impossible(const eager *run, const kiln__node *n) {
            (first < 0 || first + count_of(run, rows, 0) > count_of(run, dst, 0));
 }
 
-/* How many rows of the keys are filled by the appends before node `end`; -1 where that is not known. */
+/* How many rows of the keys are filled by the appends before node `end`; -1 where that is not known, as where a later
+ * node writes them, too. `moves`: where or how much is appended follows a slot. */
 static int64_t rows_filled(const eager *run, size_t end, uint32_t keys, bool *moves) {
     const kiln_graph *g = run->graph;
     const kiln__tensor *t = &g->tensors.items[keys];
@@ -202,7 +203,7 @@ static int64_t rows_filled(const eager *run, size_t end, uint32_t keys, bool *mo
     int64_t filled = -1;
     bool known = true;
     *moves = false;
-    for (size_t i = 0; i < end && known; i++) {
+    for (size_t i = 0; i < g->nodes.count && known; i++) {
         const kiln__node *n = &g->nodes.items[i];
         kiln__access_clear(&list);
         if (kiln__access_collect(&list, i, NULL) != KILN_OK)
@@ -218,7 +219,7 @@ static int64_t rows_filled(const eager *run, size_t end, uint32_t keys, bool *mo
                 continue;
             const kiln__tensor *dst = &g->tensors.items[kiln__node_in(g, n)[0]];
             int64_t stride = kiln__desc_of(g, dst)->strides[0];
-            known = attrs != NULL && !attrs->ring && !has_input(g, n, indices) &&
+            known = i < end && attrs != NULL && !attrs->ring && !has_input(g, n, indices) &&
                     value_of(run, attrs->position) >= 0 && stride > 0 && stride == d->strides[d->ndim - 2] &&
                     t->offset >= dst->offset;
             if (!known)
@@ -227,7 +228,8 @@ static int64_t rows_filled(const eager *run, size_t end, uint32_t keys, bool *mo
                            (t->offset - dst->offset) / stride;
             filled = rows > filled ? rows : filled;
             filled = filled > 0 ? filled : 0;
-            *moves = *moves || attrs->position.slot != 0;
+            *moves = *moves || attrs->position.slot != 0 || follows(run, kiln__node_in(g, n)[1], 0) ||
+                     follows(run, kiln__node_in(g, n)[0], 0);
         }
     }
     kiln__access_free(&list);
@@ -247,10 +249,17 @@ static bool attention_is_impossible(const eager *run, size_t index) {
     if (a->causal && (a->q_position.slot || follows(run, q, -2) || follows(run, k, -2)) &&
         first + queries > keys)
         return true;
-    bool moves;
-    int64_t filled = has_input(g, n, 3) ? -1 : rows_filled(run, index, k, &moves);
-    return filled >= 0 && ((follows(run, k, -2) && keys > filled) ||
-                           (a->causal && !a->q_position.slot && moves && first + queries < filled));
+    int64_t filled[2];
+    bool moves[2] = {false, false};
+    for (int i = 0; i < 2; i++)
+        filled[i] = has_input(g, n, 3) ? -1 : rows_filled(run, index, kiln__node_in(g, n)[1 + i], &moves[i]);
+    for (int i = 0; i < 2; i++) {
+        bool bound = filled[i] >= 0 && (moves[i] || (filled[1 - i] >= 0 && moves[1 - i]));
+        if (bound && follows(run, kiln__node_in(g, n)[1 + i], -2) && keys > filled[i])
+            return true;
+    }
+    int64_t seen = filled[0] < keys ? filled[0] : keys;
+    return filled[0] >= 0 && a->causal && !a->q_position.slot && moves[0] && first + queries < seen;
 }
 
 bool eager_is_impossible(const eager *run) {

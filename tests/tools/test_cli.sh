@@ -237,6 +237,10 @@ expect 0 check p.json
 out_has 'p.json: the plan in it is the one that is baked afresh'
 [ "$(grep -c 'no hazard is missed' out)" = 5 ] || problem "check does not check the plan of the dump, and four"
 [ "$(tail -n 1 out)" = 'right: 5 plans' ] || problem "$command: no verdict in the last line"
+sed 's/"serial": false/"serial": true/' p.json >edited.json
+failure 'hint: the file was edited or is of another version' check edited.json
+[ "$(tail -n 1 out)" = 'wrong: the plan in the file is not the one that its graph and options give' ] ||
+    problem "$command: no verdict in the last line"
 expect 0 check d/demo-moe.plan.json
 for name in g p; do # with a byte order mark, as some editors write
     { printf '\357\273\277' && cat $name.json; } >marked-$name.json
@@ -479,7 +483,7 @@ usage "gives 'tokens' twice" run g.json -w $model -i tokens=bos.npy -i tokens=ra
 failure "no slot 'nothing'" run g.json -w $model -s nothing=1
 failure "slot 'n_logits' is '-1'" run g.json -w $model -s n_logits=-1
 failure "slot 'n_kv' cannot be set: it is computed, as position + n_tokens" run g.json -w $model -s n_kv=1
-failure "slot 'n_kv' is position + n_tokens = " run g.json -w $model -i tokens=bos.npy -s position=1024
+failure "slot 'n_kv' is computed and comes to 1[0-9]*; its bounds are 0 and 1024" run g.json -w $model -i tokens=bos.npy -s position=1024
 failure "nowhere.npy" run g.json -w $model -i tokens=nowhere.npy
 failure "dimension 0 is 1" run g.json -w $model -i tokens=bos.npy -s n_tokens=0
 failure "out of range\|KILN_ERROR_INDEX\|index" run g.json -w $model -i rows=random:1:2 -i tokens=random:1:2 -s n_tokens=0

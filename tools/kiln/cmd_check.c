@@ -16,6 +16,7 @@ typedef struct options {
     /* Of all plans that were checked. */
     unsigned plans;
     uint64_t undecided;
+    const char *wrong; /* what was found; NULL: nothing, or no plan was judged */
 } options;
 
 static const char *const modes[] = {"both", "fast", "exact", NULL};
@@ -51,6 +52,8 @@ static int check_plan(options *o, kiln_plan *plan, size_t nodes, const char *wha
     if (status != KILN_OK)
         return fail(&error, NULL);
     if (!report.ok)
+        o->wrong = "a plan misses a hazard or shares bytes that are alive";
+    if (!report.ok)
         return fail_text(
             "this is a defect in Kiln or in a custom op's accesses; please report it with the graph",
             "%s: the plan is wrong: %s", what, report.problem);
@@ -61,8 +64,12 @@ static int check_plan(options *o, kiln_plan *plan, size_t nodes, const char *wha
     return EXIT_OK;
 }
 
-/* The last line: what a user wants to know. */
-static void print_verdict(const options *o) {
+/* The last line: what a user wants to know. Nothing where no plan was judged: the file could not be read, say. */
+static void print_verdict(const options *o, int code) {
+    if (code != EXIT_OK && o->wrong)
+        printf("wrong: %s\n", o->wrong);
+    if (code != EXIT_OK)
+        return;
     printf("right: %u plan%s", o->plans, o->plans == 1 ? "" : "s");
     if (o->undecided > 0)
         printf(", as far as that was decided: %llu pairs of accesses were not",
@@ -118,10 +125,13 @@ static int check_model(options *o, const char *path) {
 static int check_dump(options *o, const char *path, const char *text, size_t size, size_t nodes) {
     kiln_error error;
     kiln_plan *plan;
-    if (kiln_plan_check_json(text, size, kiln_ops_builtin(), NULL, NULL, &error) != KILN_OK)
-        return fail_text(error.status == KILN_ERROR_STALE ? "dump the plan again with this version of Kiln"
-                                                          : NULL,
+    if (kiln_plan_check_json(text, size, kiln_ops_builtin(), NULL, NULL, &error) != KILN_OK) {
+        bool stale = error.status == KILN_ERROR_STALE;
+        o->wrong = stale ? "the plan in the file is not the one that its graph and options give" : NULL;
+        return fail_text(stale ? "the file was edited or is of another version of Kiln: dump the plan again"
+                               : NULL,
                          "%s: %s", path, error.text);
+    }
     if (!o->quiet)
         print_line(stdout, "%s: the plan in it is the one that is baked afresh", path);
     if (kiln_plan_from_json(text, size, kiln_ops_builtin(), NULL, NULL, &plan, &error) != KILN_OK)
@@ -182,7 +192,7 @@ int cmd_check(int argc, char **argv) {
         return EXIT_FAILED;
     code = kind == FILE_GGUF ? check_model(&o, path) : check_json(&o, path, text, size);
     free(text);
-    if (code == EXIT_OK && !o.quiet)
-        print_verdict(&o);
+    if (!o.quiet)
+        print_verdict(&o, code);
     return code;
 }

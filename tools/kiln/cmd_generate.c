@@ -65,7 +65,7 @@ static int encode_prompt(generation *g) {
         return fail_text("raise -n", "the prompt has %lld tokens, BOS not counted, and -n is %lld",
                          (long long)(n - g->bos), (long long)g->opt.steps);
     if (n > g->context)
-        return fail_text("shorten the prompt",
+        return fail_text("shorten the prompt, or raise --context",
                          "the prompt has %lld tokens, which leaves no room in %lld positions", (long long)n,
                          (long long)g->context);
     g->steps = wanted < g->context ? wanted : g->context;

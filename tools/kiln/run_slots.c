@@ -146,6 +146,10 @@ static int take_computed(runner *r) {
             return fail_text("--set SLOT=VALUE sets the slots that it is computed from",
                              "slot '%s' is computed and comes to %lld, but the inputs are for %lld", s->name,
                              (long long)value, (long long)r->slots[i]);
+        if (value < s->min || value > s->max)
+            return fail_text("--set SLOT=VALUE sets the slots that it is computed from",
+                             "slot '%s' is computed and comes to %lld; its bounds are %lld and %lld", s->name,
+                             (long long)value, (long long)s->min, (long long)s->max);
         r->slots[i] = value;
     }
     return EXIT_OK;
