@@ -51,9 +51,10 @@ enum {
 typedef struct kiln_tap {
     /* Which outputs of nodes: a name (kiln_name, kiln_output; of one without, what dumps call it,
      * "silu.3:0"); "prefix*" for all that begin so; "*" for all. Views and what no node makes (inputs,
-     * weights) cannot be tapped. A tap reads the whole tensor when its node is done. An intermediate or output of
-     * which some bytes are not written by then (set_rows into a part of it) is left out by a pattern, and refused by
-     * name. Rows that an append at a slot's position or at indices left out hold whatever lay there. */
+     * weights) cannot be tapped. A tap reads the whole tensor when its node is done. An intermediate or
+     * output of which some bytes are not written by then (set_rows into a part of it) is left out by a
+     * pattern, and refused by name. Rows that an append at a slot's position or at indices left out hold
+     * whatever lay there. */
     const char *tensor;
     uint32_t watch; /* KILN_WATCH_*; taps that name one tensor twice are added up */
 } kiln_tap;
@@ -76,7 +77,8 @@ typedef struct kiln_bake_options {
  * kiln_plan_release. Errors:
  * - the graph's remembered error;
  * - KILN_ERROR_ARGUMENT: graph or out is NULL; an unknown precision, max_arena < 0, taps missing; a tap
- *   without a name, with unknown bits, that matches nothing, or that names a tensor not all of which is written; a node that reads bytes of an intermediate or
+ *   without a name, with unknown bits, that matches nothing, or that names a tensor not all of which is
+ *   written; a node that reads bytes of an intermediate or
  *   output which none before it writes; an access that writes to a weight or input; a node that writes bytes
  *   which it reads or writes through another operand, unless its op allows that; a custom op whose accesses
  *   name an absent operand or bytes outside its storage, leave out an operand, or never write an output;
@@ -207,10 +209,11 @@ KILN_API kiln_status kiln_session_destroy(kiln_session *session, kiln_error *err
 /* The plan it was made from; not a reference of the caller's. Any thread. */
 KILN_API kiln_plan *kiln_session_plan(const kiln_session *session);
 
-/* Sets a slot for the runs that follow, and those that are computed from it; allocates nothing. Whether these lie
- * within their bounds is asked at the next submit. Errors: KILN_ERROR_ARGUMENT (unknown slot, wrong type, a slot
- * that is computed: the text says from what), KILN_ERROR_LIMIT (outside its bounds; the text has name, value and bounds), KILN_ERROR_BUSY (a
- * submission runs). The old value stays on failure. Floats have no bounds; NaN is taken. */
+/* Sets a slot for the runs that follow, and those that are computed from it; allocates nothing. Whether these
+ * lie within their bounds is asked at the next submit. Errors: KILN_ERROR_ARGUMENT (unknown slot, wrong type,
+ * a slot that is computed: the text says from what), KILN_ERROR_LIMIT (outside its bounds; the text has name,
+ * value and bounds), KILN_ERROR_BUSY (a submission runs). The old value stays on failure. Floats have no
+ * bounds; NaN is taken. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_set_i64(kiln_session *session, kiln_slot slot,
                                                           int64_t value, kiln_error *error);
 KILN_API KILN_MUST_CHECK kiln_status kiln_session_set_f32(kiln_session *session, kiln_slot slot, float value,
@@ -241,10 +244,10 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_session_bind_state(kiln_session *sessi
                                                              kiln_state_buffer *state, kiln_error *error);
 
 /* The first byte of a tensor of the graph, for inputs to be filled before a run and outputs to be read after
- * it; NULL for intermediates (watch them instead), unbound storages and handles that are not the plan's. Rows lie at
- * the strides of the symbols' maxima, whatever the slots hold (kiln_tensor_get: desc.strides): of f32 [2, n], where n
- * is at most 100, row 1 begins 400 bytes after row 0. Good until its storage is bound again or the session goes. Not to
- * be touched while a submission runs. */
+ * it; NULL for intermediates (watch them instead), unbound storages and handles that are not the plan's. Rows
+ * lie at the strides of the symbols' maxima, whatever the slots hold (kiln_tensor_get: desc.strides): of f32
+ * [2, n], where n is at most 100, row 1 begins 400 bytes after row 0. Good until its storage is bound again
+ * or the session goes. Not to be touched while a submission runs. */
 KILN_API void *kiln_session_data(kiln_session *session, kiln_tensor tensor);
 
 /* ---- running ---------------------------------------------------------------------------------------- */
@@ -260,10 +263,11 @@ typedef struct kiln_fence {
  * runs, and nothing is allocated. With an executor of one thread the run makes progress in kiln_wait only.
  * Errors: KILN_ERROR_ARGUMENT (session or fence is NULL), KILN_ERROR_BUSY (this session is running, or
  * another one that uses a state which either of them writes), KILN_ERROR_DIRTY (a state may be half written),
- * KILN_ERROR_BINDING (a storage without bytes; overlaps), KILN_ERROR_LIMIT (what the values of slots show to be
- * impossible, see kiln_op.check and kiln_slot_sum; the text names node, slots and values), KILN_ERROR_LIMIT and KILN_ERROR_OVERFLOW (at
- * the present slot values a region has more than 2³¹ - 1 tiles, or a custom kernel a negative number of them),
- * KILN_ERROR_SYSTEM (after fork, see kiln_executor.h). From the session's thread. */
+ * KILN_ERROR_BINDING (a storage without bytes; overlaps), KILN_ERROR_LIMIT (what the values of slots show to
+ * be impossible, see kiln_op.check and kiln_slot_sum; the text names node, slots and values),
+ * KILN_ERROR_LIMIT and KILN_ERROR_OVERFLOW (at the present slot values a region has more than 2³¹ - 1 tiles,
+ * or a custom kernel a negative number of them), KILN_ERROR_SYSTEM (after fork, see kiln_executor.h). From
+ * the session's thread. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_submit(kiln_session *session, kiln_fence *fence, kiln_error *error);
 
 /* Waits for a submission, computing meanwhile. timeout_ns < 0: without limit; 0: looks, and where nobody else

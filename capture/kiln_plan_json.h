@@ -27,8 +27,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_plan_to_json(const kiln_plan *plan, co
 /* Holds a plan dump against a plan baked afresh from the graph and options in it: KILN_ERROR_STALE names the
  * first place where they differ ("$.plan.regions[3][0]: 17 in the dump, 18 when baked afresh"). Arguments as
  * for kiln_graph_from_json; the allocator is needed during the call only. Other errors: those of
- * kiln_graph_from_json and kiln_bake; KILN_ERROR_FORMAT for a graph that is not a plan dump. Any thread with 64 KiB of stack to
- * spare, however deep the text is. */
+ * kiln_graph_from_json and kiln_bake; KILN_ERROR_FORMAT for a graph that is not a plan dump. Any thread with
+ * 64 KiB of stack to spare, however deep the text is. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_plan_check_json(const char *text, size_t size, kiln_op_set ops,
                                                           const kiln_json_limits *limits,
                                                           const kiln_allocator *allocator, kiln_error *error);

@@ -1,10 +1,10 @@
-/* What the values of slots show to be impossible is refused before anything runs: a computed slot outside of its
- * bounds, and what the ops' `check` finds.
+/* What the values of slots show to be impossible is refused before anything runs: a computed slot outside of
+ * its bounds, and what the ops' `check` finds.
  *
- * Baking finds which nodes are to be asked: those whose op has a check, and that follow a slot or read bytes to
- * which an append at a slot writes. Nodes that are alike (as layers are) give the same answer, so one of them is
- * asked. A submission asks only after an integer slot has changed; the tape holds the counts and attributes by
- * then. */
+ * Baking finds which nodes are to be asked: those whose op has a check, and that follow a slot or read bytes
+ * to which an append at a slot writes. Nodes that are alike (as layers are) give the same answer, so one of
+ * them is asked. A submission asks only after an integer slot has changed; the tape holds the counts and
+ * attributes by then. */
 #include "plan.h"
 
 #include "box.h"
@@ -73,8 +73,9 @@ static bool source_of(const kiln_graph *p, const kiln__access *a, const kiln__te
     return true;
 }
 
-/* Appends the sources of one operand of a node, or none where something else may write its bytes. A node that writes
- * them later did so in earlier runs, too, and then the appends before say nothing of what they hold. */
+/* Appends the sources of one operand of a node, or none where something else may write its bytes. A node that
+ * writes them later did so in earlier runs, too, and then the appends before say nothing of what they
+ * hold. */
 static bool find_sources(finder *f, uint32_t node, const kiln__tensor *t, uint32_t operand) {
     kiln_plan *plan = f->plan;
     uint32_t space = f->h->places[t->storage].space, left = LOOK;
@@ -270,7 +271,7 @@ kiln_rows_held kiln_check_rows_held(const kiln_check *check, uint32_t operand, u
     return held;
 }
 
-/* ---- what is refused, in words -------------------------------------------------------------------------- */
+/* ---- what is refused, in words ------------------------------------------------------------------------- */
 
 enum { SLOTS_TOLD = 8 };
 
@@ -328,7 +329,8 @@ static kiln_status refuse(const asking *a, const char *what, kiln_status status,
                           a->text[0] != '\0' ? a->text : kiln_status_text(status), append, slots);
 }
 
-/* "kiln_run: slot 'n_kv' is n_past + n_tokens = 26; its bounds are 0 and 24; slots: n_past = 25, n_tokens = 1" */
+/* "kiln_run: slot 'n_kv' is n_past + n_tokens = 26; its bounds are 0 and 24; slots: n_past = 25, n_tokens =
+ * 1" */
 static kiln_status check_sum(const kiln_session *s, uint32_t slot, const char *what, kiln_error *error) {
     const kiln_graph *p = s->plan->program;
     const kiln__slot *d = &p->slots.items[slot];

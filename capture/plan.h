@@ -186,19 +186,19 @@ void kiln__profile_free(kiln_session *session);
 /* uses.c: fills plan->uses, and refuses accesses whose result would not be defined (the list is there). */
 kiln_status kiln__plan_check_uses(kiln_plan *plan, kiln_error *error);
 
-/* uses.c: unwritten[i] becomes the first byte of the storage that tap i reads and that nothing has written by then, -1
- * when there is none. `hazards` are those of the graph as built, with all tapped tensors watched. */
+/* uses.c: unwritten[i] becomes the first byte of the storage that tap i reads and that nothing has written by
+ * then, -1 when there is none. `hazards` are those of the graph as built, with all tapped tensors watched. */
 kiln_status kiln__taps_find_unwritten(const kiln_plan *plan, const kiln__hazards *hazards, int64_t *unwritten,
                                       kiln_error *error);
 
-/* taps.c: fills plan->taps with what the options ask for; keep[tensor] is set for each. Afterwards, when there is a
- * schedule, where each tapped tensor is made. */
+/* taps.c: fills plan->taps with what the options ask for; keep[tensor] is set for each. Afterwards, when
+ * there is a schedule, where each tapped tensor is made. */
 kiln_status kiln__taps_resolve(kiln_plan *plan, const kiln_bake_options *options, uint8_t *keep,
                                kiln_error *error);
 kiln_status kiln__taps_place(kiln_plan *plan, kiln_error *error);
 
-/* limits.c: finds what is to be checked when slots have changed (the schedule is there), and checks it; `what` begins
- * the text. */
+/* limits.c: finds what is to be checked when slots have changed (the schedule is there), and checks it;
+ * `what` begins the text. */
 kiln_status kiln__limits_find(kiln_plan *plan, kiln_error *error);
 kiln_status kiln__limits_check(kiln_session *session, const char *what, kiln_error *error);
 

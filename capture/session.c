@@ -86,8 +86,8 @@ KILN__HOT static void run_done(kiln__run *run) {
 
 static const kiln__run_hooks hooks = {kiln__observe_region, run_done};
 
-/* What a computed slot comes to, and true. False when that does not fit, which was ruled out when it was declared as long
- * as the slots it is computed from are within their bounds. */
+/* What a computed slot comes to, and true. False when that does not fit, which was ruled out when it was
+ * declared as long as the slots it is computed from are within their bounds. */
 static bool sum_of(const kiln_session *s, const kiln__slot *slot, int64_t *sum) {
     *sum = 0;
     for (uint32_t k = 0; k < slot->n_terms; k++) {
@@ -98,8 +98,9 @@ static bool sum_of(const kiln_session *s, const kiln__slot *slot, int64_t *sum) 
     return true;
 }
 
-/* Brings computed slots up to date, in the order of ids: a sum is of slots before it. One that is out of its bounds is
- * not put on the tape, which has counts for what is within; the next submission is refused until it is. */
+/* Brings computed slots up to date, in the order of ids: a sum is of slots before it. One that is out of its
+ * bounds is not put on the tape, which has counts for what is within; the next submission is refused until it
+ * is. */
 static void compute_slots(kiln_session *s) {
     const kiln__slot *slots = s->plan->program->slots.items;
     for (uint32_t i = 1; s->computes && i < s->n_slots; i++) {

@@ -73,7 +73,8 @@ static kiln_status refuse_tap(const kiln_plan *plan, const kiln__tap *tap, int64
         (long long)(byte - t->offset), (long long)t->bytes);
 }
 
-/* Drops the taps of patterns that would see bytes which nothing has written, and refuses those asked for by name. */
+/* Drops the taps of patterns that would see bytes which nothing has written, and refuses those asked for by
+ * name. */
 static kiln_status drop_unwritten(kiln_plan *plan, const int64_t *unwritten, uint8_t *keep,
                                   kiln_error *error) {
     size_t n = 0;
@@ -90,7 +91,8 @@ static kiln_status drop_unwritten(kiln_plan *plan, const int64_t *unwritten, uin
     return KILN_OK;
 }
 
-/* Fusions and the order of nodes change nothing of what is written when a node is done: the graph as built says it. */
+/* Fusions and the order of nodes change nothing of what is written when a node is done: the graph as built
+ * says it. */
 static kiln_status check_written(kiln_plan *plan, uint8_t *keep, kiln_error *error) {
     const kiln_allocator *a = &plan->allocator;
     kiln__watched watched = {keep, plan->graph->tensors.count};

@@ -112,7 +112,8 @@ static kiln_status decode(const model *m, kiln_plan *plan, kiln_executor *execut
             for (int i = 0; i < n; i++)
                 ids[i] = sequence[past + i];
             last[0] = n - 1;
-            /* Two numbers change between runs, and n_kv with them. Nothing is baked, recorded or allocated. */
+            /* Two numbers change between runs, and n_kv with them. Nothing is baked, recorded or
+             * allocated. */
             status = kiln_session_set_i64(session, m->tokens, n, error);
             if (!status)
                 status = kiln_session_set_i64(session, m->past, past, error);

@@ -1,13 +1,14 @@
-/* The floating-point mode: rounding, flushing to zero, traps. A host may have changed it in the thread that calls us
- * (so does linking with -ffast-math), and threads inherit it from the thread that makes them. Whatever computes with
- * floats, reads or writes numbers enters one fixed mode and leaves it again, so that results depend neither on the
- * host's mode nor on the thread that computes:
+/* The floating-point mode: rounding, flushing to zero, traps. A host may have changed it in the thread that
+ * calls us (so does linking with -ffast-math), and threads inherit it from the thread that makes them.
+ * Whatever computes with floats, reads or writes numbers enters one fixed mode and leaves it again, so that
+ * results depend neither on the host's mode nor on the thread that computes:
  *
  *     kiln__fp mode = kiln__enter_fp_mode();
  *     …
  *     kiln__leave_fp_mode(mode);
  *
- * Where the mode is the right one already both calls only look at it. Pairs may lie within each other. Internal. */
+ * Where the mode is the right one already both calls only look at it. Pairs may lie within each other.
+ * Internal. */
 #ifndef KILN_FP_MODE_H
 #define KILN_FP_MODE_H
 
@@ -17,8 +18,8 @@
 #include <fenv.h>
 #endif
 
-/* x86-64: MXCSR, and the x87 control word from bit 32 on, which C libraries ask for the rounding when they convert
- * numbers. arm64: FPCR. Elsewhere the rounding of fenv.h. */
+/* x86-64: MXCSR, and the x87 control word from bit 32 on, which C libraries ask for the rounding when they
+ * convert numbers. arm64: FPCR. Elsewhere the rounding of fenv.h. */
 typedef uint64_t kiln__fp;
 
 #if defined(__x86_64__)

@@ -301,8 +301,8 @@ static inline kiln_box kiln__access_box(const kiln_access_list *list, const kiln
 
 /* Appends the accesses of one node to `list` (set graph and allocator first; zero the rest). A node whose op
  * declares none gets one entry: KILN__OPERAND_ANY, read and write. Empty boxes are left out.
- * Errors: what the op's `accesses` returns; KILN_ERROR_ARGUMENT for a declaration that does not fit the op (see
- * kiln_op.accesses); KILN_ERROR_MEMORY. */
+ * Errors: what the op's `accesses` returns; KILN_ERROR_ARGUMENT for a declaration that does not fit the op
+ * (see kiln_op.accesses); KILN_ERROR_MEMORY. */
 kiln_status kiln__access_collect(kiln_access_list *list, size_t node, kiln_error *error);
 /* Appends one access of `operand` in the storage of its tensor. False: memory is out. */
 bool kiln__access_push(kiln_access_list *list, uint32_t node, uint32_t operand, uint32_t storage,

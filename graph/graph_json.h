@@ -29,7 +29,8 @@ enum { KILN__JSON_VERSION = 2 };
 /* The version that a graph is written as: the lowest that can hold it. */
 int64_t kiln__graph_json_version(const kiln_graph *g);
 
-/* Reads "format" and "version" of a document: one of `formats` (index to *which), and 1 to KILN__JSON_VERSION. */
+/* Reads "format" and "version" of a document: one of `formats` (index to *which), and 1 to
+ * KILN__JSON_VERSION. */
 KILN_MUST_CHECK kiln_status kiln__json_check_format(const kiln__json *object, const char *const *formats,
                                                     size_t n, size_t *which, int64_t *version,
                                                     kiln_error *error);

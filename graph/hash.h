@@ -1,6 +1,5 @@
-/* XXH3 (xxHash), compiled into the files that include this: no symbol of xxHash is imported, so a host that brings
- * another version does not replace it, and none is exported. Internal.
- */
+/* XXH3 (xxHash), compiled into the files that include this: no symbol of xxHash is imported, so a host that
+ * brings another version does not replace it, and none is exported. Internal. */
 #ifndef KILN_HASH_H
 #define KILN_HASH_H
 

@@ -280,8 +280,8 @@ kiln_status kiln__json_count(const kiln__json *array, size_t least, size_t most,
 
 /* Digits up to here are the same integer in every program that holds numbers as doubles. */
 #define EXACT_DIGITS INT64_C(9007199254740991) /* 2^53 - 1 */
-/* Below here a number with a point or an exponent is exact where it is integral; 14 digits are the fewest that common
- * programs print (lua-cjson; cJSON prints 15). */
+/* Below here a number with a point or an exponent is exact where it is integral; 14 digits are the fewest
+ * that common programs print (lua-cjson; cJSON prints 15). */
 #define SHORT_FORMS 1e14
 /* From there on up to here, 2^52, it is exact where it has so many digits. */
 #define LONG_FORMS 4503599627370496.0

@@ -1,5 +1,5 @@
-/* Reading JSON with the place in every message: strict accessors over the tree of a text. Internal: graph/ and
- * capture/ use it.
+/* Reading JSON with the place in every message: strict accessors over the tree of a text. Internal: graph/
+ * and capture/ use it.
  *
  *     kiln__json_doc doc;
  *     status = kiln__json_open(&doc, text, size, &caps, &allocator, error);
@@ -86,21 +86,22 @@ bool kiln__json_is_string(const kiln__json *value);
 
 /* ---- scalars ---------------------------------------------------------------------------------------- */
 
-/* Are these the same null, truth value, number or string? Spelling does not count: 64 and 64.0 are the same, and
- * so are the two forms of what may stand in a string (large integers, -0). 0 and -0 differ. False where either is
- * a container. */
+/* Are these the same null, truth value, number or string? Spelling does not count: 64 and 64.0 are the same,
+ * and so are the two forms of what may stand in a string (large integers, -0). 0 and -0 differ. False where
+ * either is a container. */
 bool kiln__json_same_scalar(const kiln__json *a, const kiln__json *b);
 
 KILN_MUST_CHECK kiln_status kiln__json_get_bool(const kiln__json *value, bool *out, kiln_error *error);
 
-/* An integer within min … max: digits up to ±(2⁵³ − 1), or in a string up to the whole of int64. A number with
- * a point or an exponent is taken where it is integral (64.0, 1e3) and below 10¹⁴, or below 2⁵² with 16 digits or
- * more. Others are refused: programs that hold numbers as doubles print larger integers so, and may have rounded
- * them. */
+/* An integer within min … max: digits up to ±(2⁵³ − 1), or in a string up to the whole of int64. A number
+ * with a point or an exponent is taken where it is integral (64.0, 1e3) and below 10¹⁴, or below 2⁵² with 16
+ * digits or more. Others are refused: programs that hold numbers as doubles print larger integers so, and may
+ * have rounded them. */
 KILN_MUST_CHECK kiln_status kiln__json_get_i64(const kiln__json *value, int64_t min, int64_t max,
                                                int64_t *out, kiln_error *error);
 
-/* A number, or "NaN", "Infinity", "-Infinity", "-0.0". A finite number that the type cannot hold is refused. */
+/* A number, or "NaN", "Infinity", "-Infinity", "-0.0". A finite number that the type cannot hold is
+ * refused. */
 KILN_MUST_CHECK kiln_status kiln__json_get_f64(const kiln__json *value, double *out, kiln_error *error);
 KILN_MUST_CHECK kiln_status kiln__json_get_f32(const kiln__json *value, float *out, kiln_error *error);
 

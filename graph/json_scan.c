@@ -179,8 +179,8 @@ static int64_t read_exponent(const char *text, size_t size) {
 }
 
 /* Writes the same number without a decimal point (1.5 is 15e-1) and without long runs of zeros to `out` and
- * returns its length; 0 when it has more than DIGITS_MAX significant digits. strtod reads such a number alike in
- * every locale. A short number that has no point stays as it is. */
+ * returns its length; 0 when it has more than DIGITS_MAX significant digits. strtod reads such a number alike
+ * in every locale. A short number that has no point stays as it is. */
 static size_t plain_number(const char *text, size_t size, char out[PLAIN_MAX]) {
     size_t end = 0, point = SIZE_MAX, first = SIZE_MAX,
            last = 0; /* first, last: of the digits that are not 0 */

@@ -1,10 +1,9 @@
 /* A strict check of JSON text (RFC 8259) that runs before a tree is built of it: grammar, UTF-8, escapes, and
  * caps on bytes, depth and values. Iterative, allocates nothing, reads every byte once. Internal.
  *
- * A byte order mark in front of the value is skipped, as programs of Windows and of npm write one. Three things
- * that RFC 8259 allows are refused: U+0000 in a string (strings are C's, so it would end them), a number of more
- * than 40 significant digits, and more than 512 levels.
- */
+ * A byte order mark in front of the value is skipped, as programs of Windows and of npm write one. Three
+ * things that RFC 8259 allows are refused: U+0000 in a string (strings are C's, so it would end them), a
+ * number of more than 40 significant digits, and more than 512 levels. */
 #ifndef KILN_JSON_SCAN_H
 #define KILN_JSON_SCAN_H
 
@@ -31,8 +30,8 @@ typedef struct kiln__json_facts {
 KILN_MUST_CHECK kiln_status kiln__json_scan(const char *text, size_t size, const kiln__json_caps *caps,
                                             kiln__json_facts *facts, kiln_error *error);
 
-/* The value of a number that passed the scan: `size` characters at `text`. A number beyond the range of double
- * is infinite. The host's locale, which decides what a decimal separator is, plays no part. */
+/* The value of a number that passed the scan: `size` characters at `text`. A number beyond the range of
+ * double is infinite. The host's locale, which decides what a decimal separator is, plays no part. */
 double kiln__json_number(const char *text, size_t size);
 
 /* Length of the valid UTF-8 sequence at the start of text[0 .. size), 0 when there is none. Surrogates,

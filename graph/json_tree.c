@@ -48,8 +48,8 @@ static const char *take_escape(const char *at, char **out) {
     return at;
 }
 
-/* Copies the value of a string, with a NUL, to *out, which moves on. `at` is its opening quote; returns what comes
- * after the closing one. */
+/* Copies the value of a string, with a NUL, to *out, which moves on. `at` is its opening quote; returns what
+ * comes after the closing one. */
 static const char *take_string(const char *at, char **out) {
     at++;
     for (;;) {

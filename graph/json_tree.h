@@ -32,8 +32,8 @@ typedef struct kiln__json_tree {
     size_t string_bytes;
 } kiln__json_tree;
 
-/* Builds the tree of a text that passed the scan with these facts. Numbers point into the text, which must live
- * as long as the tree. Errors: KILN_ERROR_MEMORY; then there is nothing to free. */
+/* Builds the tree of a text that passed the scan with these facts. Numbers point into the text, which must
+ * live as long as the tree. Errors: KILN_ERROR_MEMORY; then there is nothing to free. */
 KILN_MUST_CHECK kiln_status kiln__json_tree_build(const char *text, size_t size,
                                                   const kiln__json_facts *facts,
                                                   const kiln_allocator *allocator, kiln__json_tree *out);
@@ -41,8 +41,8 @@ KILN_MUST_CHECK kiln_status kiln__json_tree_build(const char *text, size_t size,
 /* Frees it; a zeroed tree is allowed. */
 void kiln__json_tree_free(kiln__json_tree *tree, const kiln_allocator *allocator);
 
-/* Index of the first item, in the order of the text, whose key stood before in its object; SIZE_MAX when there
- * is none. `allocator` serves scratch memory. Errors: KILN_ERROR_MEMORY. */
+/* Index of the first item, in the order of the text, whose key stood before in its object; SIZE_MAX when
+ * there is none. `allocator` serves scratch memory. Errors: KILN_ERROR_MEMORY. */
 KILN_MUST_CHECK kiln_status kiln__json_tree_duplicate(const kiln__json_tree *tree,
                                                       const kiln_allocator *allocator, size_t *found);
 

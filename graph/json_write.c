@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* 2^52 - 1. Up to here every program that holds numbers as doubles and prints 15 digits or more keeps an integer;
- * cJSON, for one, takes neighbours from 2^52 on to be the same. */
+/* 2^52 - 1. Up to here every program that holds numbers as doubles and prints 15 digits or more keeps an
+ * integer; cJSON, for one, takes neighbours from 2^52 on to be the same. */
 #define SAFE_INTEGER INT64_C(4503599627370495)
 
 /* ---- bytes ------------------------------------------------------------------------------------------ */
@@ -307,8 +307,8 @@ size_t kiln__json_format_f64(double value, char buffer[KILN__JSON_NUMBER_SIZE]) 
     return format_number(value, false, buffer);
 }
 
-/* What many programs do not keep as a number goes out as a string. A zero with a sign is one of these: JavaScript
- * writes 0 for it. */
+/* What many programs do not keep as a number goes out as a string. A zero with a sign is one of these:
+ * JavaScript writes 0 for it. */
 static bool is_word(double value) {
     return !isfinite(value) || (value == 0.0 && signbit(value));
 }

@@ -67,11 +67,13 @@ void kiln__json_key(kiln__json_writer *w, const char *key);
 
 void kiln__json_put_null(kiln__json_writer *w);
 void kiln__json_put_bool(kiln__json_writer *w, bool value);
-/* Beyond ±(2⁵² − 1), where programs that hold numbers as doubles may change them, the digits go out as a string. */
+/* Beyond ±(2⁵² − 1), where programs that hold numbers as doubles may change them, the digits go out as a
+ * string. */
 void kiln__json_put_i64(kiln__json_writer *w, int64_t value);
 bool kiln__json_is_plain_i64(int64_t value); /* is it a number there, not a string? */
 void kiln__json_put_u64(kiln__json_writer *w, uint64_t value);
-/* The fewest digits that read back as the same value; "NaN", "Infinity", "-Infinity" and "-0.0" as strings. */
+/* The fewest digits that read back as the same value; "NaN", "Infinity", "-Infinity" and "-0.0" as
+ * strings. */
 void kiln__json_put_f32(kiln__json_writer *w, float value);
 void kiln__json_put_f64(kiln__json_writer *w, double value);
 /* UTF-8 goes out as it is, each byte that is not part of valid UTF-8 as U+FFFD; control characters, quotes
@@ -79,7 +81,8 @@ void kiln__json_put_f64(kiln__json_writer *w, double value);
 void kiln__json_put_string(kiln__json_writer *w, const char *text, size_t size);
 void kiln__json_put_cstring(kiln__json_writer *w, const char *text);
 
-/* The text of a number as put_f32 and put_f64 write it, NUL-terminated, words without quotes. Returns its length. */
+/* The text of a number as put_f32 and put_f64 write it, NUL-terminated, words without quotes. Returns its
+ * length. */
 enum { KILN__JSON_NUMBER_SIZE = 40 };
 size_t kiln__json_format_f32(float value, char buffer[KILN__JSON_NUMBER_SIZE]);
 size_t kiln__json_format_f64(double value, char buffer[KILN__JSON_NUMBER_SIZE]);

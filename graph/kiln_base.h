@@ -79,8 +79,9 @@ KILN_API bool kiln_status_is_transient(kiln_status status);
 
 #define KILN_ERROR_TEXT_SIZE 512
 
-/* Caller-owned. A call that fails fills it, one that succeeds leaves it alone. Long texts are cut, ending in "...".
- * Always NUL-terminated, and valid UTF-8 without control characters: other bytes are written as \xNN each. */
+/* Caller-owned. A call that fails fills it, one that succeeds leaves it alone. Long texts are cut, ending in
+ * "...". Always NUL-terminated, and valid UTF-8 without control characters: other bytes are written as \xNN
+ * each. */
 typedef struct kiln_error {
     kiln_status status;
     char text[KILN_ERROR_TEXT_SIZE];

@@ -82,17 +82,17 @@ KILN_API kiln_slot kiln_slot_i64(kiln_graph *graph, const char *name, int64_t mi
 
 enum { KILN_MAX_TERMS = 4 };
 
-/* Declares an integer that is computed from others, so that it cannot be forgotten: the sum of 1 to KILN_MAX_TERMS
- * terms, each a constant, a slot or a multiple of one, with factors of any sign:
+/* Declares an integer that is computed from others, so that it cannot be forgotten: the sum of 1 to
+ * KILN_MAX_TERMS terms, each a constant, a slot or a multiple of one, with factors of any sign:
  *
  *     kiln_slot_sum(g, "n_kv", 0, CONTEXT, KILN_SHAPE(kiln_sym(n_past), kiln_sym(n_tokens)));
  *
- * At least one term is a slot, an integer that was declared before. The sum follows whenever one of them is set, in
- * any order, and cannot be set itself. It is used as any slot: in shapes, where its bounds count like those of
- * kiln_slot_i64, and for attributes. A run for which it lies outside of its bounds is refused when it is submitted
- * (KILN_ERROR_LIMIT). Errors: KILN_ERROR_ARGUMENT (bad name, min > max, no terms or too many, terms is NULL, a term's
- * slot is of another graph, was not found or is a float, no term is a slot), KILN_ERROR_OVERFLOW (some values of the
- * slots make a sum beyond 63 bits), KILN_ERROR_MEMORY. */
+ * At least one term is a slot, an integer that was declared before. The sum follows whenever one of them is
+ * set, in any order, and cannot be set itself. It is used as any slot: in shapes, where its bounds count like
+ * those of kiln_slot_i64, and for attributes. A run for which it lies outside of its bounds is refused when
+ * it is submitted (KILN_ERROR_LIMIT). Errors: KILN_ERROR_ARGUMENT (bad name, min > max, no terms or too many,
+ * terms is NULL, a term's slot is of another graph, was not found or is a float, no term is a slot),
+ * KILN_ERROR_OVERFLOW (some values of the slots make a sum beyond 63 bits), KILN_ERROR_MEMORY. */
 KILN_API kiln_slot kiln_slot_sum(kiln_graph *graph, const char *name, int64_t min, int64_t max,
                                  uint32_t n_terms, const kiln_dim *terms);
 

@@ -34,12 +34,12 @@ typedef struct kiln_json_options {
     kiln_allocator allocator; /* (zeroed: malloc) for the text; must outlive it */
 } kiln_json_options;
 
-/* Writes a graph, as the lowest version of the format that holds it: 2 when a slot is computed (kiln_slot_sum), else
- * 1. Both are read. `options` may be NULL for the defaults. *out is the caller's, to be freed with
- * kiln_json_text_free; it is zeroed on failure. Names are written as they are; bytes that are not valid UTF-8
- * come out as U+FFFD. From the graph's thread.
- * Errors: KILN_ERROR_ARGUMENT (graph or out is NULL; an enum attribute holds a value without a name),
- * KILN_ERROR_MEMORY, and the error that the graph remembers, if there is one. */
+/* Writes a graph, as the lowest version of the format that holds it: 2 when a slot is computed
+ * (kiln_slot_sum), else 1. Both are read. `options` may be NULL for the defaults. *out is the caller's, to be
+ * freed with kiln_json_text_free; it is zeroed on failure. Names are written as they are; bytes that are not
+ * valid UTF-8 come out as U+FFFD. From the graph's thread. Errors: KILN_ERROR_ARGUMENT (graph or out is NULL;
+ * an enum attribute holds a value without a name), KILN_ERROR_MEMORY, and the error that the graph remembers,
+ * if there is one. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_graph_to_json(const kiln_graph *graph,
                                                         const kiln_json_options *options, kiln_json_text *out,
                                                         kiln_error *error);

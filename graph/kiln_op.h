@@ -275,19 +275,20 @@ enum {
 
 /* ---- check: what the values of slots show ------------------------------------------------------------ */
 
-/* What an op's `check` is handed. For its functions below: on the thread that called `check`, until it returns. */
+/* What an op's `check` is handed. For its functions below: on the thread that called `check`, until it
+ * returns. */
 typedef struct kiln_check {
     const kiln_args *args; /* counts and attributes of the run that is to begin; `data` is not to be read */
     void *reserved;        /* for the kiln_check_* calls */
 } kiln_check;
 
-/* Refuses the run; returns KILN_ERROR_LIMIT, for `return kiln_check_fail(…)`. Say what does not fit, with numbers, and
- * what to set. The text gets "node 'N' (op): " in front, and after it the slots that the node follows, with their
- * values. Cut at 255 bytes. */
+/* Refuses the run; returns KILN_ERROR_LIMIT, for `return kiln_check_fail(…)`. Say what does not fit, with
+ * numbers, and what to set. The text gets "node 'N' (op): " in front, and after it the slots that the node
+ * follows, with their values. Cut at 255 bytes. */
 KILN_API kiln_status kiln_check_fail(const kiln_check *check, const char *format, ...) KILN_PRINTF(2, 3);
 
-/* Does the count of an operand along an axis follow a slot? `operand`: input i is i, output j is n_in + j; `axis`: 0 … 3,
- * as of kiln_operand. False for an operand that is absent or out of range. */
+/* Does the count of an operand along an axis follow a slot? `operand`: input i is i, output j is n_in + j;
+ * `axis`: 0 … 3, as of kiln_operand. False for an operand that is absent or out of range. */
 KILN_API bool kiln_check_count_follows(const kiln_check *check, uint32_t operand, uint32_t axis);
 
 typedef struct kiln_rows_held {
@@ -295,9 +296,10 @@ typedef struct kiln_rows_held {
     bool moves;   /* where they are appended, or how many, follows a slot */
 } kiln_rows_held;
 
-/* How many rows of an input hold something when the node runs: the furthest that nodes before it in the graph have
- * appended (`rows_held` of their ops), at the present values of slots. Not known where none appends to these bytes,
- * where anything else may write them, and where rows along `axis` are not those that are appended. */
+/* How many rows of an input hold something when the node runs: the furthest that nodes before it in the graph
+ * have appended (`rows_held` of their ops), at the present values of slots. Not known where none appends to
+ * these bytes, where anything else may write them, and where rows along `axis` are not those that are
+ * appended. */
 KILN_API kiln_rows_held kiln_check_rows_held(const kiln_check *check, uint32_t operand, uint32_t axis);
 
 /* ---- the descriptor --------------------------------------------------------------------------------- */
@@ -340,13 +342,14 @@ typedef struct kiln_op {
         *kernels; /* plainest first; the last one supported wins; none: no session can be made */
     uint32_t n_kernels;
 
-    /* Refuses what the values of slots show to be impossible: KILN_OK, or what kiln_check_fail returned. NULL: nothing
-     * is. It is asked when a run is submitted after an integer slot has changed, for nodes that follow a slot, or whose
-     * inputs were appended to at one; once for nodes that are alike. It must be quick, and allocate nothing. */
+    /* Refuses what the values of slots show to be impossible: KILN_OK, or what kiln_check_fail returned.
+     * NULL: nothing is. It is asked when a run is submitted after an integer slot has changed, for nodes that
+     * follow a slot, or whose inputs were appended to at one; once for nodes that are alike. It must be
+     * quick, and allocate nothing. */
     kiln_status (*check)(const kiln_check *check);
-    /* Of an op that appends rows to its first output, which lies on its first operand: how many of the operand's
-     * outermost rows hold something after it, at these counts and attributes; -1: not known. `data` is not to be read.
-     * NULL: the op does not append. */
+    /* Of an op that appends rows to its first output, which lies on its first operand: how many of the
+     * operand's outermost rows hold something after it, at these counts and attributes; -1: not known. `data`
+     * is not to be read. NULL: the op does not append. */
     int64_t (*rows_held)(const kiln_args *args);
 } kiln_op;
 

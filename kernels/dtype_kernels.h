@@ -20,7 +20,8 @@ typedef struct kiln__dtype_fns {
     float (*dot_f32)(const void *row, const float *x, int64_t n);
     float (*dot_f16)(const void *row, const uint16_t *x, int64_t n);  /* the same with x in f16 */
     float (*dot_bf16)(const void *row, const uint16_t *x, int64_t n); /* the same with x in bf16 */
-    /* Integer dots block by block against x in q8_a, scaled and summed in block order as cpu/gemm_int.c does. */
+    /* Integer dots block by block against x in q8_a, scaled and summed in block order as cpu/gemm_int.c
+     * does. */
     float (*dot_q8_a)(const void *row, const void *x, int64_t n);
 } kiln__dtype_fns;
 

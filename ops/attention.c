@@ -94,8 +94,8 @@ static kiln_status infer(kiln_infer *infer) {
 /* Axes of queries and keys among the four of an operand. */
 enum { QUERIES = 2, KEYS = 2 };
 
-/* Keys that the cache does not hold, and a constant where a slot was meant. Not with a mask: it says which rows count,
- * wherever they were appended. */
+/* Keys that the cache does not hold, and a constant where a slot was meant. Not with a mask: it says which
+ * rows count, wherever they were appended. */
 static kiln_status check_cache(const kiln_check *c, const kiln_attention_attrs *a) {
     static const char *const names[] = {NULL, "keys", "values"};
     int64_t queries = c->args->in[0].ne[QUERIES], keys = c->args->in[1].ne[KEYS];
@@ -104,7 +104,8 @@ static kiln_status check_cache(const kiln_check *c, const kiln_attention_attrs *
     for (uint32_t i = 2; i >= 1; i--)
         held[i] = kiln_check_rows_held(c, i, KEYS);
     for (uint32_t i = 1; i <= 2; i++) {
-        /* Appends at a constant may only refresh what another plan has filled, unless keys and values disagree. */
+        /* Appends at a constant may only refresh what another plan has filled, unless keys and values
+         * disagree. */
         bool bound = held[i].rows >= 0 && (held[i].moves || held[3 - i].moves);
         if (!bound || keys <= held[i].rows || !kiln_check_count_follows(c, i, KEYS))
             continue;

@@ -5,13 +5,14 @@
  * Shapes are row-major, outermost first: T tokens, E experts, k experts per token, K inner size, N columns,
  * H hidden size. "..." stands for any leading dimensions, four in all. Inputs may be views with any strides
  * unless said otherwise, with the elements of the innermost axis adjacent (permute last axes with
- * `kiln_copy`). A row is the innermost axis. Arithmetic is f32, outputs are f32 unless said otherwise. A sum adds
- * short runs of terms in f32 and these in double, so that its error does not grow with the number of terms; each op
- * says how much of Σ|terms| it may be, beside the rounding of the terms themselves. "float" means f32, f16 or bf16, "block" one of the quantised weight dtypes q4_0 …
- * q6_K. Operands may differ in dtype unless said otherwise. Every op gives KILN_ERROR_SHAPE and
- * KILN_ERROR_DTYPE for operands that do not fit, with node, operand, expected and actual in the text, and the
- * errors of kiln_node_add. Optional operands are absent as zeroed handles. A pointer to a further output
- * receives its handle, invalid after an error.
+ * `kiln_copy`). A row is the innermost axis. Arithmetic is f32, outputs are f32 unless said otherwise. A sum
+ * adds short runs of terms in f32 and these in double, so that its error does not grow with the number of
+ * terms; each op says how much of Σ|terms| it may be, beside the rounding of the terms themselves. "float"
+ * means f32, f16 or bf16, "block" one of the quantised weight dtypes q4_0 … q6_K. Operands may differ in
+ * dtype unless said otherwise. Every op gives KILN_ERROR_SHAPE and KILN_ERROR_DTYPE for operands that do not
+ * fit, with node, operand, expected and actual in the text, and the errors of kiln_node_add. Optional
+ * operands are absent as zeroed handles. A pointer to a further output receives its handle, invalid after an
+ * error.
  *
  * An index read from data that is out of range ends nothing: its row is zeroed, or its write dropped, and
  * kiln_wait returns KILN_ERROR_INDEX with the first of them: node, row, index and bounds.
@@ -40,9 +41,9 @@ KILN_API const kiln_op *kiln_op_find(kiln_op_set set, const char *name);
 
 /* y[..., n] = Σ_j w[n,j]·x[..., j]. w: [N,K], any float or block dtype, K constant. x: [..., K] float, or
  * [..., h, d] with h·d = K (so the permuted output of an attention needs no copy). y: [..., N]. With
- * KILN_PRECISION_FAST, baking may round x as kiln_precision says. Error of a sum of any K: 6e-6·Σ|w·x| at most
- * (measured: below 1.5e-6); of blocks against q8_a 8e-6 of what Σ|w·x| would be with mins apart from the rest. So
- * are those of kiln_matmul_id. */
+ * KILN_PRECISION_FAST, baking may round x as kiln_precision says. Error of a sum of any K: 6e-6·Σ|w·x| at
+ * most (measured: below 1.5e-6); of blocks against q8_a 8e-6 of what Σ|w·x| would be with mins apart from the
+ * rest. So are those of kiln_matmul_id. */
 KILN_API kiln_tensor kiln_matmul(kiln_graph *graph, kiln_tensor w, kiln_tensor x);
 
 /* The same with a copy of w in f16 (`shadow`, [N,K]) that kernels may use instead where it is faster (those
@@ -84,8 +85,8 @@ KILN_API kiln_tensor kiln_swiglu_packed(kiln_graph *graph, kiln_tensor gate_up, 
 
 /* y[t,:] = Σ_s w[t,s]·x[t,s,:], s ascending. x: [T,k,H] float, w: [T,k] f32, y: [T,H]. Optional residual
  * [T,H] float is added first of all; optional shared [T,H] float with shared_logit [T,1] float adds
- * sigmoid(logit)·shared (without a logit: shared) at the end. A logit without shared: KILN_ERROR_ARGUMENT. Error of
- * the sum, for any k: 1.2e-6 of its terms' absolute values at most. */
+ * sigmoid(logit)·shared (without a logit: shared) at the end. A logit without shared: KILN_ERROR_ARGUMENT.
+ * Error of the sum, for any k: 1.2e-6 of its terms' absolute values at most. */
 KILN_API kiln_tensor kiln_weighted_sum(kiln_graph *graph, kiln_tensor x, kiln_tensor w);
 KILN_API kiln_tensor kiln_weighted_sum_full(kiln_graph *graph, kiln_tensor x, kiln_tensor w,
                                             kiln_tensor residual, kiln_tensor shared,
@@ -109,7 +110,8 @@ KILN_API kiln_tensor kiln_zeros(kiln_graph *graph, uint32_t ndim, const kiln_dim
 
 /* softmax of scale·x + mask along an axis: e^(z − max z) / Σ e^(z − max z). x: [...] float. mask: optional,
  * f32 (added) or u8 (0 = left out), as long as x's rows, broadcast over its leading axes. y: f32, x's shape.
- * All along the axis left out (or −Inf): zeros. Relative error, beside that of z: 2e-6 at most for any length. */
+ * All along the axis left out (or −Inf): zeros. Relative error, beside that of z: 2e-6 at most for any
+ * length. */
 KILN_API kiln_tensor kiln_softmax(kiln_graph *graph, kiln_tensor x, kiln_tensor mask,
                                   kiln_softmax_attrs attrs);
 
@@ -137,8 +139,8 @@ KILN_API kiln_tensor kiln_get_rows(kiln_graph *graph, kiln_tensor table, kiln_te
 /* Writes rows [T, ...] (float) into dst [C, ...] (float; 2 to 4 dimensions, those behind the first equal) in
  * place, rounded to nearest even: row t goes to position + t, or to indices[t] ([T] i32, u32 or i64) when
  * that operand is given. `ring`: both are taken modulo C. Of rows that go to one place the last stays. Out of
- * range (negative; without ring also C and above): dropped, and KILN_ERROR_INDEX. Rows that a slot (position, T or C)
- * puts out of range refuse the run before anything of it, with KILN_ERROR_LIMIT. dst is a state or an
+ * range (negative; without ring also C and above): dropped, and KILN_ERROR_INDEX. Rows that a slot (position,
+ * T or C) puts out of range refuse the run before anything of it, with KILN_ERROR_LIMIT. dst is a state or an
  * intermediate (KILN_ERROR_ARGUMENT for a weight, an input or a broadcast view). Returns dst's new value:
  * whoever must see the rows reads (a view of) that. */
 KILN_API kiln_tensor kiln_set_rows(kiln_graph *graph, kiln_tensor dst, kiln_tensor rows, kiln_tensor indices,
@@ -165,16 +167,16 @@ KILN_API kiln_tensor kiln_rope_set_rows(kiln_graph *graph, kiln_tensor dst, kiln
  * window > 0: only keys after position − window. mask: f32 (added) or u8 (0 = left out), broadcast to
  * [..., heads, Tq, Tk]. ring: k and v are ring caches of capacity Tk in which position p lies in row p mod Tk
  * and q_position + Tq positions have been written; needs window > 0 and Tk ≥ window + max Tq − 1.
- * heads, kv_heads, d and dv constant. A query with nothing to attend to gives zeros. Error, beside that of the
- * scores: 3e-6·Σ p|v| / Σ p at most, p being the weights of the keys, for any number of them (measured: below
- * 1e-6 for up to 2^20).
- * What slots show to be impossible is KILN_ERROR_LIMIT when the run is submitted, but for rings: causal with
- * q_position + Tq > Tk where one of these follows a slot; and, without a mask, where k or v is a view of a
- * cache that only appends before the attention write (kiln_set_rows, no indices), which fill the rows before
- * position + T: a Tk that follows a slot and exceeds them, and causal with a constant q_position whose last
- * query stands before the last of them while the append follows a slot (q_position was forgotten). A mask of
- * ones allows the latter two. Not found: a q_position or a rope's position that follows a wrong slot or none
- * that was set, and too few keys where causal is off. (Online softmax: M. Milakov, N. Gimelshein, arXiv:1805.02867.) */
+ * heads, kv_heads, d and dv constant. A query with nothing to attend to gives zeros. Error, beside that of
+ * the scores: 3e-6·Σ p|v| / Σ p at most, p being the weights of the keys, for any number of them (measured:
+ * below 1e-6 for up to 2^20). What slots show to be impossible is KILN_ERROR_LIMIT when the run is submitted,
+ * but for rings: causal with q_position + Tq > Tk where one of these follows a slot; and, without a mask,
+ * where k or v is a view of a cache that only appends before the attention write (kiln_set_rows, no indices),
+ * which fill the rows before position + T: a Tk that follows a slot and exceeds them, and causal with a
+ * constant q_position whose last query stands before the last of them while the append follows a slot
+ * (q_position was forgotten). A mask of ones allows the latter two. Not found: a q_position or a rope's
+ * position that follows a wrong slot or none that was set, and too few keys where causal is off. (Online
+ * softmax: M. Milakov, N. Gimelshein, arXiv:1805.02867.) */
 KILN_API kiln_tensor kiln_attention(kiln_graph *graph, kiln_tensor q, kiln_tensor k, kiln_tensor v,
                                     kiln_tensor mask, kiln_attention_attrs attrs);
 
@@ -191,8 +193,9 @@ KILN_API kiln_tensor kiln_scale(kiln_graph *graph, kiln_tensor x, kiln_scale_att
 /* x + b with b [N] repeated over all rows. x: [..., N] float, b: float; y: f32 [..., N]. */
 KILN_API kiln_tensor kiln_bias(kiln_graph *graph, kiln_tensor x, kiln_tensor b);
 
-/* Norms (rms, layer, l2): the error of a row's factor is 2e-6 of it at most, that of the mean 3e-6 of the standard
- * deviation, for any N; rows whose squares leave f32's range, above or below, are computed in double. */
+/* Norms (rms, layer, l2): the error of a row's factor is 2e-6 of it at most, that of the mean 3e-6 of the
+ * standard deviation, for any N; rows whose squares leave f32's range, above or below, are computed in
+ * double. */
 
 /* x / √(mean(x²) + eps) · weight, row by row. x: [..., N] float; weight: optional, [N] float; y: f32 [...,
  * N]. eps ≥ 0. (B. Zhang, R. Sennrich, arXiv:1910.07467.) */
@@ -204,8 +207,8 @@ KILN_API kiln_tensor kiln_add_rms_norm(kiln_graph *graph, kiln_tensor a, kiln_te
                                        float eps, kiln_tensor *normed);
 
 /* (x − mean) / √(variance + eps) · weight + bias, row by row; the variance is that of all N elements (divided
- * by N). A mean that is large against the differences does no harm. x: [..., N] float; weight, bias: optional, [N] float; y: f32 [..., N]. eps ≥ 0. (J. Ba et al.,
- * arXiv:1607.06450.) */
+ * by N). A mean that is large against the differences does no harm. x: [..., N] float; weight, bias:
+ * optional, [N] float; y: f32 [..., N]. eps ≥ 0. (J. Ba et al., arXiv:1607.06450.) */
 KILN_API kiln_tensor kiln_layer_norm(kiln_graph *graph, kiln_tensor x, kiln_tensor weight, kiln_tensor bias,
                                      float eps);
 
@@ -223,8 +226,8 @@ KILN_API kiln_tensor kiln_gelu(kiln_graph *graph, kiln_tensor x, bool exact);
 KILN_API kiln_tensor kiln_softcap(kiln_graph *graph, kiln_tensor x, float cap);
 
 /* Mean of the rows t with mask[..., t] ≠ 0. x: [..., T, H] float, mask: [..., T] f32, u8 or i32, or a zeroed
- * handle for all rows; y: f32 [..., H] ([T,H] gives [H]). No row left: zeros. Error for any T: 1.1e-6 of the mean of
- * the absolute values at most. */
+ * handle for all rows; y: f32 [..., H] ([T,H] gives [H]). No row left: zeros. Error for any T: 1.1e-6 of the
+ * mean of the absolute values at most. */
 KILN_API kiln_tensor kiln_mean_pool(kiln_graph *graph, kiln_tensor x, kiln_tensor mask);
 
 /* A dense copy of x [...] in the given dtype. float → float (round to nearest even), integer → the same

@@ -220,8 +220,8 @@ static void few_softmax(const kiln__att *a, const kiln__att_block *b, int64_t m)
     a->sum[m] = a->sum[m] * (double)factor[0] + (double)vf_sum(sum);
 }
 
-/* out[m] = out[m]·factor + Σ_j p[m][j]·v[j] for `rows` (1 or 2) rows from m on, which share what is read of v, and
- * for some vectors of columns from c on, the last of them of `last` columns. */
+/* out[m] = out[m]·factor + Σ_j p[m][j]·v[j] for `rows` (1 or 2) rows from m on, which share what is read of
+ * v, and for some vectors of columns from c on, the last of them of `last` columns. */
 KILN_INLINE void few_columns(const kiln__att *a, const kiln__att_block *b, int64_t m, int rows, int64_t c,
                              int vectors, int64_t last) {
     const float *p = a->scores + m * KILN__ATT_KEYS;
@@ -287,7 +287,8 @@ static void few_values_careful(const kiln__att *a, const kiln__att_block *b) {
         }
 }
 
-/* Values of a block that lie in memory: few_values takes parts of their rows, which processors do not foresee. */
+/* Values of a block that lie in memory: few_values takes parts of their rows, which processors do not
+ * foresee. */
 static void fetch_values(const kiln__att *a, const kiln__att_block *b) {
     for (int64_t j = 0; j < b->n; j++)
         for (int64_t c = 0; c < a->dv; c += 16)

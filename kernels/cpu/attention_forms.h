@@ -30,8 +30,8 @@ static inline bool kiln__att_finite(const kiln__att *a, const kiln__att_block *b
     return total == total;
 }
 
-/* What a block adds to a numerator: Σ_j p[j·step]·v[j][c], in runs as the forms without NaN or Inf in v add it,
- * but without the keys that have no weight: 0·NaN must not come in. */
+/* What a block adds to a numerator: Σ_j p[j·step]·v[j][c], in runs as the forms without NaN or Inf in v add
+ * it, but without the keys that have no weight: 0·NaN must not come in. */
 static inline float kiln__att_careful(const kiln__att_block *b, const float *p, int64_t step, int64_t c) {
     float total = 0.0f;
     for (int64_t j = 0; j < b->n; j += RUN) {

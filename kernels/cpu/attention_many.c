@@ -8,8 +8,8 @@
 #define GROUP 2
 #endif
 
-/* s[i][·] = Σ_c x[c][·]·w[i][c] for four i at once, in runs: `x` rows of `lanes` values; w[i] a pointer per i,
- * its values `step` floats apart; some vectors of the lanes from `at` on. */
+/* s[i][·] = Σ_c x[c][·]·w[i][c] for four i at once, in runs: `x` rows of `lanes` values; w[i] a pointer per
+ * i, its values `step` floats apart; some vectors of the lanes from `at` on. */
 KILN_INLINE void products(vf s[4][GROUP], const float *x, const float *const w[4], int64_t step, int64_t n,
                           int64_t lanes, int64_t at, int vectors) {
     for (int64_t c = 0; c == 0 || c < n; c += RUN) {

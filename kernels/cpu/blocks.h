@@ -191,7 +191,8 @@ KILN_INLINE u8x32 q6_K_bytes(const unsigned char *block, int part) {
 #include "kiln_dtype_list.h"
 #undef KILN_DTYPE
 
-/* Products with q8_a activations add blocks in f32 over so many values (128 terms at most), and those in double. */
+/* Products with q8_a activations add blocks in f32 over so many values (128 terms at most), and those in
+ * double. */
 enum { BLOCK_RUN = 2048 };
 
 /* q8_a, the activations: f32 d, f32 s = d·Σq, 32 × i8. */

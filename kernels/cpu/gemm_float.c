@@ -2,9 +2,8 @@
  *
  * The elements of both run along K, so a tile of R×C sums needs R + C loads for R·C fused multiply-adds and
  * no rearranging, and a mat-vec adds up exactly as a mat-mat does. Chunks keep the rows of W in the first
- * cache. A chunk is a run of 64 terms in each of the 16 lanes; scratch holds the sums of up to 16 chunks, lane by
- * lane, and what these come to together is added up in double.
- */
+ * cache. A chunk is a run of 64 terms in each of the 16 lanes; scratch holds the sums of up to 16 chunks,
+ * lane by lane, and what these come to together is added up in double. */
 #include "dtype_float.h"
 #include "dtype_kernels.h"
 #include "gemm.h"
@@ -133,7 +132,8 @@ static void fetch_ahead(const kiln__gemm *g, int64_t row, int64_t at, int64_t by
             __builtin_prefetch(g->w + r * g->w_stride + at + o);
 }
 
-/* A piece ends before the row does: its sums, of `count` pairs of a token and a row, join the totals and start again. */
+/* A piece ends before the row does: its sums, of `count` pairs of a token and a row, join the totals and
+ * start again. */
 static void join_piece(double *totals, float *sums, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
         vf lanes[VECS];

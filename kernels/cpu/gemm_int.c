@@ -1,8 +1,8 @@
 /* Matrix products of block formats with q8_a activations: integer dots of 32 (or 16) values, then
  *     y = … + Σq·x · (d_w·d_x)   [+ m_w · s_x]
- * in f32, block after block, with one running sum per y and BLOCK_RUN values of K; these are added in double. Both
- * shapes below, and dot_q8_a, do exactly this, so that a result depends neither on how many tokens there are nor on
- * tiling.
+ * in f32, block after block, with one running sum per y and BLOCK_RUN values of K; these are added in double.
+ * Both shapes below, and dot_q8_a, do exactly this, so that a result depends neither on how many tokens there
+ * are nor on tiling.
  *
  *   strips   4 rows of W against up to 4 tokens, straight from the blocks: few tokens
  *   panels   16 rows of W unpacked once into bytes, 4 columns of a row beside each other, so that one vector
@@ -246,7 +246,8 @@ KILN_INLINE row_sums add_quad(int off, row_sums sum, const uint8_t *w, const int
 #endif
 }
 
-/* What one group of a part adds to the sums of a panel's rows from `row` on and `tokens` tokens from `token` on. */
+/* What one group of a part adds to the sums of a panel's rows from `row` on and `tokens` tokens from `token`
+ * on. */
 KILN_INLINE void panel_group(int off, int groups, int min, int tokens, const panel_part *w, const panel_x *x,
                              int g, int row, int token, vf *acc) {
     row_sums sum[TOKENS_AT_ONCE];

@@ -6,7 +6,8 @@
 #include <math.h>
 
 /* Squares of f32 leave its range where the elements do not: below 2^-75 and above 2^64. Rows whose sum of n
- * squares shows that some may have done so are computed again in double, whose range has room for all of them. */
+ * squares shows that some may have done so are computed again in double, whose range has room for all of
+ * them. */
 static bool in_range(float squares, float n) {
     return squares >= 0x1p-100f * n && squares <= 0x1p126f;
 }
@@ -46,10 +47,10 @@ void KILN_LEVEL_FN(row_rms_norm)(float *y, const float *x, const float *weight, 
         VEC_MAP1(y, x, n, v, v * s);
 }
 
-/* The mean as hi + lo, and the variance. A sum of the elements knows the mean only to some 2^-23 of their size, which
- * is nothing beside what they differ by, unless the mean is large against that. Then their differences from that
- * estimate are exact enough, and the mean of these is how far it was off; where it was off by much, the better
- * estimate takes its place. */
+/* The mean as hi + lo, and the variance. A sum of the elements knows the mean only to some 2^-23 of their
+ * size, which is nothing beside what they differ by, unless the mean is large against that. Then their
+ * differences from that estimate are exact enough, and the mean of these is how far it was off; where it was
+ * off by much, the better estimate takes its place. */
 typedef struct spread {
     float hi, lo;
     double variance;

@@ -213,8 +213,9 @@ static inline float vf_most(vf v) {
 
 /* ---- sums of any length ------------------------------------------------------------------------------- */
 
-/* A sum of n terms in f32 is off by up to n·2^-24 of Σ|terms|. So a sum adds runs of at most RUN terms in f32,
- * and joins the runs in double where there may be many of them: its error is that of one run at any length. */
+/* A sum of n terms in f32 is off by up to n·2^-24 of Σ|terms|. So a sum adds runs of at most RUN terms in
+ * f32, and joins the runs in double where there may be many of them: its error is that of one run at any
+ * length. */
 enum { RUN = 16 };
 
 /* As many doubles as a vf has floats. */

@@ -115,8 +115,8 @@ static inline vf vf_relu(vf x) {
         }                                                                                                    \
     } while (0)
 
-/* Σ expr over a row, a double: four running vectors, each in runs of RUN terms. `pad` is a value for which expr is
- * 0. */
+/* Σ expr over a row, a double: four running vectors, each in runs of RUN terms. `pad` is a value for which
+ * expr is 0. */
 #define VEC_SUM(total, x, n, pad, v, expr)                                                                   \
     do {                                                                                                     \
         double total_ = 0.0;                                                                                 \

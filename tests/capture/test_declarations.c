@@ -1,5 +1,6 @@
-/* What the descriptor of a custom op declares must fit together: its outputs, the operands that they lie on, its in-place
- * pairs and its accesses. Whatever does not is refused, with the node, the op and the operand named. */
+/* What the descriptor of a custom op declares must fit together: its outputs, the operands that they lie on,
+ * its in-place pairs and its accesses. Whatever does not is refused, with the node, the op and the operand
+ * named. */
 #include "kiln.h"
 #include "check.h"
 

@@ -1,5 +1,5 @@
-/* The host's floating-point mode: no public call depends on it, and each leaves it as it was. Hosts change it by
- * fesetround, by intrinsics, or by linking with -ffast-math, which flushes subnormals to zero. */
+/* The host's floating-point mode: no public call depends on it, and each leaves it as it was. Hosts change it
+ * by fesetround, by intrinsics, or by linking with -ffast-math, which flushes subnormals to zero. */
 #include "fp_mode.h"
 #include "kiln.h"
 #include "tests/support/check.h"

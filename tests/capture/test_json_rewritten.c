@@ -1,5 +1,5 @@
-/* Dumps that another program reads and writes again: every value is the same afterwards, or Kiln refuses the text.
- * cJSON is tried here. For other programs (test_json_libraries.sh):
+/* Dumps that another program reads and writes again: every value is the same afterwards, or Kiln refuses the
+ * text. cJSON is tried here. For other programs (test_json_libraries.sh):
  *     test_json_rewritten --write FOLDER          writes values.json and plan.json
  *     test_json_rewritten --judge NAME FOLDER     says how values.out and plan.out compare with them
  */

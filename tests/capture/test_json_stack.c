@@ -1,5 +1,5 @@
-/* JSON on threads of small stacks: whatever the depth of a text, reading it takes no more stack than kiln_json.h says.
- * musl gives threads 128 KiB by default, other systems 64 KiB and less. */
+/* JSON on threads of small stacks: whatever the depth of a text, reading it takes no more stack than
+ * kiln_json.h says. musl gives threads 128 KiB by default, other systems 64 KiB and less. */
 #include "kiln.h"
 #include "check.h"
 #include "sanitized.h"
@@ -8,7 +8,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* PROMISED is what kiln_json.h says about reading; baking, which kiln_plan_check_json does, may take twice that. */
+/* PROMISED is what kiln_json.h says about reading; baking, which kiln_plan_check_json does, may take twice
+ * that. */
 enum { STACK = 256 << 10, PROMISED = 32 << 10, DEPTH = 512, PAINT = 0xA5 };
 
 static const kiln_json_limits deep = {.depth = DEPTH};

@@ -1,5 +1,5 @@
-/* What the values of slots show to be impossible is refused when a run is submitted, before anything runs; the
- * error names the nodes, the slots and their values. What is possible runs. */
+/* What the values of slots show to be impossible is refused when a run is submitted, before anything runs;
+ * the error names the nodes, the slots and their values. What is possible runs. */
 #include "kiln.h"
 #include "check.h"
 #include "extra_ops.h"
@@ -224,8 +224,8 @@ static void test_fused(void **unused) {
     destroy(&m);
 }
 
-/* Where it is not known what the cache holds, or a mask says what counts, only what is impossible by itself is
- * refused. */
+/* Where it is not known what the cache holds, or a mask says what counts, only what is impossible by itself
+ * is refused. */
 static void test_what_is_possible(void **unused) {
     (void)unused;
     static const shape shapes[] = {{.masked = true},
@@ -398,7 +398,8 @@ static kiln_status check_half(const kiln_check *check) {
                : kiln_check_fail(check, "position %lld is odd", (long long)a->position.value);
 }
 
-/* Many nodes that are alike are asked for once, and only after a slot has changed; a status without a text has one. */
+/* Many nodes that are alike are asked for once, and only after a slot has changed; a status without a text
+ * has one. */
 static void test_custom(void **unused) {
     (void)unused;
     enum { LAYERS = 40 };

@@ -240,7 +240,8 @@ static void test_unwritten_by_name(void **unused) {
     kiln_graph_destroy(g);
 }
 
-/* A node that declares no accesses may have written anything before: then the tap is believed, as a reader would be. */
+/* A node that declares no accesses may have written anything before: then the tap is believed, as a reader
+ * would be. */
 static void test_unwritten_after_opaque(void **unused) {
     (void)unused;
     static const kiln_tap tap = {"late", KILN_WATCH_VALUES};

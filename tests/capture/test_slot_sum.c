@@ -1,5 +1,5 @@
-/* Slots that are computed from others: what they come to, in shapes and attributes, in sessions, captures, dumps and
- * fingerprints; what is refused. */
+/* Slots that are computed from others: what they come to, in shapes and attributes, in sessions, captures,
+ * dumps and fingerprints; what is refused. */
 #include "kiln.h"
 #include "check.h"
 
@@ -238,7 +238,7 @@ static void test_plan_slot_at(void **unused) {
     kiln_graph_destroy(m.g);
 }
 
-/* ---- dumps ------------------------------------------------------------------------------------------------ */
+/* ---- dumps --------------------------------------------------------------------------------------------- */
 
 static void test_json(void **unused) {
     (void)unused;
@@ -321,7 +321,7 @@ static void test_json_refusals(void **unused) {
     }
 }
 
-/* ---- guards ------------------------------------------------------------------------------------------------ */
+/* ---- guards -------------------------------------------------------------------------------------------- */
 
 /* How slot "s" is declared, in a graph that is otherwise the same. */
 static void declare(kiln_graph *g, int how) {
@@ -380,7 +380,8 @@ static void test_capture(void **unused) {
     CHECK_OK(kiln_capture_destroy(capture, error));
 }
 
-/* A sum out of its bounds, by far, in another sum: the run is refused, and nothing overflows on the way there. */
+/* A sum out of its bounds, by far, in another sum: the run is refused, and nothing overflows on the way
+ * there. */
 static void test_chain_out_of_bounds(void **unused) {
     (void)unused;
     kiln_graph *g;

@@ -1,5 +1,5 @@
-/* Zeroes that are meant stay zeroes in a host that is compiled with -ffast-math, as the Makefile compiles this
- * file: such compilers take 0 and -0 for the same. */
+/* Zeroes that are meant stay zeroes in a host that is compiled with -ffast-math, as the Makefile compiles
+ * this file: such compilers take 0 and -0 for the same. */
 #include "check.h"
 #include "kiln_json.h"
 #include "kiln_ops.h"

@@ -1,5 +1,5 @@
-/* Sums of any length keep the bounds that ops/kiln_ops.h states, at every CPU level: what is measured here is how
- * far a result is from the same sum in double, relative to the sum of its terms' absolute values. */
+/* Sums of any length keep the bounds that ops/kiln_ops.h states, at every CPU level: what is measured here is
+ * how far a result is from the same sum in double, relative to the sum of its terms' absolute values. */
 #include "tests/support/check.h"
 #include "tests/support/op_case.h"
 
@@ -230,7 +230,8 @@ static void test_matmul(void **state) {
     each(check_matmul);
 }
 
-/* W in blocks, all of them alike, against ones: in f32, and in q8_a, which holds ones exactly. Equal terms. */
+/* W in blocks, all of them alike, against ones: in f32, and in q8_a, which holds ones exactly. Equal
+ * terms. */
 static void check_blocks(kiln_dtype dtype, int64_t n, int64_t tokens, bool fast, const op_level *level) {
     const kiln_dtype_info *info = kiln_dtype_get(dtype);
     kiln_graph *g = new_graph();

@@ -253,8 +253,8 @@ static void test_refusals(void **state) {
         op_case_refused(&cases[i].c, cases[i].status, cases[i].text);
 }
 
-/* Rows that are finite, as their norms are, but whose squares or sums leave the range of f32, and rows whose mean is
- * large against what the elements differ by. */
+/* Rows that are finite, as their norms are, but whose squares or sums leave the range of f32, and rows whose
+ * mean is large against what the elements differ by. */
 static void test_range_and_mean(void **state) {
     (void)state;
     static const kiln_layer_norm_attrs layer_0 = {0};

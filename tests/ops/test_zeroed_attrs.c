@@ -185,7 +185,8 @@ static bool is_zero(const kiln_attr *a, const unsigned char *stored) {
     return memcmp(stored + a->offset, zero, attr_bytes(a)) == 0;
 }
 
-/* One attribute that is a number given as zero: it is stored as 0, or a bound refuses it. False: it is not a number. */
+/* One attribute that is a number given as zero: it is stored as 0, or a bound refuses it. False: it is not a
+ * number. */
 static bool check_given(kiln_graph *g, size_t at, const kiln_attr *a) {
     const kiln_op *op = g->nodes.items[at].op;
     _Alignas(8) unsigned char attrs[256], stored[256];

@@ -140,7 +140,7 @@ static kiln_status run_node(eager *run, size_t index, int64_t split, kiln__tile_
     return status;
 }
 
-/* ---- what slots show to be impossible -------------------------------------------------------------------- */
+/* ---- what slots show to be impossible ------------------------------------------------------------------ */
 
 static int64_t count_of(const eager *run, uint32_t id, int axis) {
     const kiln_desc *d = kiln__desc_of(run->graph, &run->graph->tensors.items[id]);
@@ -192,8 +192,8 @@ static bool append_is_impossible(const eager *run, const kiln__node *n) {
            (first < 0 || first + count_of(run, rows, 0) > count_of(run, dst, 0));
 }
 
-/* How many rows of the keys are filled by the appends before node `end`; -1 where that is not known, as where a later
- * node writes them, too. `moves`: where or how much is appended follows a slot. */
+/* How many rows of the keys are filled by the appends before node `end`; -1 where that is not known, as where
+ * a later node writes them, too. `moves`: where or how much is appended follows a slot. */
 static int64_t rows_filled(const eager *run, size_t end, uint32_t keys, bool *moves) {
     const kiln_graph *g = run->graph;
     const kiln__tensor *t = &g->tensors.items[keys];

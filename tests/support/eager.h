@@ -25,8 +25,8 @@ typedef struct eager_result {
     int64_t row, index, limit; /* the first bad index */
 } eager_result;
 
-/* Do the values of slots show some node to be impossible? Then a session refuses the run. Runs here go on all the
- * same: kernels must do no harm. */
+/* Do the values of slots show some node to be impossible? Then a session refuses the run. Runs here go on all
+ * the same: kernels must do no harm. */
 bool eager_is_impossible(const eager *run);
 
 /* `split`: how many pieces each node's tiles are cut into, run in reverse order, so that tiles that are not

@@ -2,9 +2,9 @@
  * point in front of each operation by which they meet switches to the explorer, and the explorer goes on with
  * each of those that can in turn. Locks, conditions and time are simulated.
  *
- * A state is the memory that was allocated here, which thread waits for what, and what each thread knows. States are
- * told apart by a hash (96 bits of XXH3); one that was seen before is not followed again. So all schedules
- * are covered although most share their states, and waiting in circles ends.
+ * A state is the memory that was allocated here, which thread waits for what, and what each thread knows.
+ * States are told apart by a hash (96 bits of XXH3); one that was seen before is not followed again. So all
+ * schedules are covered although most share their states, and waiting in circles ends.
  *
  * What a thread knows is a hash of all that it has seen since it last stood at a place that the test names:
  * which operations it came to and what their objects held. Stacks and registers are not part of a state,

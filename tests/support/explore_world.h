@@ -56,7 +56,8 @@ typedef struct world {
     uint32_t late, last, preemptions;
 } world;
 
-/* All that there is. The explorer saves and restores `now`, what is allocated of the arena, and the stacks. */
+/* All that there is. The explorer saves and restores `now`, what is allocated of the arena, and the
+ * stacks. */
 typedef struct everything {
     world now;
     _Alignas(128) unsigned char arena[ARENA];

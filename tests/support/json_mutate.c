@@ -19,7 +19,8 @@ static int draw(uint64_t *state, int n) {
 
 /* ---- memory ----------------------------------------------------------------------------------------- */
 
-/* Items that move between lists are lost by some versions of cJSON. Whatever is left is freed with the text. */
+/* Items that move between lists are lost by some versions of cJSON. Whatever is left is freed with the
+ * text. */
 typedef struct block {
     struct block *next, *before;
     max_align_t bytes[];

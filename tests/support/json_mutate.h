@@ -16,8 +16,8 @@ uint64_t mutate_next(uint64_t *state);
  * text is not JSON. */
 char *mutate_graph(const char *text, uint64_t *state, int edits);
 
-/* The same graph with its tensors' (and nodes') names dealt out again among all tensors, and with the names of
- * storages where none has them: what a run fills and prints must not depend on it. From malloc. */
+/* The same graph with its tensors' (and nodes') names dealt out again among all tensors, and with the names
+ * of storages where none has them: what a run fills and prints must not depend on it. From malloc. */
 char *mutate_names(const char *text, uint64_t *state);
 
 /* Names of storages of one kind in a graph or plan dump, at most n of at most 127 bytes each; gives how

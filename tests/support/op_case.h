@@ -65,8 +65,8 @@ struct op_case {
     const kiln_op *op;
     uint32_t n_in;
     op_in in[OP_MAX_IN];
-    /* The op's attribute struct, slot ids being 1 + index in `slots`; NULL: defaults. As kernels see it, so 0 is
-     * 0; only op_case_refused hands it to kiln_node_add, where 0 is the default. */
+    /* The op's attribute struct, slot ids being 1 + index in `slots`; NULL: defaults. As kernels see it, so 0
+     * is 0; only op_case_refused hands it to kiln_node_add, where 0 is the default. */
     const void *attrs;
     op_slot slots[OP_MAX_SLOTS];
     uint32_t n_slots;

@@ -260,8 +260,8 @@ static void rope_step(world *w) {
     (void)rope(w, pick(w, (want){.kinds = READ}));
 }
 
-/* May rows of `x` along `axis` go beyond those of `y`, where the slot says so? Runs for which that is so are refused: most
- * graphs are to be run. */
+/* May rows of `x` along `axis` go beyond those of `y`, where the slot says so? Runs for which that is so are
+ * refused: most graphs are to be run. */
 static bool goes_beyond(const world *w, kiln_tensor x, kiln_tensor y, int axis) {
     return x.id == 0 || y.id == 0 ||
            kiln__dim_max(w->g, dim(w, x, axis)) + 7 > kiln__dim_max(w->g, dim(w, y, axis));

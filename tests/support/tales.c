@@ -55,7 +55,8 @@ static void add_matrix(maker *m, const char *name, int32_t ndim, const int64_t *
     add(m, name, dtype, ndim, dims, data);
 }
 
-/* Which hidden unit of the dense block is the j-th of expert e, of n. The factors have no divisor in common with n = 172. */
+/* Which hidden unit of the dense block is the j-th of expert e, of n. The factors have no divisor in common
+ * with n = 172. */
 static int64_t unit_of(int64_t e, int64_t j, int64_t n) {
     static const int64_t factors[] = {1, 3, 5, 7, 9, 11, 13, 15};
     return (j * factors[e % 8] + 17 * e) % n;

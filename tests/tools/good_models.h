@@ -65,7 +65,8 @@ static inline kiln_gguf *open_base(const char *name) {
     return g;
 }
 
-/* The largest difference between two sets of n logits. (Written with fmax, gcc 12 for arm64 fails to compile it.) */
+/* The largest difference between two sets of n logits. (Written with fmax, gcc 12 for arm64 fails to compile
+ * it.) */
 static inline double farthest(const float *a, const float *b, size_t n) {
     double most = 0;
     for (size_t k = 0; k < n; k++) {

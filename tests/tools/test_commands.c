@@ -228,8 +228,8 @@ static size_t read_back(int fd, char *to, size_t size) {
     return n > 0 ? (size_t)n : 0;
 }
 
-/* Every line on stderr says whose it is, but for a sanitizer's about what it refused; a failure has one, and no text of a
- * file controls the terminal. */
+/* Every line on stderr says whose it is, but for a sanitizer's about what it refused; a failure has one, and
+ * no text of a file controls the terminal. */
 static void judge(int code) {
     static char text[1 << 16];
     shared *s = t.shared;

@@ -13,13 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A model and its answers: a file of the test data, or a form of the repository's own model (tests/support/tales.h).
- * `golden`: the answers' path without ".greedy.txt" and so on.
- * `fast`: how far its logits may be off in that mode, about one and a half times the most that was measured on any CPU level:
- * 3.8e-6, 0.039, 0.130, 0.114, 0.145 for tales in f32, f16, q8_0, q4_0, iq4_nl (logits up to 18), and 7.6e-6, 0.081, 0.204,
- * 0.294, 0.269 for stories260K (logits up to 22). With f32 weights this mode rounds nothing.
- * `regions`: of one layer when one token is decoded, in exact and in fast mode.
- * `route`: the experts chosen, a line per token and layer: how the answer's path ends, or the line when all are the same. */
+/* A model and its answers: a file of the test data, or a form of the repository's own model
+ * (tests/support/tales.h). `golden`: the answers' path without ".greedy.txt" and so on. `fast`: how far its
+ * logits may be off in that mode, about one and a half times the most that was measured on any CPU level:
+ * 3.8e-6, 0.039, 0.130, 0.114, 0.145 for tales in f32, f16, q8_0, q4_0, iq4_nl (logits up to 18), and 7.6e-6,
+ * 0.081, 0.204, 0.294, 0.269 for stories260K (logits up to 22). With f32 weights this mode rounds nothing.
+ * `regions`: of one layer when one token is decoded, in exact and in fast mode. `route`: the experts chosen,
+ * a line per token and layer: how the answer's path ends, or the line when all are the same. */
 typedef struct variant {
     const char *name, *gguf;
     tales_form form;

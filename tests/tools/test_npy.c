@@ -223,7 +223,8 @@ static void other_orders_are_converted(void **state) {
         }
 }
 
-/* What f32 cannot hold becomes infinite, and is counted; NaN, infinity and what is too small stay what they are. */
+/* What f32 cannot hold becomes infinite, and is counted; NaN, infinity and what is too small stay what they
+ * are. */
 static void doubles_are_rounded(void **state) {
     (void)state;
     const double values[] = {0.1, 1e300, -1e39, 1e-320, 3.4028234e38, (double)INFINITY, (double)NAN, -0.0};

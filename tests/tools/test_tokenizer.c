@@ -98,9 +98,9 @@ static void golden_tokens_give_golden_texts(void **state) {
 /* ---- A second implementation ------------------------------------------------------------------------ */
 
 /* llama2.c's vocabulary file and the rule of its encoder, written as plainly as can be: join the best pair of
- * neighbours, found by trying all, until there is none. (Two differences. On text that is not UTF-8 run.c makes
- * bytes of a letter, too, when a stray continuation byte follows it. And run.c makes bytes of a U+2581, which is
- * a space to SentencePiece and llama.cpp.) */
+ * neighbours, found by trying all, until there is none. (Two differences. On text that is not UTF-8 run.c
+ * makes bytes of a letter, too, when a stray continuation byte follows it. And run.c makes bytes of a U+2581,
+ * which is a space to SentencePiece and llama.cpp.) */
 typedef struct plain {
     char *bytes;
     struct {

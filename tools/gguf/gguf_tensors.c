@@ -74,8 +74,8 @@ static kiln_status check_overlaps(const kiln_allocator *a, const gguf_label *lab
     return status;
 }
 
-/* Where a tensor's elements may begin: numbers at multiples of their size, and blocks, which begin with or hold
- * an f16, at even bytes. */
+/* Where a tensor's elements may begin: numbers at multiples of their size, and blocks, which begin with or
+ * hold an f16, at even bytes. */
 static int64_t element_alignment(const kiln_gguf_tensor_type *type) {
     return type->block == 1 ? type->bytes : type->bytes % 2 == 0 ? 2 : 1;
 }

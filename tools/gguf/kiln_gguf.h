@@ -27,7 +27,8 @@
  *   dimensions that are not 0, in elements and in bytes, fits 63 bits.
  * - Tensors may stand in the file in any order and with gaps, but no two may share a byte, and each starts at
  *   a multiple of general.alignment (a power of two from 1 to 16 MiB; 32 when absent). Where that is less
- *   than an element needs, the place of each tensor in the file decides: numbers lie at multiples of their size,
+ *   than an element needs, the place of each tensor in the file decides: numbers lie at multiples of their
+ *   size,
  *   blocks that hold an f16 at even bytes.
  * - The data section ends with the last tensor's bytes: a file that is shorter was truncated and is refused.
  *   The padding after the last tensor, or after the header of a file without tensors, may be missing (some
@@ -101,9 +102,9 @@ typedef struct kiln_gguf_string {
 /* ---- Opening ---------------------------------------------------------------------------------------- */
 
 typedef enum kiln_gguf_access {
-    /* Map the file: pages are read when they are touched. While it is open, or a session computes with its tensors, no
-     * program may shorten it: touching a page beyond the new end ends the process with SIGBUS, in the middle of
-     * a run too. Replacing it (rename) does no harm. */
+    /* Map the file: pages are read when they are touched. While it is open, or a session computes with its
+     * tensors, no program may shorten it: touching a page beyond the new end ends the process with SIGBUS, in
+     * the middle of a run too. Replacing it (rename) does no harm. */
     KILN_GGUF_MMAP = 0,
     KILN_GGUF_READ /* read the whole file into memory from the allocator */
 } kiln_gguf_access;

@@ -64,7 +64,8 @@ static int check_plan(options *o, kiln_plan *plan, size_t nodes, const char *wha
     return EXIT_OK;
 }
 
-/* The last line: what a user wants to know. Nothing where no plan was judged: the file could not be read, say. */
+/* The last line: what a user wants to know. Nothing where no plan was judged: the file could not be read,
+ * say. */
 static void print_verdict(const options *o, int code) {
     if (code != EXIT_OK && o->wrong)
         printf("wrong: %s\n", o->wrong);

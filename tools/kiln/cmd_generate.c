@@ -134,8 +134,8 @@ static kiln_status run_prompt(generation *g, const float **logits, kiln_error *e
     return status;
 }
 
-/* Takes the likeliest token after `position` tokens, then feeds it, until all positions are run. What a step predicts
- * is printed, BOS ends the text, and so does EOS (as run.c). */
+/* Takes the likeliest token after `position` tokens, then feeds it, until all positions are run. What a step
+ * predicts is printed, BOS ends the text, and so does EOS (as run.c). */
 static int continue_text(generation *g, const float *logits, progress *p, kiln_error *error) {
     const int64_t n_vocab = kiln_llama_get_params(g->model.llama)->n_vocab;
     const int32_t bos = kiln_tok_bos(g->tok), eos = kiln_tok_eos(g->tok);

@@ -82,8 +82,9 @@ static void put_barrier_edges(FILE *file, const kiln_plan *plan, uint32_t r) {
         fprintf(file, "  b%u -> n%u [style=invis, weight=10];\n", r, s->order[i]);
 }
 
-/* Regions and the barriers after them, from top to bottom, those of a serial run in its frame. No edges: readers may
- * put a node into the frame in which it is first named, so all frames come before the first edge. */
+/* Regions and the barriers after them, from top to bottom, those of a serial run in its frame. No edges:
+ * readers may put a node into the frame in which it is first named, so all frames come before the first
+ * edge. */
 static void put_regions(FILE *file, const kiln_plan *plan, const kiln_session *session) {
     const kiln__schedule *s = &plan->schedule;
     uint32_t last = 0; /* of the serial run that r is in */

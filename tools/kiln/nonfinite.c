@@ -104,7 +104,8 @@ int nonfinite_fail(const model_file *model, const kiln_llama_decoder_options *op
     char hint[400];
     kiln_error error;
     kiln_status status = watch(model, options, executor, tokens, count, count, &f, &error);
-    /* In a run of several tokens it may be any of them; caches that a stopped run has left may hold NaN, so again. */
+    /* In a run of several tokens it may be any of them; caches that a stopped run has left may hold NaN, so
+     * again. */
     if (status == KILN_OK && f.token >= 0 && f.count > 1 &&
         watch(model, options, executor, tokens, f.token + f.count, f.token, &one, &error) == KILN_OK &&
         one.token >= 0)

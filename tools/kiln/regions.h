@@ -13,7 +13,8 @@ void print_regions(FILE *file, const kiln_session *session);
 /* The same in one line, counted, with `prefix` in front. */
 void print_regions_summary(FILE *file, const char *prefix, const kiln_session *session);
 
-/* `n` regions of a plan from `first` on, a line each: the ops, and the hazard that the barrier before them is for. */
+/* `n` regions of a plan from `first` on, a line each: the ops, and the hazard that the barrier before them is
+ * for. */
 void print_plan_regions(FILE *file, const kiln_plan *plan, uint32_t first, uint32_t n);
 
 /* "serial run of 7 records" */

@@ -14,7 +14,8 @@ static float extreme(const float *x) {
     return most;
 }
 
-/* Stores the scale and returns what each value is multiplied by: the inverse of the scale as readers will see it. */
+/* Stores the scale and returns what each value is multiplied by: the inverse of the scale as readers will see
+ * it. */
 static float put_scale(float scale, unsigned char *out) {
     uint16_t half = half_from_float(scale);
     float step = float_from_half(half);
@@ -26,7 +27,8 @@ static void put_nibble(unsigned char *nibbles, int i, unsigned q) {
     nibbles[i % (BLOCK / 2)] |= (unsigned char)(i < BLOCK / 2 ? q : q << 4);
 }
 
-/* Product and sum are two statements in what follows: in one, some compilers fuse them, and the bytes differ. */
+/* Product and sum are two statements in what follows: in one, some compilers fuse them, and the bytes
+ * differ. */
 static void block_q8_0(const float *x, unsigned char *out) {
     float inverse = put_scale(fabsf(extreme(x)) / 127.0f, out);
     for (int i = 0; i < BLOCK; i++) {

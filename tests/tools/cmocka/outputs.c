@@ -1,5 +1,5 @@
-/* What the recorded outputs beside this file come from: groups of tests that pass, fail, skip themselves, fail in
- * setup or teardown, and crash.
+/* What the recorded outputs beside this file come from: groups of tests that pass, fail, skip themselves,
+ * fail in setup or teardown, and crash.
  *
  *     cc outputs.c -lcmocka -o outputs
  *     for c in good mixed one skip setup teardown group group-down two crash; do

@@ -1,4 +1,5 @@
-/* yajl_tree_parse and yajl_gen, with numbers as the library gives them: as integers where they are, else as doubles. */
+/* yajl_tree_parse and yajl_gen, with numbers as the library gives them: as integers where they are, else as
+ * doubles. */
 #include "stdin.h"
 #include <string.h>
 #include <yajl/yajl_gen.h>
