@@ -417,7 +417,12 @@ static void test_large_state(void **unused) {
     long grown = peak_bytes() - before;
     assert_int_equal(report.runs, 6);
     print_message("a state of %zu MiB: %ld KiB became resident\n", size >> 20, grown >> 10);
+#if defined(__SANITIZE_THREAD__)
+    /* That sanitizer keeps up to twice the bytes of a mapping as its shadow, and clears them when it goes. */
+    print_message("skipped: what became resident is not judged, as ThreadSanitizer's shadow counts there\n");
+#else
     assert_true(grown < (long)(size / 4)); /* ASan's shadow of it is an eighth */
+#endif
     CHECK_OK(kiln_session_destroy(session, error));
     CHECK_OK(kiln_state_buffer_destroy(state, error));
     CHECK_OK(kiln_executor_destroy(executor, error));
