@@ -12,7 +12,7 @@
 # The cpu backend gives NaN 0, NaN 0, NaN, 1 2 2 and NaN NaN 1.5.
 #
 # Why it matters: a converter fuses by itself, so a NaN that Kiln reports is 0 or -Infinity in the browser,
-# where the next softmax makes plausible numbers of it; the cpu backend is no reference for wasm.
+# where the next softmax makes plausible numbers of it; the cpu backend is not a reference for wasm.
 set -eu
 d=$(mktemp -d)
 trap 'rm -rf "$d"' EXIT

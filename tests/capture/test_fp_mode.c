@@ -179,7 +179,7 @@ static void same_in_all_modes(void **state) {
     kiln_json_text_free(&want.plan);
 }
 
-/* An observer that leaves another mode behind: neither the rest of its run nor later ones see it. */
+/* An observer that does not put the mode back: neither the rest of its run nor later ones see it. */
 static kiln_status leave_flushing(void *context, const kiln_observation *o) {
     (void)context;
     (void)o;

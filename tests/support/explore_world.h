@@ -87,7 +87,7 @@ void explore__step(const explore_limits *limits, choice c);
 
 bool explore__all_finished(void);
 
-/* What the object of the thread's next operation holds; 0 if that is no number. */
+/* What the object of the thread's next operation holds; 0 if that is not a number. */
 uint64_t explore__value_of(const thread *t);
 
 /* From here on (or no longer) a thread that crashes ends in a failure and not the process. */
